@@ -1,0 +1,1 @@
+"""Knowledge distillation with training wheels: students that learn when to ask their teacher."""

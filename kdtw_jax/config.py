@@ -1,0 +1,315 @@
+"""The configuration of a run: defaults, the config-file argument, and validation.
+
+Every config file starts from `defaults()` and overrides fields; the dictionary is locked, so a
+misspelt key is refused where it is written. `validate` checks values and says what to do.
+"""
+
+from collections.abc import Callable, Iterable
+import dataclasses
+import difflib
+import importlib.metadata
+import itertools
+import json
+from typing import Any
+
+import ml_collections
+
+STAGES = ("tokenizer", "teacher", "sft", "warm_start", "distillation", "wheels", "evaluation")
+
+
+def parse_arg(arg: str | None, modes: Iterable[str]) -> str:
+  """Reads the part after the colon of `--config=configs/demo.py:smoke`.
+
+  Args:
+    arg: the text after the colon, or None or "" where there is none.
+    modes: the modes that this config file offers besides the default "".
+
+  Returns:
+    The mode, "" for the default.
+
+  Raises:
+    ValueError: for a mode that the file does not offer.
+  """
+  mode = arg or ""
+  known = ("", *modes)
+  if mode not in known:
+    raise ValueError(f"config argument {mode!r} is unknown; this file offers "
+                     f"{', '.join(known[1:])}")
+  return mode
+
+
+def _model(**overrides) -> ml_collections.ConfigDict:
+  model = ml_collections.ConfigDict({
+      "d_model": 64, "d_ff": 256, "num_heads": 4, "d_kv": 16,
+      "num_encoder_layers": 2, "num_decoder_layers": 1,
+      "feed_forward": "relu", "tie_embeddings": True, "dropout_rate": 0.0, "dtype": "float32",
+  })
+  model.update(overrides)
+  return model
+
+
+def _training(**overrides) -> ml_collections.ConfigDict:
+  """What every training stage has."""
+  stage = ml_collections.ConfigDict({
+      "steps": 1000, "batch_size": 64,
+      "learning_rate": 1e-3, "warmup_steps": 100, "final_learning_rate": 0.0,
+      "weight_decay": 0.0, "max_grad_norm": 1.0, "ema_decay": 0.0,
+      "log_every": 20, "checkpoint_every": 500, "readout_chunk": 0,
+  })
+  stage.update(overrides)
+  return stage
+
+
+def defaults() -> ml_collections.ConfigDict:
+  """The default of every field, each with its meaning. Locked and type-safe."""
+  config = ml_collections.ConfigDict()
+  config.name = "demo"
+  config.seed = 0
+  config.stages = STAGES  # stages to run; one left out is loaded if the workdir has its result
+
+  config.data = ml_collections.ConfigDict({
+      "source": "phrasebook",  # phrasebook | text | jsonl | tfds
+      "path": "", "source_language": "en", "target_language": "de",
+      "source_field": "", "target_field": "", "reference_fields": (),
+      "tfds_name": "", "tfds_data_dir": "",
+      "train_split": "train", "validation_split": "validation", "test_split": "test",
+      "num_train": 20000, "num_validation": 400, "num_test": 400,  # 0: all (phrasebook: its size)
+      "seed": 0,
+      "over_long": "drop",  # drop | truncate; evaluation always truncates sources
+      # (source, target) lengths in tokens, EOS included, the instruction not
+      "buckets": ((16, 16), (24, 24), (40, 40)),
+      "prompt_length": 20,  # tokens reserved for the budget instruction
+  })
+  config.tokenizer = ml_collections.ConfigDict({
+      "path": "",  # an existing SentencePiece model with `<τ>`; "": train one in the workdir
+      "kind": "bpe", "vocab_size": 2000,
+  })
+  config.budgets = ml_collections.ConfigDict({
+      "knots": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # λ(B) is linear between these
+      # budgets named in training prompts; held-out ones must not occur here
+      "train": tuple(b / 100 for b in range(0, 51) if b not in (7, 15, 25, 40)),
+      "seen": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # evaluated
+      "held_out": (0.07, 0.15, 0.25, 0.4),  # evaluated, never in a training prompt
+  })
+
+  config.teacher = ml_collections.ConfigDict({
+      "model": _model(d_model=128, d_ff=512, num_heads=4, d_kv=32,
+                      num_encoder_layers=2, num_decoder_layers=2, dropout_rate=0.1),
+      "checkpoint": "",  # the workdir of a finished run whose teacher is to be used
+      "train": _training(label_smoothing=0.1),
+  })
+  config.student = ml_collections.ConfigDict({
+      "model": _model(value_heads=True, value_hidden=64, gate="difficulty_price", gate_hidden=64,
+                      gate_top_k=5, gate_alpha=0.5, detach_gate_features=False),
+  })
+  # Baseline: the student on references alone, nothing of the teacher.
+  config.sft = _training(label_smoothing=0.1)
+  # Teacher-distribution training with random budget prompts; loss weights by name.
+  config.warm_start = _training(
+      cross_entropy=0.0, forward_kl=1.0, reverse_kl=0.0, generalized_jsd=0.0, jsd_beta=0.5)
+  # Path consistency without the gate.
+  config.distillation = _training(
+      steps=300, learning_rate=3e-4, value_warmup_steps=60, head_learning_rate=5e-3,
+      value="head",  # head | logsumexp
+      alpha=1.0, gamma=1.0, segment_length=0,  # 0: to the end of the sequence
+      huber=10.0,  # |C| beyond which the loss is linear; 0: quadratic everywhere
+      stop_bootstrap=False,
+      on_policy_fraction=0.5, off_policy="reference",  # reference | teacher
+      rollout_temperature=1.0,
+      path_consistency=1.0, forward_kl=0.0)
+  # Constrained path consistency: gate, duals, secondary value.
+  config.wheels = _training(
+      steps=400, learning_rate=3e-4, value_warmup_steps=60, head_learning_rate=5e-3,
+      value="head", alpha=1.0, gamma=1.0, segment_length=0, huber=10.0, stop_bootstrap=False,
+      on_policy_fraction=0.75, off_policy="reference", rollout_temperature=1.0,
+      path_consistency=1.0, forward_kl=0.0,
+      gate_credit="expected_gap",  # sampled | expected_kl | expected_gap
+      gate_regression="advantage",  # advantage | probability
+      max_difficulty=10.0,  # nats
+      gate_loss=1.0, price_loss=1.0, cost_value_loss=1.0,
+      gate_sampled=False,  # on-policy asks are drawn from the gate, or follow it greedily
+      explore=0.2,  # share of random asks in the exploring half of the on-policy rows
+      dual_learning_rate=0.5, max_dual=20.0,
+      calibration_steps=100, calibration_batch_size=128, calibration_learning_rate=3e-3,
+      calibration_dual_learning_rate=2.0)
+
+  config.decode = ml_collections.ConfigDict({
+      "max_length": 40,  # output tokens
+      "chunk": 8,  # width of the teacher's catch-up pass
+  })
+  config.evaluation = ml_collections.ConfigDict({
+      "metric": "bleu", "batch_size": 64, "num_latency": 32, "throughput_batch": 32,
+      "random": (0.05, 0.1, 0.2, 0.3, 0.5),
+      "max_prob": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+      "entropy": (4.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.6),
+      "margin": (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6),
+      "oracle_gap": (4.0, 2.0, 1.0, 0.5, 0.0),
+      "speculative": (1, 2, 3, 4, 6), "offset": (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
+      # stages whose students the baselines may use; each takes the best on validation
+      "baseline_students": ("distillation", "wheels"),
+      "compare_at": (0.1, 0.2, 0.3),
+      "num_resamples": 1000, "num_samples": 12,
+  })
+  config.xla_flags = ""  # added to XLA_FLAGS before JAX starts
+  config.mesh = ml_collections.ConfigDict({"data": -1, "model": 1})  # -1: all remaining devices
+  config.checkpoint = ml_collections.ConfigDict({"keep": 2})
+  return config.lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+  field: str
+  holds: Callable[[object], bool]
+  remedy: str
+
+
+def _one_of(field: str, *choices: str) -> _Rule:
+  return _Rule(field, lambda v: v in choices, f"must be one of {', '.join(choices)}")
+
+
+def _at_least(field: str, low: float | int) -> _Rule:
+  return _Rule(field, lambda v: v >= low, f"must be >= {low}")
+
+
+def _within(field: str, low: float, high: float) -> _Rule:
+  return _Rule(field, lambda v: low <= v <= high, f"must lie in [{low}, {high}]")
+
+
+def _training_rules(stage: str) -> list[_Rule]:
+  return [
+      _at_least(f"{stage}.steps", 0), _at_least(f"{stage}.batch_size", 1),
+      _Rule(f"{stage}.learning_rate", lambda v: v > 0, "must be > 0"),
+      _at_least(f"{stage}.warmup_steps", 0), _at_least(f"{stage}.log_every", 1),
+      _at_least(f"{stage}.checkpoint_every", 1), _within(f"{stage}.ema_decay", 0.0, 0.99999),
+      _Rule(f"{stage}.max_grad_norm", lambda v: v > 0, "must be > 0"),
+      _at_least(f"{stage}.readout_chunk", 0),
+  ]
+
+
+def _path_consistency_rules(stage: str) -> list[_Rule]:
+  return [
+      _one_of(f"{stage}.value", "head", "logsumexp"),
+      _one_of(f"{stage}.off_policy", "reference", "teacher"),
+      _Rule(f"{stage}.alpha", lambda v: v > 0, "must be > 0"),
+      _within(f"{stage}.gamma", 0.0, 1.0), _at_least(f"{stage}.segment_length", 0),
+      _at_least(f"{stage}.huber", 0.0), _within(f"{stage}.on_policy_fraction", 0.0, 1.0),
+      _at_least(f"{stage}.rollout_temperature", 0.0),
+      _at_least(f"{stage}.value_warmup_steps", 0),
+  ]
+
+
+def _is_increasing_shares(values) -> bool:
+  return all(0 <= b <= 1 for b in values) and all(
+      a < b for a, b in itertools.pairwise(values))
+
+
+_RULES = (
+    _Rule("stages", lambda v: len(v) > 0 and set(v) <= set(STAGES),
+          f"must be a non-empty selection of {', '.join(STAGES)}"),
+    _one_of("data.source", "phrasebook", "text", "jsonl", "tfds"),
+    _one_of("data.over_long", "drop", "truncate"),
+    _Rule("data.buckets", lambda v: len(v) > 0 and all(len(b) == 2 and min(b) > 1 for b in v),
+          "must be (source, target) pairs of lengths > 1"),
+    _at_least("data.prompt_length", 4),
+    _one_of("tokenizer.kind", "unigram", "bpe"), _at_least("tokenizer.vocab_size", 32),
+    _Rule("budgets.knots", lambda v: len(v) > 1 and _is_increasing_shares(v),
+          "must be two or more increasing shares in [0, 1]"),
+    _Rule("budgets.train", lambda v: len(v) > 0 and _is_increasing_shares(v),
+          "must be increasing shares in [0, 1]"),
+    _one_of("student.model.gate", "token", "mlp", "difficulty_price"),
+    _Rule("student.model.gate_alpha", lambda v: v > 0, "must be > 0"),
+    *_training_rules("teacher.train"), *_training_rules("sft"), *_training_rules("warm_start"),
+    *_training_rules("distillation"), *_path_consistency_rules("distillation"),
+    *_training_rules("wheels"), *_path_consistency_rules("wheels"),
+    _one_of("wheels.gate_credit", "sampled", "expected_kl", "expected_gap"),
+    _one_of("wheels.gate_regression", "advantage", "probability"),
+    _within("wheels.explore", 0.0, 1.0), _at_least("wheels.calibration_steps", 0),
+    _at_least("decode.max_length", 1), _at_least("decode.chunk", 1),
+    _at_least("evaluation.batch_size", 1), _one_of("evaluation.metric", "bleu", "rouge"),
+    _at_least("checkpoint.keep", 1),
+)
+
+
+def _lookup(config: ml_collections.ConfigDict, field: str):
+  for name in field.split("."):
+    config = config[name]
+  return config
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Refuses unknown fields and impossible values.
+
+  Args:
+    config: a dictionary with the fields of `defaults()`.
+
+  Raises:
+    ValueError: names the field, its value and the remedy.
+  """
+  _check_same_fields(config.to_dict(), defaults().to_dict(), "config")
+  for rule in _RULES:
+    value = _lookup(config, rule.field)
+    if not rule.holds(value):
+      raise ValueError(f"config.{rule.field}={value!r}: {rule.remedy}")
+  both = sorted(set(config.budgets.train) & set(config.budgets.held_out))
+  if both:
+    raise ValueError(f"config.budgets.held_out={both} also in config.budgets.train: remove them "
+                     "from one of the two, or the held-out figures mean nothing")
+  if config.data.source != "phrasebook" and not (config.data.path or config.data.tfds_name):
+    raise ValueError(f"config.data.path='': data.source={config.data.source!r} needs a path "
+                     "(--config.data.path=...), or data.tfds_name for source tfds")
+  longest = max(target for _, target in config.data.buckets)
+  if longest > config.decode.max_length:
+    raise ValueError(f"config.decode.max_length={config.decode.max_length}: must be at least the "
+                     f"longest target bucket, {longest}")
+
+
+def _check_same_fields(given: dict, known: dict, path: str) -> None:
+  for name, value in given.items():
+    if name not in known:
+      close = difflib.get_close_matches(name, known, n=1)
+      hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+      raise ValueError(f"{path}.{name}={value!r}: unknown field; {hint}")
+    if isinstance(known[name], dict):
+      _check_same_fields(value, known[name], f"{path}.{name}")
+
+
+def to_json(config: ml_collections.ConfigDict) -> dict:
+  """The config as plain JSON values (tuples become lists)."""
+  return json.loads(config.to_json_best_effort())
+
+
+def differences(a: Any, b: Any, path: str = "config") -> list[str]:
+  """Lists `path: value in a != value in b` for every leaf in which two JSON configs differ."""
+  if isinstance(a, dict) and isinstance(b, dict):
+    names = sorted(set(a) | set(b))
+    return [line for name in names
+            for line in differences(a.get(name), b.get(name), f"{path}.{name}")]
+  return [] if a == b else [f"{path}: {a!r} != {b!r}"]
+
+
+def fast_compile_flags() -> str:
+  """XLA flags for runs that compile much and compute little: a third of the compile time on CPU.
+
+  XLA ends the process at a flag that it does not know, so the second is named only where it exists.
+  """
+  known = importlib.metadata.version("jaxlib").startswith("0.10.")
+  return "--xla_backend_optimization_level=0" + known * " --xla_cpu_use_fusion_emitters=false"
+
+
+def shrink(config: ml_collections.ConfigDict) -> None:
+  """Makes a config the smallest run that goes through every stage, in place; for tests."""
+  config.xla_flags = fast_compile_flags()
+  config.teacher.model.update(d_model=32, d_ff=64, num_encoder_layers=1, num_decoder_layers=1,
+                              num_heads=2, d_kv=16, dropout_rate=0.0)
+  config.student.model.update(d_model=16, d_ff=32, num_encoder_layers=1, num_decoder_layers=1,
+                              num_heads=2, d_kv=8, gate_hidden=16, value_hidden=16)
+  stages = (config.teacher.train, config.sft, config.warm_start, config.distillation, config.wheels)
+  for stage in stages:
+    stage.update(steps=8, batch_size=16, warmup_steps=2, log_every=4, checkpoint_every=4)
+  config.distillation.value_warmup_steps = config.wheels.value_warmup_steps = 2
+  config.wheels.update(calibration_steps=2, calibration_batch_size=16)
+  config.budgets.update(train=(0.0, 0.1, 0.2, 0.3), seen=(0.0, 0.2), held_out=(0.15,))
+  config.evaluation.update(
+      random=(0.1, 0.3), max_prob=(0.3, 0.6), entropy=(), margin=(), oracle_gap=(0.5,),
+      speculative=(2,), offset=(), compare_at=(0.2,), num_latency=2, num_resamples=50,
+      num_samples=4, batch_size=1, baseline_students=("wheels",), throughput_batch=1)

@@ -1,0 +1,25 @@
+"""Shared test settings: checked shapes, no silent rank promotion, eight CPU devices."""
+
+import os
+
+from kdtw_jax import config
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = " ".join([
+    os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8",
+    config.fast_compile_flags()])
+
+import jaxtyping
+
+jaxtyping.install_import_hook("kdtw_jax", "beartype.beartype")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key():
+  """A fixed PRNG key."""
+  return jax.random.key(0)
