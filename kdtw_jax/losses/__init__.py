@@ -1,0 +1,59 @@
+"""Losses: arrays in, one float per token out, float32, reduced once at the end."""
+
+from kdtw_jax.losses.distillation import (
+  cross_entropy,
+  entropy,
+  forward_kl,
+  generalized_jsd,
+  log_prob_gap,
+  reverse_kl,
+  taken_log_probs,
+)
+from kdtw_jax.losses.lagrangian import (
+  cost_consistency_error,
+  dual_ascent,
+  gate_advantage_error,
+  gate_cross_entropy,
+  gate_targets,
+  gated_entropies,
+  hat_weights,
+  highest_clip_floor,
+  initial_duals,
+  interpolate_duals,
+  lagrangian_rewards,
+)
+from kdtw_jax.losses.path_consistency import (
+  logsumexp_values,
+  path_consistency_error,
+  path_consistency_loss,
+)
+from kdtw_jax.losses.reductions import token_count, token_mean, token_sum
+from kdtw_jax.losses.sequence_chunks import over_sequence_chunks
+
+__all__ = (
+  "cost_consistency_error",
+  "cross_entropy",
+  "dual_ascent",
+  "entropy",
+  "forward_kl",
+  "gate_advantage_error",
+  "gate_cross_entropy",
+  "gate_targets",
+  "gated_entropies",
+  "generalized_jsd",
+  "hat_weights",
+  "highest_clip_floor",
+  "initial_duals",
+  "interpolate_duals",
+  "lagrangian_rewards",
+  "log_prob_gap",
+  "logsumexp_values",
+  "over_sequence_chunks",
+  "path_consistency_error",
+  "path_consistency_loss",
+  "reverse_kl",
+  "taken_log_probs",
+  "token_count",
+  "token_mean",
+  "token_sum",
+)

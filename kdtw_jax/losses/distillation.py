@@ -1,0 +1,199 @@
+"""Token-level distillation losses and difficulties, from the logits of teacher and student.
+
+Not here: sequence-level distillation (`path_consistency.py`), reductions over tokens.
+
+μ is the teacher's distribution and π the student's, both over V entries at each position. The
+direction of each divergence is in its name and formula. Vocabulary entries that a model may never
+emit (the `<τ>` row) hold `base.MASKED_LOGIT`; probability zero there gives zero terms and zero
+gradients, never NaN. All arithmetic is float32, whatever the logits are.
+
+Shape letters: B batch, C chunk of positions, V vocabulary.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from kdtw_jax.base import MASKED_LOGIT, ArrayLike
+
+
+def taken_log_probs(
+  logits: Float[ArrayLike, "B C V"],
+  tokens: Int[ArrayLike, "B C"],
+) -> Float[Array, "B C"]:
+  """Log-probability of the token at each position.
+
+      log π(y_t|s_t) = z_{y_t} − logsumexp(z)
+
+  Args:
+    logits: `[B, C, V]`.
+    tokens: `[B, C]` ids in 0..V−1.
+
+  Returns:
+    `[B, C]` float32, nats.
+  """
+  logits = jnp.asarray(logits).astype(jnp.float32)
+  # The maximum leaves both terms, so that huge logits do not cost the digits of the difference.
+  logits = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  taken = jnp.take_along_axis(logits, jnp.asarray(tokens)[..., None], axis=-1)[..., 0]
+  return taken - jax.nn.logsumexp(logits, axis=-1)
+
+
+def cross_entropy(
+  logits: Float[ArrayLike, "B C V"],
+  targets: Int[ArrayLike, "B C"],
+  *,
+  label_smoothing: float = 0.0,
+) -> Float[Array, "B C"]:
+  """Cross-entropy of target tokens, with label smoothing over the entries that can be emitted.
+
+      −(1 − ε) log π(y) − ε mean_{v not masked} log π(v)
+
+  Label smoothing: Szegedy et al. 2015, arXiv 1512.00567.
+
+  Args:
+    logits: `[B, C, V]`; entries at MASKED_LOGIT take no part in the smoothing.
+    targets: `[B, C]` ids.
+    label_smoothing: ε, 0 <= ε < 1.
+
+  Returns:
+    `[B, C]` float32, nats.
+
+  Raises:
+    ValueError: label_smoothing out of range.
+  """
+  if not 0.0 <= label_smoothing < 1.0:
+    raise ValueError(f"label_smoothing={label_smoothing}: must be >= 0 and < 1")
+  nats = -taken_log_probs(logits, targets)
+  if label_smoothing == 0.0:
+    return nats
+  logits = jnp.asarray(logits).astype(jnp.float32)
+  open_entries = logits > 0.5 * MASKED_LOGIT
+  log_probs = jnp.where(open_entries, jax.nn.log_softmax(logits, axis=-1), 0.0)
+  uniform = -jnp.sum(log_probs, axis=-1) / jnp.sum(open_entries, axis=-1)
+  return (1.0 - label_smoothing) * nats + label_smoothing * uniform
+
+
+def forward_kl(
+  teacher_logits: Float[ArrayLike, "B C V"],
+  student_logits: Float[ArrayLike, "B C V"],
+) -> Float[Array, "B C"]:
+  """KL from teacher to student: covers all that the teacher may say.
+
+      KL(μ‖π) = Σ_v μ_v (log μ_v − log π_v)
+
+  Hinton et al. 2015, arXiv 1503.02531.
+
+  Args:
+    teacher_logits: `[B, C, V]` of μ.
+    student_logits: `[B, C, V]` of π.
+
+  Returns:
+    `[B, C]` float32, nats.
+  """
+  return _divergence(_log_softmax(teacher_logits), _log_softmax(student_logits))
+
+
+def reverse_kl(
+  teacher_logits: Float[ArrayLike, "B C V"],
+  student_logits: Float[ArrayLike, "B C V"],
+) -> Float[Array, "B C"]:
+  """KL from student to teacher: says only what the teacher may say.
+
+      KL(π‖μ) = Σ_v π_v (log π_v − log μ_v)
+
+  Gu et al. 2023, arXiv 2306.08543. Its sum along the student's own sequences is the sequence-level
+  objective of path consistency at α = γ = 1.
+
+  Args:
+    teacher_logits: `[B, C, V]` of μ.
+    student_logits: `[B, C, V]` of π.
+
+  Returns:
+    `[B, C]` float32, nats.
+  """
+  return _divergence(_log_softmax(student_logits), _log_softmax(teacher_logits))
+
+
+def generalized_jsd(
+  teacher_logits: Float[ArrayLike, "B C V"],
+  student_logits: Float[ArrayLike, "B C V"],
+  *,
+  beta: float,
+) -> Float[Array, "B C"]:
+  """Generalised Jensen-Shannon divergence, between forward and reverse KL.
+
+      JSD_β = β KL(μ‖m) + (1 − β) KL(π‖m),    m = β μ + (1 − β) π
+
+  Agarwal et al. 2023, arXiv 2306.13649. JSD_β/β → KL(μ‖π) as β → 0, and
+  JSD_β/(1−β) → KL(π‖μ) as β → 1; at β = ½ it is symmetric and at most log 2.
+
+  Args:
+    teacher_logits: `[B, C, V]` of μ.
+    student_logits: `[B, C, V]` of π.
+    beta: weight β of the teacher in the mixture, 0 < β < 1.
+
+  Returns:
+    `[B, C]` float32, nats.
+
+  Raises:
+    ValueError: beta out of range.
+  """
+  if not 0.0 < beta < 1.0:
+    raise ValueError(f"beta={beta}: must lie between 0 and 1; the ends are forward_kl, reverse_kl")
+  teacher = _log_softmax(teacher_logits)
+  student = _log_softmax(student_logits)
+  mixture = jnp.logaddexp(jnp.log(beta) + teacher, jnp.log1p(-beta) + student)
+  return beta * _divergence(teacher, mixture) + (1.0 - beta) * _divergence(student, mixture)
+
+
+def log_prob_gap(
+  teacher_logits: Float[ArrayLike, "B C V"],
+  student_logits: Float[ArrayLike, "B C V"],
+) -> Float[Array, "B C"]:
+  """What the teacher loses, in its own eyes, by letting the student pick greedily.
+
+      log max_v μ_v − log μ(argmax_v π_v)
+
+  A difficulty for the gate, not a loss: it has no gradient for the student.
+
+  Args:
+    teacher_logits: `[B, C, V]` of μ.
+    student_logits: `[B, C, V]` of π.
+
+  Returns:
+    `[B, C]` float32, nats, >= 0; zero where both pick the same token.
+  """
+  teacher = jnp.asarray(teacher_logits).astype(jnp.float32)
+  choice = jnp.argmax(jnp.asarray(student_logits), axis=-1)[..., None]
+  chosen = jnp.take_along_axis(teacher, choice, axis=-1)[..., 0]
+  return jnp.max(teacher, axis=-1) - chosen  # the normaliser cancels
+
+
+def entropy(logits: Float[ArrayLike, "B C V"]) -> Float[Array, "B C"]:
+  """Entropy of the distribution at each position.
+
+      H = −Σ_v p_v log p_v
+
+  Args:
+    logits: `[B, C, V]`.
+
+  Returns:
+    `[B, C]` float32, nats.
+  """
+  log_probs = _log_softmax(logits)
+  return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+
+def _log_softmax(logits: Float[ArrayLike, "B C V"]) -> Float[Array, "B C V"]:
+  """Float32 log-probabilities, none below MASKED_LOGIT: 0 log 0 is then 0, in gradients too."""
+  log_probs = jax.nn.log_softmax(jnp.asarray(logits).astype(jnp.float32), axis=-1)
+  return jnp.maximum(log_probs, MASKED_LOGIT)
+
+
+def _divergence(
+  log_p: Float[Array, "B C V"],
+  log_q: Float[Array, "B C V"],
+) -> Float[Array, "B C"]:
+  """Σ_v p (log p − log q)."""
+  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)

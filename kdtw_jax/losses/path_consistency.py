@@ -1,0 +1,209 @@
+"""Path consistency: the residual of the soft-Bellman optimum along any path, and its loss.
+
+Not here: rewards and entropy terms of asking (`lagrangian.py`), and the value network.
+
+Along every path of d tokens, whoever wrote it, the optimum has C = 0:
+
+    C(s_i..s_{i+d}) = −V(s_i) + γ^d V(s_{i+d}) + Σ_{t=i}^{i+d−1} γ^{t−i} (r_t − e_t)
+
+with e_t = α log π(a_t|s_t), or its gate-split sum. V is 0 after the end of the sequence. Position t
+of a `[B, T]` array belongs to state s_t, the one before token t, and to action a_t. Masks are
+prefixes: a row of n tokens has n True, then False.
+
+Asking makes the path random. After an ask the teacher draws the next token, so C = 0 holds only in
+expectation over it. The gradient of ½C² is C ∇C; where both factors depend on the teacher's draw
+its mean is not E[C] E[∇C], and the optimum is no longer a stationary point (the double-sampling
+bias: it would flatten V over the teacher's possible tokens). Therefore a segment's gradient stops
+at its first ask: everything after it, V(s_{i+d}) included, counts in the value of C but is constant
+for the gradient. What is left, E[C | path up to the ask] ∇(terms up to and including the ask), is
+zero at the optimum. Tokens after an ask get their credit from segments that start after it.
+
+Worked example, n = 4, d = 3, ask at t = 1 (x = r − e; brackets: no gradient):
+    C_0 = −V_0 + x_0 + γ x_1 + [γ² x_2 + γ³ V_3]      C_1 = −V_1 + x_1 + [γ x_2 + γ² x_3 + 0]
+    C_2 = −V_2 + x_2 + γ x_3 + 0                       C_3 = −V_3 + x_3 + 0
+
+Shape letters: B batch, T target length, C chunk of positions, V vocabulary.
+"""
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, ScalarLike
+
+from kdtw_jax.base import ArrayLike
+
+
+def path_consistency_error(
+  values: Float[ArrayLike, "B T"],
+  rewards: Float[ArrayLike, "B T"],
+  entropies: Float[ArrayLike, "B T"],
+  mask: Bool[ArrayLike, "B T"],
+  ended: Bool[ArrayLike, " B"],
+  *,
+  gamma: ScalarLike,
+  segment_length: int | None,
+  stop_bootstrap: bool = False,
+  asked: Bool[ArrayLike, "B T"] | None = None,
+) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
+  """Residual of path consistency for the segment that starts at each position.
+
+      C_i = −V(s_i) + γ^d V(s_{i+d}) + Σ_{t=i}^{i+d−1} γ^{t−i} (r_t − e_t)
+
+  Nachum et al. 2017, arXiv 1702.08892, eq. 14; distillation reward: arXiv 2502.17717.
+  Segments that reach the end of the sequence are shorter and take V = 0 there. Where the sequence
+  was cut off instead of ended, that value is unknown and the segment is not valid.
+  Time O(T log d), memory O(T log d) per row.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> errors, valid = path_consistency_error(
+    ...     jnp.array([[-3.0, -2.0]]), jnp.array([[-1.0, -2.0]]), jnp.zeros((1, 2)),
+    ...     jnp.array([[True, True]]), jnp.array([True]), gamma=1.0, segment_length=1)
+    >>> errors.tolist()  # 3 − 2 − 1 and 2 + 0 − 2
+    [[0.0, 0.0]]
+
+  Args:
+    values: `[B, T]` V(s_t), nats.
+    rewards: `[B, T]` r_t, nats: log μ of a student token, minus the price of an ask.
+    entropies: `[B, T]` e_t, nats, with gradient: α log π of the action that was taken.
+    mask: `[B, T]` True at the tokens of the sequence, its EOS included; a prefix of the row.
+    ended: `[B]` True where the last unmasked token is EOS; the state after it is terminal.
+    gamma: discount γ.
+    segment_length: d in tokens; None takes every segment to the end of its sequence.
+    stop_bootstrap: no gradient through V(s_{i+d}).
+    asked: `[B, T]` True where the teacher drew the token; no gradient passes through an ask from
+      behind it (see the module). None: nowhere.
+
+  Returns:
+    errors `[B, T]` float32 in nats, zero where not valid; valid `[B, T]`.
+
+  Raises:
+    ValueError: segment_length below 1.
+  """
+  if segment_length is not None and segment_length < 1:
+    raise ValueError(f"segment_length={segment_length}: must be >= 1, or None for whole sequences")
+  mask = jnp.asarray(mask)
+  length = mask.shape[1] if segment_length is None else min(segment_length, mask.shape[1])
+  asked = jnp.zeros_like(mask) if asked is None else mask & jnp.asarray(asked)
+  values = _masked(values, mask)
+  terms = _masked(rewards, mask) - _masked(entropies, mask)
+
+  sums, crossed = _segment_sums(terms, asked, gamma=gamma, length=length)
+  bootstrap = _shift_left(values, length)  # zero from the end of the sequence on
+  bootstrap = lax.stop_gradient(bootstrap) if stop_bootstrap else _stop_where(crossed, bootstrap)
+  errors = -values + jnp.asarray(gamma, jnp.float32) ** length * bootstrap + sums
+
+  valid = mask & (jnp.asarray(ended)[:, None] | _shift_left(mask, length))
+  return jnp.where(valid, errors, 0.0), valid
+
+
+def path_consistency_loss(
+  errors: Float[ArrayLike, "B T"],
+  valid: Bool[ArrayLike, "B T"],
+  huber: float | None = None,
+) -> Float[Array, "B T"]:
+  """Loss per segment start: half the squared residual, or Huber's.
+
+      ½ C²                               if |C| <= δ or δ is None
+      δ (|C| − ½ δ)                      else
+
+  Nachum et al. 2017, arXiv 1702.08892, eq. 15. Huber's keeps single tokens of very low log μ from
+  ruling the batch without clipping the reward.
+
+  Args:
+    errors: `[B, T]` residuals C, nats.
+    valid: `[B, T]` True where the residual exists.
+    huber: δ in nats, or None for the square.
+
+  Returns:
+    `[B, T]` float32, zero where not valid. Reduce with `token_mean(losses, valid)`.
+
+  Raises:
+    ValueError: huber not positive.
+  """
+  if huber is not None and huber <= 0:
+    raise ValueError(f"huber={huber}: must be > 0 nats, or None for the squared loss")
+  errors = _masked(errors, jnp.asarray(valid))
+  if huber is None:
+    return 0.5 * jnp.square(errors)
+  # |C| cut at δ: ½ q² + δ (|C| − q) is both branches at once, and its gradient is C cut to [−δ, δ].
+  size = jnp.abs(errors)
+  inside = jnp.minimum(size, huber)
+  return 0.5 * jnp.square(inside) + huber * (size - inside)
+
+
+def logsumexp_values(
+  logits: Float[ArrayLike, "B C V"],
+  gate_logits: Float[ArrayLike, "B C"] | None = None,
+  *,
+  alpha: ScalarLike,
+  gate_alpha: ScalarLike = 1.0,
+) -> Float[Array, "B C"]:
+  """State values read off the policy's own logits ("unified" path consistency).
+
+      V_LM = α logsumexp(z),    V = V_LM + α_g log(1 + exp(ℓ))
+
+  The policy's logits z are taken as action values over the temperature, Q/α, and the log-odds of
+  asking ℓ as (Q_τ − V_LM)/α_g; then e_t = Q − V for token and ask alike.
+  Nachum et al. 2017, arXiv 1702.08892, section 4.3.
+
+  Args:
+    logits: `[B, C, V]` of π_LM.
+    gate_logits: `[B, C]` log-odds ℓ of asking; None for a student that cannot ask.
+    alpha: entropy temperature α of the tokens.
+    gate_alpha: entropy temperature α_g of the gate.
+
+  Returns:
+    `[B, C]` float32, nats.
+  """
+  values = alpha * jax.nn.logsumexp(jnp.asarray(logits).astype(jnp.float32), axis=-1)
+  if gate_logits is None:
+    return values
+  return values + gate_alpha * jax.nn.softplus(jnp.asarray(gate_logits).astype(jnp.float32))
+
+
+def _masked(array: Float[ArrayLike, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T"]:
+  """Float32 copy with zeros where masked, whatever was there (padding may hold NaN)."""
+  return jnp.where(mask, jnp.asarray(array).astype(jnp.float32), 0.0)
+
+
+def _shift_left(array: Array, steps: int) -> Array:
+  """Row element i becomes element i + steps; zeros (False) come in from the right."""
+  return jnp.pad(array[:, steps:], ((0, 0), (0, min(steps, array.shape[1]))))
+
+
+def _stop_where(stop: Bool[Array, "B T"], array: Float[Array, "B T"]) -> Float[Array, "B T"]:
+  """The array itself, but constant for the gradient where `stop`."""
+  return jnp.where(stop, lax.stop_gradient(array), array)
+
+
+def _segment_sums(
+  terms: Float[Array, "B T"],
+  asked: Bool[Array, "B T"],
+  *,
+  gamma: ScalarLike,
+  length: int,
+) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
+  """Discounted sum of `length` terms from each position on, and whether an ask lies among them.
+
+  A segment of k + m tokens is one of k followed by one of m: the sums of 1, 2, 4, ... tokens are
+  built by doubling, and those in the binary digits of `length` are joined. Nothing is divided by
+  γ^t and no long sums are subtracted from each other, so small residuals keep their digits.
+  """
+  discount = jnp.asarray(gamma, jnp.float32)
+
+  def join(left, left_length, right):
+    (left_sums, left_asked), (right_sums, right_asked) = left, right
+    behind = _stop_where(left_asked, _shift_left(right_sums, left_length))
+    sums = left_sums + discount**left_length * behind
+    return sums, left_asked | _shift_left(right_asked, left_length)
+
+  power, power_length = (terms, asked), 1
+  result, result_length = None, 0
+  while True:
+    if length & power_length:
+      result = power if result is None else join(result, result_length, power)
+      result_length += power_length
+    if 2 * power_length > length:
+      return result
+    power, power_length = join(power, power_length, power), 2 * power_length

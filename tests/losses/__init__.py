@@ -1,0 +1,1 @@
+"""Tests of the losses, against oracles in float64 numpy."""
