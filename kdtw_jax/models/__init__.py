@@ -1,0 +1,14 @@
+"""T5 encoder-decoders for teacher and student, and the student's heads."""
+
+from kdtw_jax.models.cache import Cache as Cache
+from kdtw_jax.models.cache import KeyValue as KeyValue
+from kdtw_jax.models.config import GATE_KINDS as GATE_KINDS
+from kdtw_jax.models.config import ModelConfig as ModelConfig
+from kdtw_jax.models.functional import Model as Model
+from kdtw_jax.models.functional import build as build
+from kdtw_jax.models.functional import cast_params as cast_params
+from kdtw_jax.models.functional import num_params as num_params
+from kdtw_jax.models.functional import shift_right as shift_right
+from kdtw_jax.models.pretrained import export_t5 as export_t5
+from kdtw_jax.models.pretrained import import_t5 as import_t5
+from kdtw_jax.models.t5 import Encoded as Encoded

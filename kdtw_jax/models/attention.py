@@ -1,0 +1,121 @@
+"""T5's attention: no bias, additive positions, and a 1/sqrt(H) scale that T5 keeps in its queries.
+
+Not the cache (`cache.py`) nor the position bias (`position_bias.py`): both come in as arrays.
+Letters: B batch, C queries, L keys, D width, N heads, H head size.
+
+Heads are folded into the last axis of the kernels and the projections that read the same input
+share one kernel (`qkv [D, 3, N*H]`, `kv [D, 2, N*H]`): a decoding step at batch 1 is bound by the
+number of operations, not by arithmetic.
+
+T5 initialises q with std (D H)^-0.5 and does not scale the scores. Here q is stored sqrt(H) times
+larger, of the std of its neighbours, and the scores are scaled: the same function, in which Adam's
+step, of one size for all parameters, does not move the scores sqrt(H) times faster than the rest.
+"""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdtw_jax.models.cache import KeyValue, as_memory
+from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.layers import DropoutSeed, dropout, normal_param, project
+
+
+def attend(
+    q: Float[Array, "B C N H"], memory: KeyValue, bias: Float[Array, "#B #N #C L"],
+    dropout_rate: float, seed: DropoutSeed | None,
+) -> Float[Array, "B C N H"]:  # fmt: skip
+  """`softmax(q · kᵀ / sqrt(H) + bias) · v`, softmax in float32.
+
+  Args:
+    q: queries.
+    memory: keys `[B, N, H, L]` and values `[B, N, L, H]`.
+    bias: float32 position bias plus MASKED_LOGIT where a key must not be seen. A row that sees no
+      key at all attends uniformly, finite, and means nothing.
+    dropout_rate: share of attention weights to drop.
+    seed: None switches dropout off.
+
+  Returns:
+    The mixed values, in their dtype.
+  """
+  q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+  scores = jnp.einsum("bcnh,bnhl->bncl", q, memory.k, preferred_element_type=jnp.float32)
+  weights = jax.nn.softmax(scores + bias, axis=-1)
+  weights = dropout(weights.astype(memory.v.dtype), dropout_rate, seed)
+  return jnp.einsum("bncl,bnlh->bcnh", weights, memory.v)
+
+
+class SelfAttention(nnx.Module):
+  """Queries, keys and values of the same sequence."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.num_heads = config.num_heads
+    self.dropout_rate = config.dropout_rate
+    self.qkv = _input_kernel(config, ("q", "k", "v"), rngs)
+    self.out = _output_kernel(config, rngs)
+
+  def project(
+      self, x: Float[Array, "B C D"]
+  ) -> tuple[Float[Array, "B C N H"], Float[Array, "B C N H"], Float[Array, "B C N H"]]:
+    """Queries, keys and values of each position."""
+    qkv = _split_heads(project(x, self.qkv[...]), self.num_heads)
+    return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+
+  def attend(
+      self, q: Float[Array, "B C N H"], memory: KeyValue, bias: Float[Array, "#B #N #C L"],
+      seed: DropoutSeed | None,
+  ) -> Float[Array, "B C D"]:  # fmt: skip
+    """Mixes the memory's values and maps them back to the width of the stream."""
+    mixed = attend(q, memory, bias, self.dropout_rate, seed)
+    return project(_merge_heads(mixed), self.out[...])
+
+
+class CrossAttention(nnx.Module):
+  """Queries of the target, keys and values of the source; no position bias."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.num_heads = config.num_heads
+    self.dropout_rate = config.dropout_rate
+    self.q = _input_kernel(config, ("q",), rngs)
+    self.kv = _input_kernel(config, ("k", "v"), rngs)
+    self.out = _output_kernel(config, rngs)
+
+  def memory(self, states: Float[Array, "B S D"]) -> KeyValue:
+    """Keys and values of the encoded source: once per sequence."""
+    kv = _split_heads(project(states, self.kv[...]), self.num_heads)
+    return as_memory(kv[:, :, 0], kv[:, :, 1])
+
+  def __call__(
+      self, x: Float[Array, "B C D"], memory: KeyValue, bias: Float[Array, "#B #N #C S"],
+      seed: DropoutSeed | None,
+  ) -> Float[Array, "B C D"]:  # fmt: skip
+    """Reads the source from each target position."""
+    q = _split_heads(project(x, self.q[...]), self.num_heads)
+    mixed = attend(q, memory, bias, self.dropout_rate, seed)
+    return project(_merge_heads(mixed), self.out[...])
+
+
+def _input_kernel(config: ModelConfig, parts: tuple[str, ...], rngs: nnx.Rngs) -> nnx.Param:
+  """Stacked projections `[D, len(parts), N*H]`, `[D, N*H]` for one, all of std D^-0.5."""
+  d_model, inner = config.d_model, config.num_heads * config.d_kv
+  kernels = []
+  for _ in parts:
+    kernels.append(normal_param(rngs, (d_model, inner), d_model**-0.5, config.param_dtype)[...])
+  return nnx.Param(jnp.stack(kernels, axis=1) if len(parts) > 1 else kernels[0])
+
+
+def _output_kernel(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
+  """The projection back to the stream, `[N*H, D]`, std (N H)^-0.5."""
+  inner = config.num_heads * config.d_kv
+  return normal_param(rngs, (inner, config.d_model), inner**-0.5, config.param_dtype)
+
+
+def _split_heads(x: Float[Array, "*lead NH"], num_heads: int) -> Float[Array, "*lead N H"]:
+  """Unfolds the last axis into heads."""
+  return x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
+
+
+def _merge_heads(x: Float[Array, "B C N H"]) -> Float[Array, "B C NH"]:
+  """Folds the heads into the last axis."""
+  return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])

@@ -1,0 +1,164 @@
+"""Models as pure functions of (params, arrays); params are a nested dict of arrays.
+
+The only door to the NNX modules: split once here, merged inside each function. No jit, no state, no
+randomness but the keys that come in. Not a training step.
+Letters: B batch, S source length, T target length, C chunk, D width, V vocabulary.
+
+Example:
+  model = build(ModelConfig(vocab_size=100))
+  params = model.init(jax.random.key(0))
+  encoded = model.encode(params, source)
+  hidden = model.decode(params, encoded, shift_right(target))
+  logits = model.logits(params, hidden)
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from kdtw_jax.base import PAD_ID, ArrayLike, DecoderFns, Params, PRNGKey, StepOutput
+from kdtw_jax.models.cache import Cache
+from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.student import Student
+from kdtw_jax.models.t5 import Encoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A model's pure functions; hashable, so that it can be a static argument of jit.
+
+  Params are nested dicts of arrays with stable string keys: `shared`, `encoder`, `decoder`,
+  `readout_kernel` (untied), and the heads `gate`, `price`, `value`, `cost_value`.
+
+  Attributes:
+    config: the architecture.
+    graphdef: the NNX module's structure.
+  """
+
+  config: ModelConfig
+  graphdef: Any
+
+  def init(self, key: PRNGKey) -> Params:
+    """Fresh params; see `kdtw_jax.models.t5` for the distributions."""
+    return nnx.to_pure_dict(nnx.state(Student(self.config, nnx.Rngs(params=key))))
+
+  def encode(
+      self, params: Params, source: Int[ArrayLike, "B S"], *, dropout_key: PRNGKey | None = None
+  ) -> Encoded:
+    """Encodes a source padded with PAD_ID; a dropout key switches dropout on."""
+    return self._merge(params).encode(jnp.asarray(source), dropout_key)
+
+  def decode(
+      self, params: Params, encoded: Encoded, inputs: Int[ArrayLike, "B T"], *,
+      dropout_key: PRNGKey | None = None,
+  ) -> Float[Array, "B T D"]:  # fmt: skip
+    """The last hidden states of one causal pass over decoder inputs, `shift_right(target)`.
+
+    The hidden state at t has seen inputs 0 .. t, so it speaks of target t.
+    """
+    return self._merge(params).decode(encoded, jnp.asarray(inputs), dropout_key)
+
+  def logits(self, params: Params, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
+    """Float32 logits of any slice of positions; the row of `<τ>` is MASKED_LOGIT."""
+    return self._merge(params).logits(hidden)
+
+  def price(self, params: Params, encoded: Encoded) -> Float[Array, " B"]:
+    """p(x_B) of each source in nats; zeros unless the gate is 'difficulty_price'."""
+    return self._merge(params).price_of(encoded)
+
+  def gate_logits(
+      self, params: Params, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"],
+      price: Float[Array, " B"],
+  ) -> Float[Array, "B C"]:  # fmt: skip
+    """The log-odds of asking; zeros without a gate. See `Student.gate_logits`."""
+    return self._merge(params).gate_logits(logits, hidden, price)
+
+  def readout(
+      self, params: Params, price: Float[Array, " B"], hidden: Float[Array, "B C D"]
+  ) -> StepOutput:
+    """Logits and gate logits of a slice of positions."""
+    model = self._merge(params)
+    logits = model.logits(hidden)
+    return StepOutput(logits, model.gate_logits(logits, hidden, price))
+
+  def values(
+      self, params: Params, hidden: Float[Array, "B C D"]
+  ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
+    """V and V_C, float32. Raises ValueError without value heads."""
+    return self._merge(params).values(hidden)
+
+  def start(self, params: Params, source: Int[ArrayLike, "B S"], max_length: int) -> Cache:
+    """Encodes the source and allocates a cache for `max_length` decoder inputs."""
+    model = self._merge(params)
+    encoded = model.encode(jnp.asarray(source))
+    return model.start(encoded, model.price_of(encoded), max_length)
+
+  def extend(
+      self, params: Params, cache: Cache, tokens: Int[ArrayLike, "B C"],
+      positions: Int[ArrayLike, " B"],
+  ) -> tuple[Float[Array, "B C D"], Cache]:  # fmt: skip
+    """Appends decoder inputs to the cache; see `kdtw_jax.base.DecoderFns`."""
+    return self._merge(params).extend(cache, jnp.asarray(tokens), jnp.asarray(positions))
+
+  @property
+  def decoder_fns(self) -> DecoderFns:
+    """The three functions of the decoding loop."""
+    return DecoderFns(self.start, self.extend, _readout_of_cache(self.readout))
+
+  def _merge(self, params: Params) -> Student:
+    return nnx.merge(self.graphdef, params)
+
+
+def build(config: ModelConfig) -> Model:
+  """Makes the pure functions of a model; allocates nothing.
+
+  Args:
+    config: the architecture; validated here.
+
+  Returns:
+    A frozen record of functions.
+
+  Raises:
+    ValueError: a field of the config is impossible.
+  """
+  config.validate()
+  abstract = nnx.eval_shape(lambda: Student(config, nnx.Rngs(params=jax.random.key(0))))
+  return Model(config, nnx.graphdef(abstract))
+
+
+def shift_right(targets: Int[ArrayLike, "B T"]) -> Int[Array, "B T"]:
+  """Decoder inputs of a teacher-forced pass: PAD_ID first, then all targets but the last.
+
+  Example: [[7, 8, 1, 0]] -> [[0, 7, 8, 1]]
+  """
+  return jnp.pad(jnp.asarray(targets), ((0, 0), (1, 0)), constant_values=PAD_ID)[:, :-1]
+
+
+def num_params(params: Params) -> int:
+  """How many numbers the params hold."""
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def cast_params(params: Params, dtype: str) -> Params:
+  """Params in another float dtype, e.g. once before bfloat16 decoding; the heads keep theirs."""
+  heads = ("gate", "price", "value", "cost_value")
+  return {
+      name: part if name in heads else jax.tree.map(lambda leaf: leaf.astype(dtype), part)
+      for name, part in params.items()
+  }
+
+
+def _readout_of_cache(readout: Callable[..., StepOutput]) -> Callable[..., StepOutput]:
+  """The readout as the decoding loop calls it, with the price taken from the cache."""
+
+  def readout_of_cache(
+      params: Params, cache: Cache, hidden: Float[Array, "B C D"]
+  ) -> StepOutput:
+    return readout(params, cache.price, hidden)
+
+  return readout_of_cache

@@ -1,0 +1,129 @@
+"""The student's heads: when to ask (gate, price) and what is still to come (V, V_C).
+
+Small float32 MLPs on the decoder's last hidden state. Not a decision rule: thresholds, sampling and
+offsets of the gate live with the decoder. Liu et al. 2025, https://arxiv.org/abs/2502.17717.
+Letters: B batch, C positions, S source length, D width, V vocabulary, G gate features.
+"""
+
+import math
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.layers import RMSNorm, ScalarMLP, normal_param
+from kdtw_jax.models.t5 import Encoded
+
+PRICE_INIT = 1.0  # nats; an untrained price
+GATE_LAST_STD = 0.1  # an untrained gate stays this near its bias
+
+
+def confidence_features(logits: Float[Array, "B C V"], top_k: int) -> Float[Array, "B C G"]:
+  """The `top_k` largest log-probs and the entropy of softmax(logits), without gradient.
+
+  Args:
+    logits: float32; masked entries hold MASKED_LOGIT.
+    top_k: how many of the largest log-probs, G - 1.
+
+  Returns:
+    `[log p_1, ..., log p_top_k, entropy]`, log-probs no lower than -20, the entropy in nats.
+  """
+  batch, num_positions, vocab_size = logits.shape
+  # Two axes: only there has the CPU a selection of the k largest instead of a full sort.
+  log_probs = jax.nn.log_softmax(jax.lax.stop_gradient(logits)).reshape(-1, vocab_size)
+  largest, _ = jax.lax.top_k(log_probs, top_k)
+  entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1, keepdims=True)
+  features = jnp.concatenate([jnp.maximum(largest, -20.0), entropy], axis=-1)
+  return features.reshape(batch, num_positions, top_k + 1)
+
+
+class TokenGate(nnx.Module):
+  """The joint softmax over V ∪ {<τ>}: `z_τ − logsumexp(z over V)`, with z_τ = h·e_τ + b.
+
+  Its sigmoid is P(<τ>) under that softmax. The one bias b lets an untrained gate start near
+  `gate_bias_init` instead of at −log V.
+  """
+
+  def __init__(self, config: ModelConfig):
+    bias = config.gate_bias_init + math.log(config.vocab_size)
+    self.bias = nnx.Param(jnp.full((1,), bias, jnp.dtype(config.param_dtype)))
+
+  def __call__(
+      self,
+      logits: Float[Array, "B C V"],
+      hidden: Float[Array, "B C D"],
+      tau_weight: Float[Array, " D"],
+  ) -> Float[Array, "B C"]:
+    """The log-odds of `<τ>` against all other tokens.
+
+    Args:
+      logits: with the row of `<τ>` masked.
+      hidden: what the logits were read from.
+      tau_weight: the readout's row of `<τ>`.
+
+    Returns:
+      Gate logits, float32.
+    """
+    tau_logit = jnp.einsum(
+        "bcd,d->bc", hidden, tau_weight.astype(hidden.dtype), preferred_element_type=jnp.float32
+    )
+    bias = self.bias[0].astype(jnp.float32)
+    return tau_logit + bias - jax.nn.logsumexp(logits, axis=-1)
+
+
+class ConfidenceGate(nnx.Module):
+  """An MLP over [RMSNorm(h), largest log-probs, entropy]: a gate logit or a difficulty."""
+
+  def __init__(self, config: ModelConfig, bias_init: float, rngs: nnx.Rngs):
+    self.top_k = config.gate_top_k
+    self.norm = RMSNorm(config.d_model, config.param_dtype)
+    width = config.d_model + config.gate_top_k + 1
+    self.mlp = ScalarMLP(
+        width, config.gate_hidden, bias_init, GATE_LAST_STD, config.param_dtype, rngs
+    )
+
+  def __call__(
+      self, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"]
+  ) -> Float[Array, "B C"]:
+    """One float32 number per position; no gradient to the logits."""
+    normed = self.norm(hidden.astype(jnp.float32))
+    features = confidence_features(logits, self.top_k)
+    return self.mlp(jnp.concatenate([normed, features], axis=-1))
+
+
+class PriceHead(nnx.Module):
+  """p(x_B) ≥ 0: what asking costs under the budget that the source states in words.
+
+  A learned query pools the encoder's states, an MLP and a softplus make the price, in nats.
+  """
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.norm = RMSNorm(config.d_model, config.param_dtype)
+    self.query = normal_param(rngs, (config.d_model,), config.d_model**-0.5, config.param_dtype)
+    bias = math.log(math.expm1(PRICE_INIT))
+    self.mlp = ScalarMLP(
+        config.d_model, config.gate_hidden, bias, GATE_LAST_STD, config.param_dtype, rngs
+    )
+
+  def __call__(self, encoded: Encoded) -> Float[Array, " B"]:
+    """One price per source, float32; padding takes no part."""
+    states = self.norm(encoded.states.astype(jnp.float32))
+    scores = jnp.einsum("bsd,d->bs", states, self.query[...].astype(jnp.float32))
+    weights = jax.nn.softmax(jnp.where(encoded.mask, scores, -1e9), axis=-1)
+    return jax.nn.softplus(self.mlp(jnp.einsum("bs,bsd->bd", weights, states)))
+
+
+class ValueHead(nnx.Module):
+  """A value of the state, zero before training: V (nats to come) or V_C (asks to come)."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.norm = RMSNorm(config.d_model, config.param_dtype)
+    self.mlp = ScalarMLP(
+        config.d_model, config.value_hidden, 0.0, 0.0, config.param_dtype, rngs
+    )
+
+  def __call__(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C"]:
+    """One float32 value per position."""
+    return self.mlp(self.norm(hidden.astype(jnp.float32)))

@@ -1,0 +1,152 @@
+"""Small layers that T5 is made of: RMSNorm, dropout, embedding, feed-forward, MLP head.
+
+Not attention (`attention.py`) nor whole blocks (`t5.py`). No layer has a bias but the heads' MLP.
+Letters: B batch, C positions, D width, F hidden width, V vocabulary.
+"""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt32
+
+from kdtw_jax.base import PRNGKey
+
+RMS_EPSILON = 1e-6
+
+DropoutSeed = UInt32[Array, "2"]
+
+
+def normal_param(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: str) -> nnx.Param:
+  """A parameter drawn from N(0, std²)."""
+  return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.dtype(dtype)))
+
+
+def project(x: Float[Array, "B C I"], kernel: Float[Array, "I *O"]) -> Float[Array, "B C *O"]:
+  """`x @ kernel` in x's dtype; a kernel of rank 3 is several matrices in one product."""
+  return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
+
+
+def dropout_seeds(key: PRNGKey | None, num: int) -> tuple[DropoutSeed | None, ...]:
+  """A seed for each of `num` places of dropout, or None for each where there is no key."""
+  if key is None:
+    return (None,) * num
+  return tuple(jax.random.bits(key, (num, 2), jnp.uint32))
+
+
+def dropout(
+    x: Float[Array, "*shape"], rate: float, seed: DropoutSeed | None
+) -> Float[Array, "*shape"]:
+  """Zeroes a share `rate` of the entries and scales up the rest; the identity without a seed.
+
+  The random bits are an integer hash of the entry's number and the seed. JAX's own generator, at
+  each of a model's dozens of dropouts, takes most of the compile time of a training step on a CPU
+  and part of its run time; here it only draws the seeds.
+
+  Args:
+    x: anything.
+    rate: share to drop, in [0, 1).
+    seed: from `dropout_seeds`, for this place alone; None switches dropout off.
+
+  Returns:
+    x's shape and dtype.
+  """
+  if seed is None or rate == 0.0:
+    return x
+  bits = _hash(_hash(jnp.arange(x.size, dtype=jnp.uint32) + seed[0]) + seed[1])
+  keep = bits.reshape(x.shape) >= jnp.uint32(round(rate * 2**32))
+  return jnp.where(keep, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), jnp.zeros_like(x))
+
+
+def _hash(x: UInt32[Array, " size"]) -> UInt32[Array, " size"]:
+  """A bijection of 32 bits in which each bit of x flips each bit of the result half of the time.
+
+  Constants of https://github.com/skeeto/hash-prospector.
+  """
+  x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
+  x = (x ^ (x >> 15)) * jnp.uint32(0x735A2D97)
+  return x ^ (x >> 15)
+
+
+class RMSNorm(nnx.Module):
+  """T5's layer norm: `w · x / sqrt(mean(x²) + 1e-6)`, statistics in float32, no mean, no bias."""
+
+  def __init__(self, width: int, param_dtype: str):
+    self.weight = nnx.Param(jnp.ones((width,), jnp.dtype(param_dtype)))
+
+  def __call__(self, x: Float[Array, "*lead D"]) -> Float[Array, "*lead D"]:
+    """Normalises the last axis; the result has x's dtype."""
+    x32 = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + RMS_EPSILON)
+    weight = jnp.broadcast_to(self.weight[...].astype(jnp.float32), x.shape)
+    return (x32 * inverse * weight).astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+  """Token embedding, stored as `E / sqrt(D)`, and the tied readout `h · Eᵀ / sqrt(D)`.
+
+  The function is T5's; only the stored scale differs: entries of std D^-0.5 instead of 1. Under
+  Adam, whose step has a fixed size, this lets the embedding and the readout learn sqrt(D) times
+  faster than T5's storage, which was made for Adafactor's steps relative to a parameter's size.
+  """
+
+  def __init__(self, vocab_size: int, width: int, param_dtype: str, rngs: nnx.Rngs):
+    self.scale = width**0.5
+    self.embedding = normal_param(rngs, (vocab_size, width), width**-0.5, param_dtype)
+
+  def __call__(self, tokens: Int[Array, "B C"], dtype: jnp.dtype) -> Float[Array, "B C D"]:
+    """Rows of E; an id outside the vocabulary gives NaN, so that it cannot go unnoticed."""
+    rows = jnp.take(self.embedding[...], tokens, axis=0)
+    return (rows * jnp.asarray(self.scale, rows.dtype)).astype(dtype)
+
+
+class FeedForward(nnx.Module):
+  """T5's feed-forward block: `wo(relu(wi x))`, or `wo(gelu(wi_0 x) · wi_1 x)` when gated.
+
+  The two input matrices of the gated kind lie in one kernel `[D, 2, F]`: one product per call.
+  """
+
+  def __init__(
+      self, d_model: int, d_ff: int, kind: str, dropout_rate: float, param_dtype: str,
+      rngs: nnx.Rngs,
+  ):  # fmt: skip
+    self.gated = kind == "gated-gelu"
+    self.dropout_rate = dropout_rate
+    shape = (d_model, 2, d_ff) if self.gated else (d_model, d_ff)
+    self.wi = normal_param(rngs, shape, d_model**-0.5, param_dtype)
+    self.wo = normal_param(rngs, (d_ff, d_model), d_ff**-0.5, param_dtype)
+
+  def __call__(self, x: Float[Array, "B C D"], seed: DropoutSeed | None) -> Float[Array, "B C D"]:
+    """Maps each position on its own; dropout on the hidden activations."""
+    hidden = project(x, self.wi[...])
+    if self.gated:
+      hidden = jax.nn.gelu(hidden[:, :, 0], approximate=True) * hidden[:, :, 1]
+    else:
+      hidden = jax.nn.relu(hidden)
+    return project(dropout(hidden, self.dropout_rate, seed), self.wo[...])
+
+
+class ScalarMLP(nnx.Module):
+  """One hidden layer to one number, in float32: `w2 · gelu(W1 x + b1) + b2`.
+
+  Head-sized: the only layer here with biases. It starts near `bias_init`: the last layer has
+  weights of std `last_std / sqrt(F)`, 0 for exactly `bias_init`.
+  """
+
+  def __init__(
+      self, in_width: int, hidden: int, bias_init: float, last_std: float, param_dtype: str,
+      rngs: nnx.Rngs,
+  ):  # fmt: skip
+    dtype = jnp.dtype(param_dtype)
+    self.hidden_kernel = normal_param(rngs, (in_width, hidden), in_width**-0.5, param_dtype)
+    self.hidden_bias = nnx.Param(jnp.zeros((hidden,), dtype))
+    self.out_kernel = normal_param(rngs, (hidden, 1), last_std * hidden**-0.5, param_dtype)
+    self.out_bias = nnx.Param(jnp.full((1,), bias_init, dtype))
+
+  def __call__(self, x: Float[Array, "*lead I"]) -> Float[Array, "*lead"]:
+    """One float32 number per position."""
+    x = x.astype(jnp.float32)
+    hidden = jnp.tensordot(x, self.hidden_kernel[...].astype(jnp.float32), axes=1)
+    bias = jnp.broadcast_to(self.hidden_bias[...].astype(jnp.float32), hidden.shape)
+    hidden = jax.nn.gelu(hidden + bias, approximate=True)
+    out = jnp.tensordot(hidden, self.out_kernel[..., 0].astype(jnp.float32), axes=1)
+    return out + self.out_bias[0].astype(jnp.float32)

@@ -1,0 +1,85 @@
+"""The encoder-decoder together with the heads that its config asks for.
+
+A teacher is the same class without heads. Not a policy: it only says logits, gate logits, values.
+Letters: B batch, C positions, D width, V vocabulary.
+"""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.heads import PRICE_INIT, ConfidenceGate, PriceHead, TokenGate, ValueHead
+from kdtw_jax.models.t5 import Encoded, EncoderDecoder
+
+
+class Student(EncoderDecoder):
+  """T5 with a gate (`gate`, `price`) and value heads (`value`, `cost_value`)."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    super().__init__(config, rngs)
+    if config.gate == "token":
+      self.gate = TokenGate(config)
+    elif config.gate == "mlp":
+      self.gate = ConfidenceGate(config, config.gate_bias_init, rngs)
+    elif config.gate == "difficulty_price":
+      self.gate = ConfidenceGate(
+          config, config.gate_bias_init * config.gate_alpha + PRICE_INIT, rngs
+      )
+      self.price = PriceHead(config, rngs)
+    if config.value_heads:
+      self.value = ValueHead(config, rngs)
+      self.cost_value = ValueHead(config, rngs)
+
+  def price_of(self, encoded: Encoded) -> Float[Array, " B"]:
+    """p(x_B) per source, float32; zeros for a gate without a price."""
+    if self.config.gate != "difficulty_price":
+      return jnp.zeros(encoded.mask.shape[:1], jnp.float32)
+    if self.config.detach_gate_features:
+      encoded = encoded._replace(states=jax.lax.stop_gradient(encoded.states))
+    return self.price(encoded)
+
+  def gate_logits(
+      self, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"],
+      price: Float[Array, " B"],
+  ) -> Float[Array, "B C"]:  # fmt: skip
+    """The log-odds of asking, float32: zeros without a gate, else by kind.
+
+        token             z_τ − logsumexp(z)            gradient reaches the logits too
+        mlp               MLP(h, top log-probs, entropy)
+        difficulty_price  (MLP(h, top log-probs, entropy) − p(x_B)) / α_g
+
+    Args:
+      logits: float32 with the row of `<τ>` masked.
+      hidden: what the logits were read from.
+      price: p(x_B), read by the last kind alone.
+
+    Returns:
+      Gate logits; sigmoid gives P(<τ>|s).
+    """
+    config = self.config
+    if config.gate == "none":
+      return jnp.zeros(hidden.shape[:2], jnp.float32)
+    if config.detach_gate_features:
+      hidden, logits = jax.lax.stop_gradient((hidden, logits))
+    if config.gate == "token":
+      return self.gate(logits, hidden, self.readout_weight()[config.tau_id])
+    score = self.gate(logits, hidden)
+    if config.gate == "mlp":
+      return score
+    return (score - price[:, None]) / config.gate_alpha
+
+  def values(
+      self, hidden: Float[Array, "B C D"]
+  ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
+    """V and V_C of the states that the hidden vectors stand for, float32.
+
+    Raises:
+      ValueError: the model has no value heads.
+    """
+    if not self.config.value_heads:
+      raise ValueError("model.value_heads=False: set it to True to read values of this model")
+    if self.config.detach_value_features:
+      hidden = jax.lax.stop_gradient(hidden)
+    return self.value(hidden), self.cost_value(hidden)

@@ -1,0 +1,228 @@
+"""T5's encoder-decoder as flax NNX modules, for teacher and student alike.
+
+Pre-norm blocks, RMSNorm, relative position bias shared by all layers of a stack, no other
+positions, no biases. Raffel et al. 2020, https://arxiv.org/abs/1910.10683. Not the student's heads
+(`heads.py`) nor the pure functions that others call (`functional.py`).
+Letters: B batch, S source length, T target length, C new tokens, L cache length, D width,
+V vocabulary.
+
+Initialisation: T5's unit-variance activations (q, k, v and wi of std D^-0.5, outputs fan_in^-0.5).
+For training from scratch by Adam, whose step does not scale with the parameter, three of them are
+stored in other units than T5's, the function being the same: the embedding (`Embedding`), the
+queries (`attention.py`) and the position bias (`position_bias.py`); and an untied readout starts
+with std D^-0.5 (logits of unit variance) instead of 1.
+"""
+
+from typing import NamedTuple
+
+from flax import nnx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from kdtw_jax.base import MASKED_LOGIT, PAD_ID, PRNGKey
+from kdtw_jax.models.attention import CrossAttention, SelfAttention
+from kdtw_jax.models.cache import Cache, KeyValue, append, as_memory, empty_memory
+from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.layers import (
+  DropoutSeed,
+  Embedding,
+  FeedForward,
+  RMSNorm,
+  dropout,
+  dropout_seeds,
+  normal_param,
+)
+from kdtw_jax.models.position_bias import RelativePositionBias, skew, windows
+
+
+class Encoded(NamedTuple):
+  """A source as the decoder sees it.
+
+  Attributes:
+    states: `[B, S, D]` last hidden states, compute dtype; meaningless where the mask is False.
+    mask: `[B, S]` bool: True where the source holds a token.
+  """
+
+  states: Float[Array, "B S D"]
+  mask: Bool[Array, "B S"]
+
+
+class EncoderLayer(nnx.Module):
+  """Self-attention and feed-forward, each on a normed copy of the stream."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.dropout_rate = config.dropout_rate
+    self.self_attention_norm = RMSNorm(config.d_model, config.param_dtype)
+    self.self_attention = SelfAttention(config, rngs)
+    self.feed_forward_norm = RMSNorm(config.d_model, config.param_dtype)
+    self.feed_forward = _feed_forward(config, rngs)
+
+  def __call__(
+      self, x: Float[Array, "B S D"], bias: Float[Array, "B N S S"],
+      seeds: tuple[DropoutSeed | None, ...],
+  ) -> Float[Array, "B S D"]:  # fmt: skip
+    """One block of the encoder."""
+    q, k, v = self.self_attention.project(self.self_attention_norm(x))
+    mixed = self.self_attention.attend(q, as_memory(k, v), bias, seeds[0])
+    x = x + dropout(mixed, self.dropout_rate, seeds[1])
+    mapped = self.feed_forward(self.feed_forward_norm(x), seeds[2])
+    return x + dropout(mapped, self.dropout_rate, seeds[3])
+
+
+class DecoderLayer(nnx.Module):
+  """Causal self-attention, cross-attention and feed-forward."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.dropout_rate = config.dropout_rate
+    self.self_attention_norm = RMSNorm(config.d_model, config.param_dtype)
+    self.self_attention = SelfAttention(config, rngs)
+    self.cross_attention_norm = RMSNorm(config.d_model, config.param_dtype)
+    self.cross_attention = CrossAttention(config, rngs)
+    self.feed_forward_norm = RMSNorm(config.d_model, config.param_dtype)
+    self.feed_forward = _feed_forward(config, rngs)
+
+  def __call__(
+      self,
+      x: Float[Array, "B C D"],
+      bias: Float[Array, "#B N C L"],
+      source: KeyValue,
+      source_bias: Float[Array, "B 1 1 S"],
+      seeds: tuple[DropoutSeed | None, ...],
+      past: KeyValue | None = None,
+      positions: Int[Array, " B"] | None = None,
+  ) -> tuple[Float[Array, "B C D"], KeyValue]:
+    """One block of the decoder; with a past, its C inputs are appended there and read from there.
+
+    Args:
+      x: the stream.
+      bias: position bias and causal mask over the L keys; L = C without a past.
+      source: keys and values of the source.
+      source_bias: MASKED_LOGIT at padding of the source, else 0.
+      seeds: of the layer's 6 dropouts; None switches one off.
+      past: self-attention cache of this layer.
+      positions: where each row's first new input is written; given with a past.
+
+    Returns:
+      The stream, and the keys and values that the self-attention read.
+    """
+    q, k, v = self.self_attention.project(self.self_attention_norm(x))
+    memory = as_memory(k, v) if past is None else append(past, k, v, positions)
+    mixed = self.self_attention.attend(q, memory, bias, seeds[0])
+    x = x + dropout(mixed, self.dropout_rate, seeds[1])
+    read = self.cross_attention(self.cross_attention_norm(x), source, source_bias, seeds[2])
+    x = x + dropout(read, self.dropout_rate, seeds[3])
+    mapped = self.feed_forward(self.feed_forward_norm(x), seeds[4])
+    return x + dropout(mapped, self.dropout_rate, seeds[5]), memory
+
+
+class Stack(nnx.Module):
+  """The layers of an encoder or a decoder, `layer_0`, `layer_1`, ..., and what they share."""
+
+  def __init__(
+      self, layer_type: type[nnx.Module], num_layers: int, bidirectional: bool,
+      config: ModelConfig, rngs: nnx.Rngs,
+  ):  # fmt: skip
+    self.num_layers = num_layers
+    self.position_bias = RelativePositionBias(
+        config.relative_attention_num_buckets, config.relative_attention_max_distance,
+        config.num_heads, bidirectional, config.d_model**-0.5, config.param_dtype, rngs,
+    )  # fmt: skip
+    for i in range(num_layers):
+      setattr(self, f"layer_{i}", layer_type(config, rngs))
+    self.final_norm = RMSNorm(config.d_model, config.param_dtype)
+
+  @property
+  def layers(self) -> list[nnx.Module]:
+    """The layers in order."""
+    return [getattr(self, f"layer_{i}") for i in range(self.num_layers)]
+
+
+class EncoderDecoder(nnx.Module):
+  """T5. Token arrays in, hidden states and logits out; dropout only where a key is given."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.config = config
+    self.shared = Embedding(config.vocab_size, config.d_model, config.param_dtype, rngs)
+    self.encoder = Stack(EncoderLayer, config.num_encoder_layers, True, config, rngs)
+    self.decoder = Stack(DecoderLayer, config.num_decoder_layers, False, config, rngs)
+    if not config.tie_embeddings:
+      shape = (config.vocab_size, config.d_model)
+      self.readout_kernel = normal_param(rngs, shape, config.d_model**-0.5, config.param_dtype)
+
+  def encode(
+      self, source: Int[Array, "B S"], dropout_key: PRNGKey | None = None
+  ) -> Encoded:
+    """Runs the encoder; PAD_ID marks padding, wherever it stands."""
+    rate = self.config.dropout_rate
+    seeds = dropout_seeds(dropout_key, 4 * self.config.num_encoder_layers + 2)
+    mask = source != PAD_ID
+    bias = skew(self.encoder.position_bias.table(source.shape[1])) + _mask_bias(mask)
+    x = dropout(self.shared(source, self.config.compute_dtype), rate, seeds[-2])
+    for i, layer in enumerate(self.encoder.layers):
+      x = layer(x, bias, seeds[4 * i : 4 * i + 4])
+    return Encoded(dropout(self.encoder.final_norm(x), rate, seeds[-1]), mask)
+
+  def decode(
+      self, encoded: Encoded, inputs: Int[Array, "B T"], dropout_key: PRNGKey | None = None
+  ) -> Float[Array, "B T D"]:
+    """One causal pass over decoder inputs, the targets shifted right."""
+    rate = self.config.dropout_rate
+    seeds = dropout_seeds(dropout_key, 6 * self.config.num_decoder_layers + 2)
+    bias = skew(self.decoder.position_bias.table(inputs.shape[1]))
+    source_bias = _mask_bias(encoded.mask)
+    x = dropout(self.shared(inputs, self.config.compute_dtype), rate, seeds[-2])
+    for i, layer in enumerate(self.decoder.layers):
+      source = layer.cross_attention.memory(encoded.states)
+      x, _ = layer(x, bias, source, source_bias, seeds[6 * i : 6 * i + 6])
+    return dropout(self.decoder.final_norm(x), rate, seeds[-1])
+
+  def start(self, encoded: Encoded, price: Float[Array, " B"], max_length: int) -> Cache:
+    """An empty cache for `max_length` decoder inputs, and the source's keys and values."""
+    config = self.config
+    sizes = (encoded.mask.shape[0], max_length, config.num_heads, config.d_kv)
+    empty = [empty_memory(*sizes, config.compute_dtype) for _ in self.decoder.layers]
+    source = [layer.cross_attention.memory(encoded.states) for layer in self.decoder.layers]
+    table = self.decoder.position_bias.table(max_length)
+    return Cache(tuple(empty), tuple(source), encoded.mask, table, price)
+
+  def extend(
+      self, cache: Cache, tokens: Int[Array, "B C"], positions: Int[Array, " B"]
+  ) -> tuple[Float[Array, "B C D"], Cache]:
+    """Feeds decoder inputs number positions[b] .. positions[b] + C - 1 through the cache."""
+    bias = windows(cache.position_bias, positions, tokens.shape[1])
+    seeds = dropout_seeds(None, 6)
+    source_bias = _mask_bias(cache.source_mask)
+    x = self.shared(tokens, self.config.compute_dtype)
+    filled = []
+    for i, layer in enumerate(self.decoder.layers):
+      past, source = cache.self_attention[i], cache.cross_attention[i]
+      x, memory = layer(x, bias, source, source_bias, seeds, past, positions)
+      filled.append(memory)
+    return self.decoder.final_norm(x), cache._replace(self_attention=tuple(filled))
+
+  def readout_weight(self) -> Float[Array, "V D"]:
+    """The matrix that hidden states are multiplied with; the tied embedding as it is stored."""
+    tied = self.config.tie_embeddings
+    return self.shared.embedding[...] if tied else self.readout_kernel[...]
+
+  def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
+    """Float32 logits, the `<τ>` row masked."""
+    weight = self.readout_weight().astype(hidden.dtype)
+    logits = jnp.einsum("bcd,vd->bcv", hidden, weight, preferred_element_type=jnp.float32)
+    if self.config.tau_id < 0:
+      return logits
+    is_tau = jnp.arange(self.config.vocab_size) == self.config.tau_id
+    return jnp.where(is_tau[None, None], MASKED_LOGIT, logits)
+
+
+def _feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:
+  """The feed-forward block that the config names."""
+  return FeedForward(
+      config.d_model, config.d_ff, config.feed_forward, config.dropout_rate, config.param_dtype,
+      rngs,
+  )  # fmt: skip
+
+
+def _mask_bias(mask: Bool[Array, "B S"]) -> Float[Array, "B 1 1 S"]:
+  """0 where the mask is True, MASKED_LOGIT elsewhere, for all heads and queries."""
+  return jnp.where(mask, 0.0, MASKED_LOGIT).astype(jnp.float32)[:, None, None, :]
