@@ -1,0 +1,170 @@
+"""Model calls of the decoding loop: one student step, one teacher step, the teacher's catch-up.
+
+Not here: who writes the token (writing.py, drafting.py).
+
+Each call gathers a window of static width per row, from where that row's cache ends, and hands it
+to `extend` for the whole batch. Rows that did not want the call are extended too, but their cache
+length does not move: what was written lies beyond it and is rewritten by the next call. So no
+branch and no select ever touches a cache, which XLA would pay for with a copy of it.
+
+Shape letters: B batch, C chunk of inputs in one call, D width, V vocabulary.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from kdtw_jax import base
+from kdtw_jax.decoding import sampling as sampling_lib
+from kdtw_jax.decoding import state as state_lib
+from kdtw_jax.decoding.state import DecodeState
+
+
+def last_hidden(
+  hidden: Float[Array, "B C D"], index: Int[Array, " B"]
+) -> Float[Array, "B 1 D"]:
+  """Reads the hidden state at one chunk position per row (clipped into the chunk)."""
+  C = hidden.shape[1]
+  if C == 1:
+    return hidden
+  return jnp.take_along_axis(hidden, jnp.clip(index, 0, C - 1)[:, None, None], axis=1)
+
+
+def student_step(
+  fns: base.DecoderFns, params: base.Params, state: DecodeState, rows: Bool[Array, " B"], width: int
+) -> tuple[DecodeState, Float[Array, "B V"], Float[Array, " B"]]:
+  """Lets the student consume inputs student_len .. length + pending in one forward.
+
+  Args:
+    fns: the student.
+    params: the student's parameters.
+    state: decoding state; `rows` lag by at most `width` inputs.
+    rows: `[B]` rows that need the step.
+    width: static inputs per forward.
+
+  Returns:
+    The state, logits `[B, V]` and gate log-odds `[B]` of the next token; junk outside of `rows`.
+  """
+  end = state.length + state.pending
+  chunk = state_lib.window(state.tokens, state.student_len, width)
+  hidden, cache = fns.extend(params, state.student_cache, chunk, state.student_len)
+  output = fns.readout(params, cache, last_hidden(hidden, end - state.student_len))
+  state = state._replace(
+    student_cache=cache,
+    student_len=jnp.where(rows, end + 1, state.student_len),
+    student_steps=state.student_steps + 1,
+    student_row_steps=state.student_row_steps + rows,
+  )
+  return state, sampling_lib.forbid_pad(output.logits[:, 0]), output.gate_logits[:, 0]
+
+
+def teacher_step(
+  fns: base.DecoderFns, params: base.Params, state: DecodeState, rows: Bool[Array, " B"], width: int
+) -> tuple[DecodeState, Float[Array, "B width V"]]:
+  """Lets the teacher consume inputs teacher_len .. length + pending in one forward.
+
+  Args:
+    fns: the teacher.
+    params: the teacher's parameters.
+    state: decoding state; `rows` lag by at most `width` inputs.
+    rows: `[B]` rows that need the step.
+    width: static inputs per forward.
+
+  Returns:
+    The state and the logits `[B, width, V]` after each input of the window.
+  """
+  end = state.length + state.pending
+  chunk = state_lib.window(state.tokens, state.teacher_len, width)
+  hidden, cache = fns.extend(params, state.teacher_cache, chunk, state.teacher_len)
+  logits = sampling_lib.forbid_pad(fns.readout(params, cache, hidden).logits)
+  consumed = jnp.where(rows, end + 1 - state.teacher_len, 0)
+  state = state._replace(
+    teacher_cache=cache,
+    teacher_len=state.teacher_len + consumed,
+    teacher_passes=state.teacher_passes + 1,
+    teacher_row_passes=state.teacher_row_passes + rows,
+    teacher_calls=state.teacher_calls + rows,
+    teacher_tokens=state.teacher_tokens + consumed,
+  )
+  return state, logits
+
+
+class _CatchUp(NamedTuple):
+  """What the catch-up loop carries: the teacher's part of the state and the tokens it chose."""
+
+  cache: Any
+  teacher_len: Int[Array, " B"]
+  token: Int[Array, " B"]
+  passes: Int[Array, ""]
+  row_passes: Int[Array, " B"]
+
+
+def teacher_catch_up(
+  fns: base.DecoderFns,
+  params: base.Params,
+  state: DecodeState,
+  rows: Bool[Array, " B"],
+  key: Any,
+  *,
+  chunk: int,
+  sampling: sampling_lib.Sampling,
+) -> tuple[DecodeState, Int[Array, " B"]]:
+  """Runs the teacher over what was written since its last call, and lets it choose the next token.
+
+  A loop of passes over `chunk` inputs per row: none where no row asks, one where all asking rows
+  lag by at most `chunk`. The loop's condition is the only predicate, so there is no `lax.cond`.
+
+  Args:
+    fns: the teacher.
+    params: the teacher's parameters.
+    state: decoding state with nothing pending.
+    rows: `[B]` rows that ask; only their teacher_len moves.
+    key: PRNG key of the teacher's draw, or None when greedy. A row draws with it once: in the pass
+      that reaches the row's last input.
+    chunk: static inputs per pass.
+    sampling: how the teacher chooses.
+
+  Returns:
+    The state and the teacher's token `[B]`; junk outside of `rows`.
+  """
+  end = state.length
+
+  def lagging(now: _CatchUp) -> Bool[Array, ""]:
+    return jnp.any(rows & (now.teacher_len <= end))
+
+  def advance(now: _CatchUp) -> _CatchUp:
+    inputs = state_lib.window(state.tokens, now.teacher_len, chunk)
+    hidden, cache = fns.extend(params, now.cache, inputs, now.teacher_len)
+    last = end - now.teacher_len
+    output = fns.readout(params, cache, last_hidden(hidden, last))
+    logits = sampling_lib.forbid_pad(output.logits[:, 0])
+    choice = sampling_lib.choose_token(logits, key, sampling)
+    consumed = jnp.where(rows, jnp.clip(last + 1, 0, chunk), 0)
+    arrived = rows & (last >= 0) & (last < chunk)
+    return _CatchUp(
+      cache=cache,
+      teacher_len=now.teacher_len + consumed,
+      token=jnp.where(arrived, choice, now.token),
+      passes=now.passes + 1,
+      row_passes=now.row_passes + (consumed > 0),
+    )
+
+  before = _CatchUp(
+    cache=state.teacher_cache,
+    teacher_len=state.teacher_len,
+    token=jnp.zeros(rows.shape, jnp.int32),
+    passes=state.teacher_passes,
+    row_passes=state.teacher_row_passes,
+  )
+  after = jax.lax.while_loop(lagging, advance, before)
+  state = state._replace(
+    teacher_cache=after.cache,
+    teacher_len=after.teacher_len,
+    teacher_passes=after.passes,
+    teacher_row_passes=after.row_passes,
+    teacher_calls=state.teacher_calls + rows,
+    teacher_tokens=state.teacher_tokens + after.teacher_len - before.teacher_len,
+  )
+  return state, after.token

@@ -1,0 +1,93 @@
+"""Rules that turn log-odds or a confidence into "ask", and the cap that may refuse it.
+
+Not here: which rule a policy uses (policies.py). Shape letters: B batch, V vocabulary.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+CAPS = ("none", "hard")
+
+# Relative slack of the hard cap: budgets such as 0.7 are a rounding error below themselves in
+# float32, and 0.7 * 10 tokens must allow 7 asks.
+CAP_SLACK = 1e-6
+
+
+def gate_greedy(
+  gate_logits: Float[Array, " B"], offset: Float[Array, " B"]
+) -> Bool[Array, " B"]:
+  """Asks iff σ(gate_logit + offset) > ½."""
+  return gate_logits + offset > 0
+
+
+def gate_sampled(
+  gate_logits: Float[Array, " B"], offset: Float[Array, " B"], key: Any
+) -> Bool[Array, " B"]:
+  """Asks with probability σ(gate_logit + offset)."""
+  return jax.random.bernoulli(key, jax.nn.sigmoid(gate_logits + offset))
+
+
+def max_prob(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
+  """Probability of the most likely token, `[B]` in 0..1."""
+  return jnp.exp(jnp.max(jax.nn.log_softmax(logits, axis=-1), axis=-1))
+
+
+def entropy(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
+  """Entropy of the next token, `[B]` in nats."""
+  log_probs = jax.nn.log_softmax(logits, axis=-1)
+  return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+
+
+def margin(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
+  """Probability of the best token less that of the second best, `[B]` in 0..1."""
+  probs = jax.nn.softmax(logits, axis=-1)
+  is_best = jnp.arange(probs.shape[-1])[None, :] == jnp.argmax(probs, axis=-1)[:, None]
+  return jnp.max(probs, axis=-1) - jnp.max(jnp.where(is_best, 0.0, probs), axis=-1)
+
+
+def gap(
+  teacher_logits: Float[Array, "B V"], student_logits: Float[Array, "B V"]
+) -> Float[Array, " B"]:
+  """Teacher log-probability that the student's best token gives away.
+
+      log max_v μ(v|s) − log μ(argmax_v π(v|s) | s)
+
+  Args:
+    teacher_logits: `[B, V]` float32 logits of μ.
+    student_logits: `[B, V]` float32 logits of π.
+
+  Returns:
+    `[B]` nats, >= 0; 0 where both prefer the same token.
+  """
+  choice = jnp.argmax(student_logits, axis=-1)
+  of_choice = jnp.take_along_axis(teacher_logits, choice[:, None], axis=-1)[:, 0]
+  return jnp.max(teacher_logits, axis=-1) - of_choice
+
+
+def within_cap(
+  asks: Int[Array, " B"], length: Int[Array, " B"], budget: Float[Array, " B"], cap: str
+) -> Bool[Array, " B"]:
+  """Says which rows may ask for their next token.
+
+      cap 'hard':  asks + 1 <= budget * (length + 1)
+
+  `length + 1` counts the tokens emitted so far and the one about to be written (EOS counts as a
+  token), so at every prefix of the output asks / tokens <= budget. Nothing is saved up across
+  rows. Example: budget 0.2 allows the first ask at the fifth token, the second at the tenth.
+
+  Args:
+    asks: `[B]` asks so far.
+    length: `[B]` tokens emitted so far.
+    budget: `[B]` allowed share of asks, 0..1.
+    cap: 'none' (all may ask) or 'hard'.
+
+  Returns:
+    `[B]` True where asking is allowed.
+  """
+  if cap == "none":
+    return jnp.ones(asks.shape, bool)
+  allowed = budget * (length + 1).astype(jnp.float32) * (1 + CAP_SLACK)
+  return (asks + 1).astype(jnp.float32) <= allowed

@@ -1,0 +1,207 @@
+"""The batched decoding loop: one `lax.while_loop` for every policy, never vmapped.
+
+Sequential cost of a handover: one student step per token and one teacher pass per ask, however many
+student tokens went before ("Knowledge Distillation with Training Wheels", arXiv 2502.17717).
+Not here: models. They come in as base.DecoderFns.
+
+Shape letters: B batch, S source length, L most tokens.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from kdtw_jax import base
+from kdtw_jax.decoding import drafting, gating, writing
+from kdtw_jax.decoding import state as state_lib
+from kdtw_jax.decoding.policy import Policy
+from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.state import DecodeResult, DecodeState, Setup
+
+GREEDY = Sampling()
+
+
+def decode(
+  student_fns: base.DecoderFns | None,
+  teacher_fns: base.DecoderFns | None,
+  student_params: base.Params,
+  teacher_params: base.Params,
+  student_source: Int[base.ArrayLike, "B S_student"] | None,
+  teacher_source: Int[base.ArrayLike, "B S_teacher"] | None,
+  budget: Float[base.ArrayLike, " B"],
+  key: Any,
+  policy: Policy,
+  *,
+  max_length: int,
+  sampling: Sampling = GREEDY,
+  chunk: int = 8,
+  cap: str = "none",
+  eos_id: int = base.EOS_ID,
+) -> DecodeResult:
+  """Decodes a batch: pure, without jit; `make_decoder` gives the jitted form.
+
+  A model that the policy does not need is not run, holds no cache and may be None with its
+  parameters and source. A row is padding and emits nothing where a source that is read holds
+  PAD_ID alone.
+
+  Args:
+    student_fns: the student.
+    teacher_fns: the teacher.
+    student_params: the student's parameters.
+    teacher_params: the teacher's parameters.
+    student_source: `[B, S_student]` int32: what the student reads, budget instruction included.
+    teacher_source: `[B, S_teacher]` int32: what the teacher reads.
+    budget: `[B]` float32: allowed share of asks; read by the cap 'hard' alone.
+    key: PRNG key; read where the sampling or the policy draws.
+    policy: who writes which token.
+    max_length: most tokens that a row may emit, EOS included; a row is cut there.
+    sampling: how both models choose tokens.
+    chunk: inputs that one catch-up pass of the teacher covers; a row that lags by more loops. A
+      drafting policy uses its draft length + 1 instead, a policy that runs the teacher at every
+      step uses 1.
+    cap: 'none' or 'hard' (see gating.within_cap).
+    eos_id: token that ends a row.
+
+  Returns:
+    The tokens, who wrote them, and the counters.
+
+  Raises:
+    ValueError: an impossible setting, or a model that the policy needs is missing.
+  """
+  validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
+  _require(policy.needs_student, "student", student_fns, student_source, policy)
+  _require(policy.needs_teacher, "teacher", teacher_fns, teacher_source, policy)
+  setup = Setup(
+    student=(student_fns, student_params),
+    teacher=(teacher_fns, teacher_params),
+    policy=policy,
+    budget=jnp.asarray(budget, jnp.float32),
+    sampling=sampling,
+    cap=cap,
+    chunk=min(chunk, max_length),
+    eos_id=eos_id,
+  )
+  state = _start(setup, student_source, teacher_source, max_length, key)
+  step = drafting.draft_round if policy.drafts else writing.write_step
+
+  def unfinished(now: DecodeState) -> Bool[Array, ""]:
+    return ~jnp.all(now.done)
+
+  def advance(now: DecodeState) -> DecodeState:
+    return step(setup, now)
+
+  return state_lib.finish(jax.lax.while_loop(unfinished, advance, state), eos_id)
+
+
+def make_decoder(
+  student_fns: base.DecoderFns | None,
+  teacher_fns: base.DecoderFns | None,
+  *,
+  max_length: int,
+  sampling: Sampling = GREEDY,
+  chunk: int = 8,
+  cap: str = "none",
+  eos_id: int = base.EOS_ID,
+) -> Callable[..., DecodeResult]:
+  """Makes the jitted decoder of one pair of models.
+
+  Parameters, sources and the policy are arguments, never constants: one compilation per input
+  shape and per static structure of the policy. Make policies with `make_policy`, whose dials are
+  arrays: a sweep over a dial then compiles once.
+
+  Args:
+    student_fns: the student, or None.
+    teacher_fns: the teacher, or None.
+    max_length: most tokens that a row may emit, EOS included.
+    sampling: how both models choose tokens.
+    chunk: inputs that one catch-up pass of the teacher covers.
+    cap: 'none' or 'hard'.
+    eos_id: token that ends a row.
+
+  Returns:
+    The jitted `(student_params, teacher_params, student_source, teacher_source, budget, key,
+    policy) -> DecodeResult`; it can be lowered and compiled ahead like any jitted function.
+  """
+
+  def decoder(
+    student_params: Any,
+    teacher_params: Any,
+    student_source: Any,
+    teacher_source: Any,
+    budget: Any,
+    key: Any,
+    policy: Policy,
+  ) -> DecodeResult:
+    return decode(
+      student_fns,
+      teacher_fns,
+      student_params,
+      teacher_params,
+      student_source,
+      teacher_source,
+      budget,
+      key,
+      policy,
+      max_length=max_length,
+      sampling=sampling,
+      chunk=chunk,
+      cap=cap,
+      eos_id=eos_id,
+    )
+
+  return jax.jit(decoder)
+
+
+def validate(
+  policy: Policy, *, max_length: int, sampling: Sampling, chunk: int, cap: str
+) -> None:
+  """Refuses settings that cannot work, before anything is traced.
+
+  Raises:
+    ValueError: names the field, its value and the remedy.
+  """
+  sampling.validate()
+  if max_length < 1:
+    raise ValueError(f"max_length={max_length}: must be >= 1")
+  if chunk < 1:
+    raise ValueError(f"chunk={chunk}: must be >= 1")
+  if cap not in gating.CAPS:
+    raise ValueError(f"cap={cap!r}: must be 'none' or 'hard'")
+  if policy.drafts and policy.draft_length < 1:
+    raise ValueError(f"policy.k={policy.draft_length}: a draft needs at least 1 token")
+  if policy.drafts and not sampling.greedy:
+    raise ValueError(
+      f"sampling.temperature={sampling.temperature}: policy {policy.name!r} is exact for greedy "
+      "decoding only; use temperature 0"
+    )
+  if cap == "hard" and (policy.drafts or not policy.needs_student):
+    raise ValueError(
+      f"cap='hard': policy {policy.name!r} does not ask token by token; use cap='none'"
+    )
+
+
+def _require(needed: bool, who: str, fns: Any, source: Any, policy: Policy) -> None:
+  for field, value in ((f"{who}_fns", fns), (f"{who}_source", source)):
+    if needed and value is None:
+      raise ValueError(f"{field}=None: policy {policy.name!r} runs the {who}; give it")
+
+
+def _start(
+  setup: Setup, student_source: Any, teacher_source: Any, max_length: int, key: Any
+) -> DecodeState:
+  """Encodes the sources of the models that will run and makes the first state."""
+  caches = []
+  padding = jnp.zeros(setup.budget.shape, bool)
+  for needed, (fns, params), source in (
+    (setup.policy.needs_student, setup.student, student_source),
+    (setup.policy.needs_teacher, setup.teacher, teacher_source),
+  ):
+    if needed:
+      source = jnp.asarray(source, jnp.int32)
+      padding = padding | jnp.all(source == base.PAD_ID, axis=1)
+    caches.append(fns.start(params, source, max_length) if needed else None)
+  key = key if setup.policy.draws or not setup.sampling.greedy else None
+  return state_lib.init_state(*caches, padding, max_length, key)

@@ -1,0 +1,228 @@
+"""The records of the decoding loop: what it holds constant, carries and returns.
+
+Not here: any rule about who writes a token (policies.py) or any model call (forward.py).
+
+Decoder inputs and emitted tokens are numbered apart: `tokens[:, 0]` is the start token (PAD_ID) and
+the emitted token y_t, t = 0 .. length-1, is input number t + 1. A model that has consumed inputs
+0 .. length says something about y_length. A cache that has consumed n inputs is valid up to n and
+stale beyond; rolling back is lowering a length, never touching a cache.
+
+Shape letters: B batch, L most tokens that a row may emit, S source length.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from kdtw_jax import base
+from kdtw_jax.decoding.policy import Policy
+from kdtw_jax.decoding.sampling import Sampling
+
+
+class Setup(NamedTuple):
+  """Constants of the loop.
+
+  Attributes:
+    student: the student's functions and parameters.
+    teacher: the teacher's functions and parameters.
+    policy: who writes.
+    budget: `[B]` float32: allowed share of asks.
+    sampling: how tokens are chosen.
+    cap: what a budget forbids, 'none' or 'hard'.
+    chunk: static inputs per catch-up pass.
+    eos_id: token that ends a row.
+  """
+
+  student: tuple[base.DecoderFns | None, Any]
+  teacher: tuple[base.DecoderFns | None, Any]
+  policy: Policy
+  budget: Float[Array, " B"]
+  sampling: Sampling
+  cap: str
+  chunk: int
+  eos_id: int
+
+
+class DecodeState(NamedTuple):
+  """Everything that one iteration of the loop reads and writes.
+
+  Attributes:
+    tokens: `[B, L + 1]` int32: start token, emitted tokens, pending drafts, stale beyond.
+    length: `[B]` int32: emitted tokens.
+    pending: `[B]` int32: drafted tokens after `length` that no teacher has seen yet.
+    done: `[B]` bool: True where the row has emitted EOS or L tokens; it never changes again.
+    student_cache: the student's cache, or None.
+    student_len: `[B]` int32: inputs that the student's cache holds.
+    teacher_cache: the teacher's cache, or None.
+    teacher_len: `[B]` int32: inputs that the teacher's cache holds.
+    written_by_teacher: `[B, L]` bool: True where the teacher wrote y_t.
+    asked: `[B, L]` bool: True where the action was `<τ>`.
+    gate_logits: `[B, L]` float32: the student's log-odds of asking when y_t was written.
+    asks: `[B]` int32: actions `<τ>` so far.
+    student_steps: `[]` int32: student forwards executed for the whole batch.
+    student_row_steps: `[B]` int32: student forwards that the row itself needed.
+    teacher_passes: `[]` int32: teacher forwards executed for the whole batch.
+    teacher_row_passes: `[B]` int32: teacher forwards that the row itself needed.
+    teacher_calls: `[B]` int32: times the row consulted the teacher; a call is more than one pass
+      only where the teacher lags by more than one chunk.
+    teacher_tokens: `[B]` int32: inputs that the teacher processed for the row.
+    key: PRNG key, or None where nothing is drawn.
+  """
+
+  tokens: Int[Array, "B inputs"]
+  length: Int[Array, " B"]
+  pending: Int[Array, " B"]
+  done: Bool[Array, " B"]
+  student_cache: Any
+  student_len: Int[Array, " B"]
+  teacher_cache: Any
+  teacher_len: Int[Array, " B"]
+  written_by_teacher: Bool[Array, "B L"]
+  asked: Bool[Array, "B L"]
+  gate_logits: Float[Array, "B L"]
+  asks: Int[Array, " B"]
+  student_steps: Int[Array, ""]
+  student_row_steps: Int[Array, " B"]
+  teacher_passes: Int[Array, ""]
+  teacher_row_passes: Int[Array, " B"]
+  teacher_calls: Int[Array, " B"]
+  teacher_tokens: Int[Array, " B"]
+  key: Any
+
+
+class DecodeResult(NamedTuple):
+  """What decoding wrote, who wrote it and what it cost.
+
+  Attributes:
+    tokens: `[B, L]` int32: y_t incl. EOS, PAD_ID after it.
+    length: `[B]` int32: emitted tokens, EOS included.
+    ended: `[B]` bool: True where the row emitted EOS, False where L tokens cut it.
+    written_by_teacher: `[B, L]` bool: True where the teacher wrote y_t; False after `length`.
+    asked: `[B, L]` bool: True where the action was `<τ>`; False after `length`.
+    gate_logits: `[B, L]` float32: the student's log-odds of asking at y_t; 0 after `length`, and 0
+      for a policy that drafts or runs no student.
+    asks: `[B]` int32: actions `<τ>`, the row sum of `asked`.
+    student_steps: `[]` int32: student forwards executed for the whole batch.
+    student_row_steps: `[B]` int32: student forwards that the row itself needed.
+    teacher_passes: `[]` int32: teacher forwards executed for the whole batch.
+    teacher_row_passes: `[B]` int32: teacher forwards that the row itself needed.
+    teacher_calls: `[B]` int32: times the row consulted the teacher, whoever wrote then.
+    teacher_tokens: `[B]` int32: inputs that the teacher processed for the row.
+  """
+
+  tokens: Int[Array, "B L"]
+  length: Int[Array, " B"]
+  ended: Bool[Array, " B"]
+  written_by_teacher: Bool[Array, "B L"]
+  asked: Bool[Array, "B L"]
+  gate_logits: Float[Array, "B L"]
+  asks: Int[Array, " B"]
+  student_steps: Int[Array, ""]
+  student_row_steps: Int[Array, " B"]
+  teacher_passes: Int[Array, ""]
+  teacher_row_passes: Int[Array, " B"]
+  teacher_calls: Int[Array, " B"]
+  teacher_tokens: Int[Array, " B"]
+
+
+def init_state(
+  student_cache: Any, teacher_cache: Any, done: Bool[Array, " B"], max_length: int, key: Any
+) -> DecodeState:
+  """Makes the state before the first token.
+
+  Args:
+    student_cache: cache of the student, or None where no student runs.
+    teacher_cache: cache of the teacher, or None where no teacher runs.
+    done: `[B]` True for rows that shall emit nothing (padding of the batch).
+    max_length: most tokens that a row may emit.
+    key: PRNG key, or None where nothing is drawn.
+
+  Returns:
+    The state with all lengths and counters at zero.
+  """
+  B, L = done.shape[0], max_length
+
+  def zeros() -> Int[Array, " B"]:
+    return jnp.zeros((B,), jnp.int32)
+
+  return DecodeState(
+    tokens=jnp.full((B, L + 1), base.PAD_ID, jnp.int32),
+    length=zeros(),
+    pending=zeros(),
+    done=done,
+    student_cache=student_cache,
+    student_len=zeros(),
+    teacher_cache=teacher_cache,
+    teacher_len=zeros(),
+    written_by_teacher=jnp.zeros((B, L), bool),
+    asked=jnp.zeros((B, L), bool),
+    gate_logits=jnp.zeros((B, L), jnp.float32),
+    asks=zeros(),
+    student_steps=jnp.zeros((), jnp.int32),
+    student_row_steps=zeros(),
+    teacher_passes=jnp.zeros((), jnp.int32),
+    teacher_row_passes=zeros(),
+    teacher_calls=zeros(),
+    teacher_tokens=zeros(),
+    key=key,
+  )
+
+
+def put(
+  values: Array, column: Int[Array, " B"], new: Array, where: Bool[Array, " B"]
+) -> Array:
+  """Writes one value per row: `values[b, column[b]] = new[b]` where `where[b]`.
+
+  A masked select over the whole (small) array: it fuses into one kernel, while a scatter of B
+  single elements becomes a loop over rows on CPU. Never meant for a cache.
+
+  Args:
+    values: `[B, N]` array to write into.
+    column: `[B]` column of each row; a column outside 0 .. N-1 writes nothing.
+    new: `[B]` values.
+    where: `[B]` rows that write.
+
+  Returns:
+    `[B, N]` the written array.
+  """
+  here = jnp.arange(values.shape[1])[None, :] == column[:, None]
+  return jnp.where(here & where[:, None], new[:, None].astype(values.dtype), values)
+
+
+def window(
+  tokens: Int[Array, "B inputs"], start: Int[Array, " B"], width: int
+) -> Int[Array, "B width"]:
+  """Reads `width` inputs per row from its own start; reads past the end repeat the last column."""
+  column = start[:, None] + jnp.arange(width)[None, :]
+  return jnp.take_along_axis(tokens, jnp.minimum(column, tokens.shape[1] - 1), axis=1)
+
+
+def finish(state: DecodeState, eos_id: int) -> DecodeResult:
+  """Cuts each row at its length: what lies beyond is stale drafts, never output."""
+  valid = jnp.arange(state.asked.shape[1])[None, :] < state.length[:, None]
+  emitted = jnp.where(valid, state.tokens[:, 1:], base.PAD_ID)
+  return DecodeResult(
+    tokens=emitted,
+    length=state.length,
+    ended=jnp.any(valid & (emitted == eos_id), axis=1),
+    written_by_teacher=state.written_by_teacher & valid,
+    asked=state.asked & valid,
+    gate_logits=jnp.where(valid, state.gate_logits, 0.0),
+    asks=state.asks,
+    student_steps=state.student_steps,
+    student_row_steps=state.student_row_steps,
+    teacher_passes=state.teacher_passes,
+    teacher_row_passes=state.teacher_row_passes,
+    teacher_calls=state.teacher_calls,
+    teacher_tokens=state.teacher_tokens,
+  )
+
+
+def split_key(state: DecodeState) -> tuple[DecodeState, Any, Any, Any]:
+  """Takes three fresh keys (gate, student, teacher) off the state, or three None without a key."""
+  if state.key is None:
+    return state, None, None, None
+  key, gate_key, student_key, teacher_key = jax.random.split(state.key, 4)
+  return state._replace(key=key), gate_key, student_key, teacher_key

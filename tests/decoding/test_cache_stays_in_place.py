@@ -1,0 +1,102 @@
+"""No loop of a compiled decoder copies a cache; and the detector sees the loops that do."""
+
+from compiled_loops import copies_in_loops, inside_loops
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdtw_jax.decoding import make_decoder, make_policy
+from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.functional import build
+
+CACHE = (3, 17, 5)
+
+
+def extend(cache, position, new):
+  rows = jnp.arange(CACHE[0])[:, None]
+  columns = position[:, None] + jnp.arange(2)[None, :]
+  return cache.at[rows, columns].set(new, mode="drop")
+
+
+def in_place(ask, cache, position, new):
+  del ask
+  return extend(cache, position, new)
+
+
+def by_loop(ask, cache, position, new):
+  """What the decoder does: a loop of no or one turn."""
+
+  def advance(carry):
+    return extend(carry[0], position, new), jnp.array(False)
+
+  return jax.lax.while_loop(lambda carry: carry[1], advance, (cache, jnp.any(ask)))[0]
+
+
+def by_select(ask, cache, position, new):
+  return jnp.where(ask[:, None, None], extend(cache, position, new), cache)
+
+
+def by_cond(ask, cache, position, new):
+  return jax.lax.cond(
+    ~jnp.any(ask), lambda: cache, lambda: extend(cache, position, new)
+  )
+
+
+def compiled(update):
+  """A decoding loop in small: the cache is read and, by `update`, written at every turn."""
+
+  def body(carry):
+    i, cache, total = carry
+    new = jnp.broadcast_to(jnp.sin(total)[:, None, None], (CACHE[0], 2, CACHE[2]))
+    cache = update(total > 0, cache, jnp.broadcast_to(i, CACHE[:1]), new)
+    return i + 1, cache, total + jnp.sum(cache, axis=(1, 2))
+
+  def run(total):
+    start = (jnp.int32(0), jnp.zeros(CACHE), total)
+    return jax.lax.while_loop(lambda carry: carry[0] < 9, body, start)
+
+  return jax.jit(run).lower(jnp.ones(CACHE[:1])).compile().as_text()
+
+
+@pytest.mark.parametrize("update", [by_select, by_cond])
+def test_the_detector_sees_bad_loops(update):
+  assert copies_in_loops(compiled(update), {CACHE})
+
+
+@pytest.mark.parametrize("update", [in_place, by_loop])
+def test_the_detector_passes_good_loops(update):
+  hlo = compiled(update)
+  assert inside_loops(hlo)
+  assert not copies_in_loops(hlo, {CACHE})
+
+
+# Sizes that no other array has: 3 rows, 19 inputs, heads of 5 and 11, 7 source tokens.
+B, L, S = 3, 19, 7
+STUDENT_CONFIG = ModelConfig(
+  vocab_size=29, d_model=16, d_ff=24, num_heads=2, d_kv=5, num_encoder_layers=1,
+  num_decoder_layers=1, tau_id=3, gate="mlp", gate_hidden=8,
+)  # fmt: skip
+TEACHER_CONFIG = ModelConfig(
+  vocab_size=29, d_model=24, d_ff=40, num_heads=3, d_kv=11, num_encoder_layers=1,
+  num_decoder_layers=2, tau_id=3,
+)  # fmt: skip
+STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
+
+
+@pytest.mark.parametrize("name,dial", [("handover", 0.0), ("speculative", 3)])
+def test_no_decoder_copies_a_cache(name, dial):
+  weights = [jax.eval_shape(model.init, jax.random.key(0)) for model in (STUDENT, TEACHER)]
+  source = np.full((B, S), 5, np.int32)
+  decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=L, chunk=4)
+  args = (*weights, source, source, np.zeros((B,), np.float32), jax.random.key(0))
+  lowered = decoder.lower(*args, make_policy(name, dial))
+  caches = [
+    jax.eval_shape(lambda p, s, fns=model.decoder_fns: fns.start(p, s, L), weight, source)
+    for model, weight in zip((STUDENT, TEACHER), weights, strict=True)
+  ]
+  shapes = {leaf.shape for leaf in jax.tree.leaves(caches) if leaf.ndim == 4}
+  assert any(L in shape for shape in shapes) and any(S in shape for shape in shapes)
+  hlo = lowered.compile().as_text()
+  assert any(f",{L}," in line for lines in inside_loops(hlo).values() for line in lines)
+  assert not copies_in_loops(hlo, shapes)
