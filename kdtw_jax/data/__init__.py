@@ -1,0 +1,16 @@
+"""Sources -> tokenizer -> budget prompts -> grain pipeline: the only data input of the project."""
+
+from kdtw_jax.data.example import Example as Example
+from kdtw_jax.data.example import Source as Source
+from kdtw_jax.data.pipeline import TrainingPlan as TrainingPlan
+from kdtw_jax.data.pipeline import eval_batches as eval_batches
+from kdtw_jax.data.pipeline import train_batches as train_batches
+from kdtw_jax.data.prompts import HELD_OUT_TEMPLATES as HELD_OUT_TEMPLATES
+from kdtw_jax.data.prompts import TRAIN_TEMPLATES as TRAIN_TEMPLATES
+from kdtw_jax.data.prompts import render as render
+from kdtw_jax.data.prompts import tokenizer_text as tokenizer_text
+from kdtw_jax.data.sources import load_split as load_split
+from kdtw_jax.data.tokenised import TokenisedSplit as TokenisedSplit
+from kdtw_jax.data.tokenised import tokenise as tokenise
+from kdtw_jax.data.tokenizer import Tokenizer as Tokenizer
+from kdtw_jax.data.tokenizer import train_tokenizer as train_tokenizer

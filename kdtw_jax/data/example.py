@@ -1,0 +1,132 @@
+"""One aligned example and what every source of examples looks like.
+
+Not a reader: the formats live in `text`, `json_lines`, `tfds_source` and `phrasebook`.
+"""
+
+from collections.abc import Sequence
+import logging
+import operator
+from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
+
+_logger = logging.getLogger(__name__)
+
+Tag = tuple[str, ...]
+
+
+class Example(NamedTuple):
+  """A source text and its target.
+
+  Attributes:
+    id: position of the example in its source: `source[example.id] is example` in content.
+    source: the task input, e.g. an English sentence.
+    target: the reference that training uses.
+    references: all references of the example, `target` first.
+    tags: known properties of parts of the target. The phrasebook gives one
+      `(kind, surface, frequency)` per filler, e.g. `("territory", "Mosambik", "tail")`: a "head"
+      or "tail" name, or an "open" wording made by rule, such as a date. Other sources give none.
+  """
+
+  id: int
+  source: str
+  target: str
+  references: tuple[str, ...]
+  tags: tuple[Tag, ...] = ()
+
+
+@runtime_checkable
+class Source(Protocol):
+  """A random-access sequence of examples."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: SupportsIndex) -> Example: ...
+
+
+class InMemorySource:
+  """Examples held in memory, numbered 0 .. n-1 in the order of the file."""
+
+  def __init__(self, rows: Sequence[tuple[str, ...]]):
+    """Makes a source.
+
+    Args:
+      rows: `(source, target, *further references)` per example.
+    """
+    self._rows = rows
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, index: SupportsIndex) -> Example:
+    number = check_index(index, len(self))
+    source, *references = self._rows[number]
+    return Example(number, source, references[0], tuple(references))
+
+
+def check_index(index: SupportsIndex, size: int) -> int:
+  """Gives the index as an int; raises IndexError outside 0 .. size-1."""
+  number = operator.index(index)
+  if not 0 <= number < size:
+    raise IndexError(f"example {number} of a source of {size} examples")
+  return number
+
+
+def keep_filled(
+    rows: Sequence[tuple[str, ...]], *, limit: int, where: str
+) -> list[tuple[str, ...]]:
+  """Drops rows whose source or target is empty, logs how many, and cuts the rest to `limit`.
+
+  Empty further references are left out of their row; the row stays.
+
+  Args:
+    rows: `(source, target, *further references)` per example.
+    limit: most rows to keep; 0 keeps all.
+    where: name of the split and its files for messages.
+
+  Returns:
+    The kept rows, in order.
+
+  Raises:
+    ValueError: nothing is left.
+  """
+  filled = [
+      (row[0], row[1], *(r for r in row[2:] if r.strip()))
+      for row in rows
+      if row[0].strip() and row[1].strip()
+  ]
+  num_empty = len(rows) - len(filled)
+  if num_empty:
+    _logger.warning("%s: dropped %d of %d examples with an empty side", where, num_empty, len(rows))
+  if not filled:
+    raise ValueError(
+        f"{where}: the split holds no example with both sides filled ({len(rows)} rows read): "
+        "give it at least one, or point config.data.path at other data"
+    )
+  return filled[:limit] if limit else filled
+
+
+def read_lines(path: str) -> list[str]:
+  r"""Reads a UTF-8 text file as lines, ended by `\n` or `\r\n` only.
+
+  Args:
+    path: the file.
+
+  Returns:
+    The lines without their ends; a final newline starts no further line.
+
+  Raises:
+    ValueError: a line is not UTF-8; the message names the file and the line number.
+  """
+  with open(path, "rb") as file:
+    raw_lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+  if raw_lines and not raw_lines[-1]:
+    raw_lines.pop()
+  lines = []
+  for number, raw in enumerate(raw_lines, start=1):
+    try:
+      lines.append(raw.removesuffix(b"\r").decode("utf-8"))
+    except UnicodeDecodeError as error:
+      raise ValueError(
+          f"{path}, line {number}: not valid UTF-8 ({error.reason} at byte {error.start} of the "
+          "line): convert the file, e.g. with iconv -f latin1 -t utf-8"
+      ) from error
+  return lines

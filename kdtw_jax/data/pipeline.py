@@ -1,0 +1,244 @@
+"""Batches of a tokenised split: an endless shuffled stream, or padded rows in order.
+
+The stream (training) is a pure function of a batch number, read through grain: its iterator state
+is one number, so a run resumes at the very next batch. An epoch is made like this:
+
+  1. a seeded permutation of all examples, new in every epoch;
+  2. each bucket, shortest first, gives full batches; what is left over (fewer examples than a
+     batch) moves up and leads the next larger bucket's queue, whose shape holds it too;
+  3. what is left over of the last bucket (fewer than batch_size examples) sits this epoch out;
+  4. the batches are shuffled.
+
+The number of batches of an epoch is the same in every epoch. Budget and template of an example are
+a pure function of (seed, epoch, example id), whatever batch it is in. Shape letters: B, S, T.
+"""
+
+from collections.abc import Iterator, Sequence
+import functools
+import operator
+from typing import SupportsIndex
+
+import grain
+import numpy as np
+
+from kdtw_jax.base import Batch
+from kdtw_jax.data import prompts as prompts_lib
+from kdtw_jax.data.hashing import hash_ids
+from kdtw_jax.data.tokenised import TokenisedSplit, lay_out
+from kdtw_jax.data.tokenizer import Tokenizer
+
+_ORDER, _BUDGET, _TEMPLATE = range(3)  # purposes of random numbers
+_ENDLESS = 2**62
+
+
+class TrainingPlan:
+  """Batch number -> batch of this process.
+
+  Attributes:
+    batches_per_epoch: global batches in one epoch.
+    shapes: the `(S_student, S_teacher, T)` that batches can have.
+  """
+
+  def __init__(
+      self,
+      split: TokenisedSplit,
+      tokenizer: Tokenizer,
+      *,
+      batch_size: int,
+      budgets: Sequence[float | int],
+      prompt_length: int,
+      seed: int,
+      templates: Sequence[str] = prompts_lib.TRAIN_TEMPLATES,
+      process_index: int = 0,
+      process_count: int = 1,
+  ):
+    """Makes the plan; arguments as of `train_batches`."""
+    _check_batch(split, batch_size, process_index, process_count)
+    if budgets and not templates:
+      raise ValueError("templates=(): budgets need at least one template to be worded in")
+    self._split = split
+    self._budgets = np.array(budgets, np.float32)
+    self._num_templates = len(templates) if budgets else 0
+    self._prompts = [
+        [encode_prompt(tokenizer, budget, template, prompt_length) for template in templates]
+        for budget in budgets
+    ]
+    self._batch_size = batch_size
+    self._prompt_length = prompt_length
+    self._seed = seed
+    rows = batch_size // process_count
+    self._slice = slice(process_index * rows, (process_index + 1) * rows)
+    self.batches_per_epoch = len(self._epoch(0))
+    self.shapes = tuple((s + prompt_length, s, t) for s, t in split.buckets)
+
+  def __len__(self) -> int:
+    return _ENDLESS
+
+  def __getitem__(self, index: SupportsIndex) -> Batch:
+    epoch, number = divmod(operator.index(index), self.batches_per_epoch)
+    bucket, all_rows = self._epoch(epoch)[number]
+    rows = all_rows[self._slice]
+    budgets, prompts = self._instructions(epoch, self._split.example_id[rows])
+    return lay_out(
+        self._split, rows, prompts, budgets, bucket=bucket, prompt_length=self._prompt_length
+    )
+
+  def _instructions(
+      self, epoch: int, example_id: np.ndarray
+  ) -> tuple[np.ndarray, list[Sequence[int]]]:
+    if not self._prompts:
+      return np.zeros(len(example_id), np.float32), [()] * len(example_id)
+    budget = hash_ids(example_id, self._seed, _BUDGET, epoch) % np.uint64(len(self._prompts))
+    template = hash_ids(example_id, self._seed, _TEMPLATE, epoch) % np.uint64(self._num_templates)
+    prompts = [self._prompts[int(i)][int(j)] for i, j in zip(budget, template, strict=True)]
+    return self._budgets[budget.astype(np.int64)], prompts
+
+  @functools.lru_cache(maxsize=2)  # noqa: B019  a plan lives as long as its run
+  def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
+    """Gives the (bucket, rows [B]) of every batch of an epoch, in order."""
+    rng = np.random.default_rng((self._seed, _ORDER, epoch))
+    order = rng.permutation(len(self._split.example_id))
+    batches = []
+    waiting = np.zeros(0, order.dtype)
+    for bucket in range(len(self._split.buckets)):
+      waiting = np.concatenate([waiting, order[self._split.bucket[order] == bucket]])
+      full = len(waiting) // self._batch_size * self._batch_size
+      batches += [(bucket, rows) for rows in waiting[:full].reshape(-1, self._batch_size)]
+      waiting = waiting[full:]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def train_batches(
+    split: TokenisedSplit,
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    budgets: Sequence[float | int],
+    prompt_length: int,
+    seed: int,
+    templates: Sequence[str] = prompts_lib.TRAIN_TEMPLATES,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_prefetch: int = 4,
+) -> grain.DatasetIterator:
+  """Opens the endless stream of training batches at its start.
+
+  Args:
+    split: the tokenised training split.
+    tokenizer: encodes the instructions.
+    batch_size: rows of a global batch; each process gets `batch_size / process_count` of them.
+    budgets: budgets to draw from, uniformly per example and epoch; () gives no instruction and
+      budget 0 (in the same shapes).
+    prompt_length: tokens reserved for the instruction.
+    seed: of order, budgets and templates.
+    templates: instructions to draw from, uniformly per example and epoch.
+    process_index: this process.
+    process_count: processes that share a global batch.
+    num_prefetch: batches made ahead by a thread; 0 for none.
+
+  Returns:
+    An iterator of `Batch` with numpy arrays; `get_state()` is a small JSON-able dict that
+    `set_state` takes back.
+
+  Raises:
+    ValueError: fewer examples than a batch, a batch that does not divide among processes, or an
+      instruction longer than `prompt_length`.
+  """
+  plan = TrainingPlan(
+      split, tokenizer, batch_size=batch_size, budgets=budgets, prompt_length=prompt_length,
+      seed=seed, templates=templates, process_index=process_index, process_count=process_count,
+  )
+  options = grain.ReadOptions(num_threads=min(num_prefetch, 1), prefetch_buffer_size=num_prefetch)
+  return iter(grain.MapDataset.source(plan).to_iter_dataset(options))
+
+
+def eval_batches(
+    split: TokenisedSplit,
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    budget: float | int,
+    template: str,
+    prompt_length: int,
+) -> Iterator[Batch]:
+  """Gives a split once, in its order, with one budget in one wording.
+
+  A batch has the shape of the smallest bucket that holds all its rows; the last one is filled up
+  with rows of padding whose `example_id` is -1. Tokenise an evaluation split with
+  `over_long="truncate"` so that no example is missing.
+
+  Args:
+    split: the tokenised split.
+    tokenizer: encodes the instruction.
+    batch_size: rows of every batch.
+    budget: allowed share of teacher tokens, 0..1.
+    template: wording of the instruction.
+    prompt_length: tokens reserved for it.
+
+  Returns:
+    An iterator of batches of numpy arrays.
+
+  Raises:
+    ValueError: the instruction is longer than `prompt_length`, or a batch size below 1.
+  """
+  if batch_size < 1:
+    raise ValueError(f"batch_size={batch_size}: must be at least 1")
+  prompt = encode_prompt(tokenizer, budget, template, prompt_length)
+  return _in_order(split, prompt, float(budget), batch_size, prompt_length)
+
+
+def _in_order(
+    split: TokenisedSplit, prompt: list[int], budget: float, batch_size: int, prompt_length: int
+) -> Iterator[Batch]:
+  num_examples = len(split.example_id)
+  for start in range(0, num_examples, batch_size):
+    rows = np.arange(start, start + batch_size)
+    bucket = int(split.bucket[start : start + batch_size].max())
+    rows = np.where(rows < num_examples, rows, -1)
+    budgets = np.full(batch_size, budget, np.float32)
+    yield lay_out(
+        split, rows, [prompt] * batch_size, budgets, bucket=bucket, prompt_length=prompt_length
+    )
+
+
+def encode_prompt(
+    tokenizer: Tokenizer, budget: float | int, template: str, prompt_length: int
+) -> list[int]:
+  """Gives an instruction as ids.
+
+  Args:
+    tokenizer: gives the ids.
+    budget: allowed share of teacher tokens, 0..1.
+    template: wording with `{percent}`.
+    prompt_length: most ids.
+
+  Returns:
+    The ids, without EOS.
+
+  Raises:
+    ValueError: more than `prompt_length` ids.
+  """
+  text = prompts_lib.render(budget, template)
+  ids = tokenizer.encode(text)
+  if len(ids) > prompt_length:
+    raise ValueError(
+        f"config.data.prompt_length={prompt_length}: the instruction {text!r} takes {len(ids)} "
+        "tokens: raise it, or train the tokenizer on prompts.tokenizer_text() too"
+    )
+  return ids
+
+
+def _check_batch(
+    split: TokenisedSplit, batch_size: int, process_index: int, process_count: int
+) -> None:
+  num_examples = len(split.example_id)
+  if not 1 <= batch_size <= num_examples:
+    raise ValueError(
+        f"batch_size={batch_size}: must be between 1 and the {num_examples} examples of the "
+        "training split: lower it or give more examples"
+    )
+  if batch_size % process_count or not 0 <= process_index < process_count:
+    raise ValueError(
+        f"batch_size={batch_size} on process {process_index} of {process_count}: choose a batch "
+        "size that divides by the number of processes"
+    )

@@ -1,0 +1,58 @@
+"""Aligned text files `<language>.<split>.txt`, the naming that `tfds.TranslateFolder` reads.
+
+One sentence per line; line i of one file translates line i of the other.
+"""
+
+import os
+
+from kdtw_jax.data.example import InMemorySource, keep_filled, read_lines
+
+
+def open_text(
+    path: str, split: str, *, source_language: str, target_language: str, limit: int = 0
+) -> InMemorySource:
+  """Opens one split of a folder of aligned text files.
+
+  Args:
+    path: the folder.
+    split: name of the split in the file names, e.g. "train".
+    source_language: first part of the name of the source file, e.g. "en".
+    target_language: the same for the target file, e.g. "de".
+    limit: most examples to keep; 0 keeps all.
+
+  Returns:
+    The examples; lines with an empty side are dropped with a log message.
+
+  Raises:
+    FileNotFoundError: a file is missing.
+    ValueError: the files differ in length, hold no filled line, or are not UTF-8.
+  """
+  sides = [
+      _read_side(path, language, split) for language in (source_language, target_language)
+  ]
+  (source_file, sources), (target_file, targets) = sides
+  if len(sources) != len(targets):
+    raise ValueError(
+        f"{source_file} has {len(sources)} lines but {target_file} has {len(targets)}: "
+        "aligned files need one target line for each source line"
+    )
+  where = f"split '{split}' ({source_file}, {target_file})"
+  rows = list(zip(sources, targets, strict=True))
+  return InMemorySource(keep_filled(rows, limit=limit, where=where))
+
+
+def _read_side(path: str, language: str, split: str) -> tuple[str, list[str]]:
+  file = os.path.join(path, f"{language}.{split}.txt")
+  if not os.path.isfile(file):
+    raise FileNotFoundError(
+        f"{file}: no such file. config.data.source='text' expects files named "
+        f"<language>.<split>.txt in config.data.path={path!r}; found: {_listing(path)}"
+    )
+  return file, read_lines(file)
+
+
+def _listing(path: str) -> str:
+  if not os.path.isdir(path):
+    return "no such folder"
+  names = sorted(name for name in os.listdir(path) if name.endswith(".txt"))
+  return ", ".join(names[:20]) or "no .txt files"

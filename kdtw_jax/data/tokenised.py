@@ -1,0 +1,203 @@
+"""Tokenises a split once, sorts its examples into length buckets, and lays out padded batches.
+
+Not the order of training: `pipeline` decides which examples meet in a batch. Shape letters: B, S,
+T; E examples; P tokens of an instruction.
+"""
+
+from collections.abc import Callable, Sequence
+import itertools
+import logging
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+import numpy as np
+
+from kdtw_jax.base import EOS_ID, PAD_ID, Batch
+from kdtw_jax.data.example import Source
+from kdtw_jax.data.tokenizer import Tokenizer
+
+_logger = logging.getLogger(__name__)
+_CHUNK = 4096  # examples per call of the tokenizer
+
+Buckets = Sequence[tuple[int, int]]
+
+
+class Ragged(NamedTuple):
+  """Rows of unequal length in one array: row i is `ids[starts[i] : starts[i + 1]]`."""
+
+  ids: Int[np.ndarray, " total"]
+  starts: Int[np.ndarray, " rows_plus_one"]
+
+  def row(self, index: int) -> np.ndarray:
+    """Gives row `index`."""
+    return self.ids[self.starts[index] : self.starts[index + 1]]
+
+
+class TokenisedSplit(NamedTuple):
+  """The examples of a split as token ids, EOS included on both sides.
+
+  Attributes:
+    source: source ids of the E kept examples, each ended by EOS.
+    target: target ids, each ended by EOS.
+    example_id: `[E]` int32: position of each kept example in its source.
+    bucket: `[E]` int32: number of the first bucket that holds both sides.
+    buckets: `(source_length, target_length)` in tokens incl. EOS, growing in both.
+    num_over_long: how many examples were longer than the last bucket.
+  """
+
+  source: Ragged
+  target: Ragged
+  example_id: Int[np.ndarray, " E"]
+  bucket: Int[np.ndarray, " E"]
+  buckets: tuple[tuple[int, int], ...]
+  num_over_long: int
+
+
+def check_buckets(buckets: Buckets) -> tuple[tuple[int, int], ...]:
+  """Gives the buckets as tuples.
+
+  Args:
+    buckets: `(source_length, target_length)` in tokens incl. EOS.
+
+  Returns:
+    The same buckets.
+
+  Raises:
+    ValueError: none, a length below 2, or not growing in both lengths.
+  """
+  checked = tuple((int(source), int(target)) for source, target in buckets)
+  if not checked or min(min(bucket) for bucket in checked) < 2:
+    raise ValueError(
+        f"config.data.buckets={checked}: give at least one (source_length, target_length) of at "
+        "least 2 tokens each (EOS counts)"
+    )
+  for small, large in itertools.pairwise(checked):
+    if small == large or small[0] > large[0] or small[1] > large[1]:
+      raise ValueError(
+          f"config.data.buckets: {large} after {small}: order the buckets so that neither length "
+          "ever shrinks and one grows"
+      )
+  return checked
+
+
+def tokenise(
+    source: Source,
+    tokenizer: Tokenizer,
+    *,
+    buckets: Buckets,
+    over_long: str = "drop",
+    progress_fn: Callable[[int, int], None] | None = None,
+) -> TokenisedSplit:
+  """Tokenises all examples of a source; those with an empty side are dropped and logged.
+
+  Args:
+    source: the examples.
+    tokenizer: gives ids.
+    buckets: `(source_length, target_length)` in tokens incl. EOS, without the instruction.
+    over_long: what to do with an example that the last bucket does not hold: "drop" it, or
+      "truncate" the side that is too long to its first tokens and EOS. Both are logged with counts.
+    progress_fn: called with (examples done, examples in all) now and then.
+
+  Returns:
+    The tokenised split.
+
+  Raises:
+    ValueError: bad buckets, an unknown policy, or no example left.
+  """
+  checked = check_buckets(buckets)
+  if over_long not in ("drop", "truncate"):
+    raise ValueError(f"config.data.over_long={over_long!r}: must be 'drop' or 'truncate'")
+  sides: tuple[list[list[int]], list[list[int]]] = ([], [])
+  for start in range(0, len(source), _CHUNK):
+    stop = min(start + _CHUNK, len(source))
+    examples = [source[i] for i in range(start, stop)]
+    sides[0].extend(tokenizer.encode_batch([example.source for example in examples]))
+    sides[1].extend(tokenizer.encode_batch([example.target for example in examples]))
+    if progress_fn is not None:
+      progress_fn(stop, len(source))
+  return _split_of(sides[0], sides[1], checked, over_long)
+
+
+def _split_of(
+    sources: list[list[int]],
+    targets: list[list[int]],
+    buckets: tuple[tuple[int, int], ...],
+    over_long: str,
+) -> TokenisedSplit:
+  lengths = np.array([[len(s) + 1, len(t) + 1] for s, t in zip(sources, targets, strict=True)])
+  lengths = lengths.reshape(-1, 2)
+  empty = (lengths == 1).any(axis=1)
+  if empty.any():
+    _logger.warning("dropped %d of %d examples with an empty side", empty.sum(), len(sources))
+  too_long = (lengths > np.array(buckets[-1])[None]).any(axis=1)
+  num_over_long = int(too_long.sum())
+  if num_over_long:
+    verb = "dropped" if over_long == "drop" else "truncated"
+    _logger.warning(
+        "%s %d of %d examples longer than the last bucket %s (longest: %d source, %d target)",
+        verb, num_over_long, len(sources), buckets[-1], *lengths.max(axis=0),
+    )
+  kept = np.flatnonzero(~empty & ~too_long) if over_long == "drop" else np.flatnonzero(~empty)
+  if not len(kept):
+    raise ValueError(
+        f"none of {len(sources)} examples is left: {empty.sum()} have an empty side, "
+        f"{num_over_long} do not fit config.data.buckets, last {buckets[-1]}: give more text, add "
+        "a longer bucket or set config.data.over_long='truncate'"
+    )
+  lengths = np.minimum(lengths[kept], np.array(buckets[-1])[None])
+  fits = (lengths[:, None, :] <= np.array(buckets)[None]).all(axis=2)  # [E, buckets]
+  return TokenisedSplit(
+      source=_ragged([sources[i] for i in kept], buckets[-1][0]),
+      target=_ragged([targets[i] for i in kept], buckets[-1][1]),
+      example_id=kept.astype(np.int32),
+      bucket=fits.argmax(axis=1).astype(np.int32),
+      buckets=buckets,
+      num_over_long=num_over_long,
+  )
+
+
+def _ragged(rows: list[list[int]], max_length: int) -> Ragged:
+  ended = [np.array([*row[: max_length - 1], EOS_ID], np.int32) for row in rows]
+  starts = np.zeros(len(rows) + 1, np.int64)
+  np.cumsum([len(row) for row in ended], out=starts[1:])
+  return Ragged(np.concatenate(ended), starts)
+
+
+def lay_out(
+    split: TokenisedSplit,
+    rows: Int[np.ndarray, " B"],
+    prompts: Sequence[Sequence[int]],
+    budgets: Float[np.ndarray, " B"],
+    *,
+    bucket: int,
+    prompt_length: int,
+) -> Batch:
+  """Pads some examples to the shape of a bucket.
+
+  Args:
+    split: the tokenised split.
+    rows: `[B]` rows of the split; -1 makes a row of pure padding.
+    prompts: B instructions as ids, each at most `prompt_length` long; () for none.
+    budgets: `[B]` the budgets that the instructions state.
+    bucket: number of the bucket that gives the shape.
+    prompt_length: P, width that the student's source has beyond the teacher's.
+
+  Returns:
+    A batch with `S_student = S_teacher + P`.
+  """
+  source_length, target_length = split.buckets[bucket]
+  shape = len(rows)
+  student = np.full((shape, source_length + prompt_length), PAD_ID, np.int32)
+  teacher = np.full((shape, source_length), PAD_ID, np.int32)
+  target = np.full((shape, target_length), PAD_ID, np.int32)
+  example_id = np.full(shape, -1, np.int32)
+  for b, row in enumerate(rows.tolist()):
+    if row < 0:
+      continue
+    source, reference, prompt = split.source.row(row), split.target.row(row), prompts[b]
+    student[b, : len(prompt)] = prompt
+    student[b, len(prompt) : len(prompt) + len(source)] = source
+    teacher[b, : len(source)] = source
+    target[b, : len(reference)] = reference
+    example_id[b] = split.example_id[row]
+  return Batch(student, teacher, target, budgets.astype(np.float32), example_id)

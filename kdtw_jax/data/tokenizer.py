@@ -1,0 +1,223 @@
+"""SentencePiece tokenizer with the student's `<τ>` as a control symbol.
+
+Ids: pad 0, EOS 1, unknown 2, `<τ>` 3, then pieces. A control symbol is never made from text: the
+characters "<τ>" in a sentence become ordinary pieces. No EOS is added here; the pipeline does.
+"""
+
+from collections.abc import Iterable, Sequence
+import io
+import operator
+import os
+import random
+import re
+import tempfile
+from typing import SupportsIndex
+import unicodedata
+
+import sentencepiece
+
+from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
+
+TAU_ID = 3
+_SPECIAL_IDS = frozenset((PAD_ID, EOS_ID, TAU_ID))
+_WORD_START = "\u2581"  # how SentencePiece writes a space
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ufeff]")
+
+
+def normalise(text: str) -> str:
+  """Gives text as the tokenizer sees it: NFC, every run of white space one space, no controls.
+
+  Args:
+    text: any text.
+
+  Returns:
+    One line without leading and trailing space.
+  """
+  line = " ".join(text.split())
+  if not line.isascii():
+    line = unicodedata.normalize("NFC", line).replace(_WORD_START, "_")
+  return _CONTROL.sub("", line).strip()
+
+
+class Tokenizer:
+  """Text to piece ids and back.
+
+  Attributes:
+    vocab_size: number of ids, special ones included.
+    pad_id: 0.
+    eos_id: 1.
+    unk_id: 2.
+    tau_id: 3, the id of `<τ>`.
+  """
+
+  pad_id = PAD_ID
+  eos_id = EOS_ID
+  unk_id = UNK_ID
+  tau_id = TAU_ID
+
+  def __init__(self, model_proto: bytes):
+    """Makes a tokenizer from a serialized SentencePiece model.
+
+    Args:
+      model_proto: the content of a `tokenizer.model` file.
+
+    Raises:
+      ValueError: the model's special ids are others than this code's.
+    """
+    self._processor = sentencepiece.SentencePieceProcessor(model_proto=model_proto)
+    self.vocab_size = int(self._processor.get_piece_size())
+    found = (
+        self._processor.pad_id(),
+        self._processor.eos_id(),
+        self._processor.unk_id(),
+        self._processor.piece_to_id(TAU),
+    )
+    expected = (PAD_ID, EOS_ID, UNK_ID, TAU_ID)
+    if found != expected or not self._processor.is_control(TAU_ID):
+      raise ValueError(
+          f"tokenizer model: ids of (pad, EOS, unknown, {TAU}) are {found}, expected {expected} "
+          f"with {TAU} a control symbol: train the model with train_tokenizer"
+      )
+
+  @classmethod
+  def load(cls, path: str) -> "Tokenizer":
+    """Reads a tokenizer file.
+
+    Args:
+      path: a file that `train_tokenizer` wrote.
+
+    Returns:
+      The tokenizer.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: the file holds no SentencePiece model, or one with other special ids.
+    """
+    if not os.path.isfile(path):
+      raise FileNotFoundError(f"{path}: no such tokenizer file: make it with train_tokenizer")
+    with open(path, "rb") as file:
+      model_proto = file.read()
+    try:
+      return cls(model_proto)
+    except RuntimeError as error:
+      raise ValueError(
+          f"{path}: not a SentencePiece model: delete it and train the tokenizer again"
+      ) from error
+
+  def encode(self, text: str) -> list[int]:
+    """Gives the ids of one text, without EOS; never pad, EOS or `<τ>`."""
+    return self._processor.encode(normalise(text))
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """Gives the ids of many texts, without EOS."""
+    return self._processor.encode([normalise(text) for text in texts])
+
+  def decode(self, ids: Iterable[SupportsIndex]) -> str:
+    """Gives the text of ids; pad, EOS and `<τ>` are skipped wherever they stand.
+
+    Args:
+      ids: piece ids below `vocab_size`.
+
+    Returns:
+      The text on one line; unknown pieces read " ⁇ ".
+    """
+    return self._processor.decode(self._ordinary(ids))
+
+  def pieces(self, ids: Iterable[SupportsIndex]) -> list[str]:
+    """Gives one readable piece per id, special ids included, "▁" for a space."""
+    return [self._processor.id_to_piece(operator.index(i)) for i in ids]
+
+  def _ordinary(self, ids: Iterable[SupportsIndex]) -> list[int]:
+    return [i for i in map(operator.index, ids) if i not in _SPECIAL_IDS]
+
+
+def train_tokenizer(
+    sentences: Iterable[str],
+    path: str,
+    *,
+    vocab_size: int,
+    kind: str = "bpe",
+    seed: int = 0,
+    max_sentences: int = 1_000_000,
+    character_coverage: float = 1.0,
+    byte_fallback: bool = False,
+) -> Tokenizer:
+  """Trains a SentencePiece model in this process and writes it to `path` in one step.
+
+  Kudo and Richardson 2018, https://arxiv.org/abs/1808.06226. Digits are pieces of their own. The
+  file appears whole or not at all.
+
+  Args:
+    sentences: training text of both sides, and of the budget prompts.
+    path: the file to write; its folder is made.
+    vocab_size: number of ids, the four special ones included.
+    kind: "bpe", or "unigram", which wants open-ended text: it never makes a piece of letters that
+      only one word of the text holds, so most words of a small lexicon stay in parts.
+    seed: of the sample that is taken from more than `max_sentences` sentences.
+    max_sentences: most sentences to train on.
+    character_coverage: share of the text's characters that get a piece.
+    byte_fallback: write unknown characters as bytes (256 more ids) instead of as unknown.
+
+  Returns:
+    The tokenizer.
+
+  Raises:
+    ValueError: no text, an unknown kind, or a vocabulary that the text cannot fill.
+  """
+  if kind not in ("unigram", "bpe"):
+    raise ValueError(f"tokenizer kind={kind!r}: must be 'unigram' or 'bpe'")
+  lines = [line for line in map(normalise, sentences) if line]
+  if not lines:
+    raise ValueError("tokenizer: no training text: give at least one sentence that is not empty")
+  if len(lines) > max_sentences:
+    lines = random.Random(seed).sample(lines, max_sentences)
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        model_type=kind,
+        vocab_size=vocab_size,
+        pad_id=PAD_ID,
+        eos_id=EOS_ID,
+        unk_id=UNK_ID,
+        bos_id=-1,
+        control_symbols=[TAU],
+        normalization_rule_name="identity",
+        split_digits=True,
+        character_coverage=character_coverage,
+        byte_fallback=byte_fallback,
+        max_sentence_length=1 << 20,  # bytes; longer lines would be left out in silence
+        num_threads=4,  # fixed: the sums of unigram training depend on it
+        minloglevel=2,
+    )
+  except RuntimeError as error:
+    raise ValueError(_failure(vocab_size, len(lines), str(error))) from error
+  _write_atomically(path, model.getvalue())
+  return Tokenizer.load(path)
+
+
+def _failure(vocab_size: int, num_lines: int, message: str) -> str:
+  most = re.search(r"value <= (\d+)", message)
+  remedy = (
+      f"the text supports at most {most.group(1)}: lower it or give more text"
+      if most
+      else f"SentencePiece said: {message.strip()}"
+  )
+  return f"tokenizer vocab_size={vocab_size} on {num_lines} sentences: {remedy}"
+
+
+def _write_atomically(path: str, content: bytes) -> None:
+  folder = os.path.dirname(os.path.abspath(path))
+  os.makedirs(folder, exist_ok=True)
+  descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".tokenizer-")
+  try:
+    with os.fdopen(descriptor, "wb") as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+  except BaseException:
+    os.unlink(temporary)
+    raise
