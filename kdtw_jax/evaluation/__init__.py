@@ -1,0 +1,1 @@
+"""Measuring a pair: scores, curves, comparisons, speed. Import the modules themselves."""

@@ -1,0 +1,265 @@
+"""Quality of texts and use of the teacher, as plain numbers.
+
+Corpus scores come from sacrebleu and rouge-score, so that a number here is a number elsewhere; each
+goes with the signature that lets a reader repeat it. The teacher's use is counted per output token.
+Nothing here decodes, reads files or touches a device: strings and integer arrays in, floats out.
+
+Shape letters: N sentences, K statistics of one sentence.
+"""
+
+from collections.abc import Mapping, Sequence
+import functools
+import importlib.metadata
+import re
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+
+ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+
+# Which score of `corpus_scores` stands for "quality" when a metric is named in a config.
+PRIMARY_SCORE = {"bleu": "bleu", "chrf": "chrf", "rouge": "rougeLsum"} | {k: k for k in ROUGE_KEYS}
+
+# Slack of "share <= budget", far below one token of any output: budgets pass through float32, where
+# 0.7 is 0.69999999 and would turn 7 of 10 tokens into a violation.
+SHARE_SLACK = 1e-6
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+def primary_score(metric: str) -> str:
+  """Returns the key of the score that stands for quality under `metric`.
+
+  Raises:
+    ValueError: if the metric is unknown.
+  """
+  if metric not in PRIMARY_SCORE:
+    raise ValueError(f"metric={metric!r}: choose one of {', '.join(PRIMARY_SCORE)}")
+  return PRIMARY_SCORE[metric]
+
+
+def check_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+  """Refuses corpora that cannot be scored.
+
+  Args:
+    hypotheses: N output texts.
+    references: for each output, its one or more reference texts.
+
+  Raises:
+    ValueError: if a corpus is empty, the counts differ, or an output has no reference.
+  """
+  if not hypotheses:
+    raise ValueError("hypotheses: 0 texts; score at least one")
+  if len(hypotheses) != len(references):
+    raise ValueError(
+        f"{len(hypotheses)} hypotheses but {len(references)} lists of references; give one list "
+        "for each hypothesis"
+    )
+  for row, texts in enumerate(references):
+    if isinstance(texts, str):
+      raise ValueError(f"references[{row}] is a text; give a sequence of texts, e.g. ({texts!r},)")
+    if not texts:
+      raise ValueError(f"references[{row}]: no reference; give each hypothesis at least one")
+
+
+def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+  """Turns references per sentence into sacrebleu's streams, filling gaps with None.
+
+  `[("a", "b"), ("c",)]` becomes `[["a", "c"], ["b", None]]`.
+
+  Args:
+    references: for each of N outputs, its reference texts.
+
+  Returns:
+    As many lists of N entries as the richest sentence has references.
+  """
+  width = max(len(texts) for texts in references)
+  return [[texts[k] if k < len(texts) else None for texts in references] for k in range(width)]
+
+
+def corpus_scores(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    metric: str = "bleu",
+    tokenize: str | None = None,
+) -> dict[str, float]:
+  """Scores a corpus of outputs.
+
+  Args:
+    hypotheses: N detokenised output texts.
+    references: for each output, its one or more reference texts, the main one first.
+    metric: "bleu" or "chrf" give `bleu`, `chrf` and `length_ratio`; "rouge" (or one of its keys)
+      gives `rouge1`, `rouge2`, `rougeL`, `rougeLsum` and `length_ratio`.
+    tokenize: sacrebleu's tokenizer of BLEU; None is its default, 13a.
+
+  Returns:
+    Scores of 0..100; `length_ratio` is output words per reference word (BLEU's own count for
+    "bleu", words between spaces and the first reference for "rouge").
+
+  Raises:
+    ValueError: if the corpus cannot be scored or the metric is unknown.
+  """
+  check_corpus(hypotheses, references)
+  if primary_score(metric) in ROUGE_KEYS:
+    return _rouge_scores(hypotheses, references)
+  streams = reference_streams(references)
+  bleu = BLEU(tokenize=tokenize, force=True).corpus_score(list(hypotheses), streams)
+  chrf = CHRF().corpus_score(list(hypotheses), streams)
+  ratio = bleu.sys_len / bleu.ref_len if bleu.ref_len else 0.0
+  return {"bleu": float(bleu.score), "chrf": float(chrf.score), "length_ratio": float(ratio)}
+
+
+def signature(
+    references: Sequence[Sequence[str]], *, metric: str = "bleu", tokenize: str | None = None
+) -> str:
+  """Returns what a reader needs to repeat the scores: versions, tokenisation, references.
+
+  Args:
+    references: the references that were scored against; their number is part of the signature.
+    metric: as for `corpus_scores`.
+    tokenize: as for `corpus_scores`.
+  """
+  counts = {len(texts) for texts in references}
+  num_refs = str(counts.pop()) if len(counts) == 1 else "var"
+  if primary_score(metric) in ROUGE_KEYS:
+    version = importlib.metadata.version("rouge-score")
+    return (
+        f"ROUGE|nrefs:{num_refs}|case:lower|stemmer:porter|multi:best|"
+        f"lsum:newlines-else-after-.!?|mean:fmeasure|version:{version}"
+    )
+  parts = []
+  for name, scorer in (("BLEU", BLEU(tokenize=tokenize, force=True)), ("chrF2", CHRF())):
+    scorer.num_refs = -1 if num_refs == "var" else int(num_refs)
+    parts.append(f"{name}|{scorer.get_signature().format()}")
+  return "; ".join(parts)
+
+
+# ROUGE ------------------------------------------------------------
+
+
+def newline_sentences(text: str) -> str:
+  """Returns the text with one sentence per line, which ROUGE-Lsum takes as its unit.
+
+  A text that has line breaks keeps them (as the CNN/DailyMail highlights do); any other is broken
+  after `.`, `!` or `?` followed by white space.
+
+  Args:
+    text: one output or reference.
+  """
+  text = text.strip()
+  return text if "\n" in text else _SENTENCE_END.sub("\n", text)
+
+
+def rouge_per_sentence(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, np.ndarray]:
+  """Scores each output by ROUGE F-measure with the Porter stemmer; the best reference counts.
+
+  rouge-score lower-cases and keeps only a-z and 0-9: the scores are meant for English.
+
+  Args:
+    hypotheses: N outputs.
+    references: for each output, its reference texts.
+
+  Returns:
+    For each of ROUGE_KEYS an `[N]` float64 array of 0..100.
+  """
+  scorer = _rouge_scorer()
+  rows = []
+  for hypothesis, texts in zip(hypotheses, references, strict=True):
+    targets = [newline_sentences(text) for text in texts]
+    scores = scorer.score_multi(targets, newline_sentences(hypothesis))
+    rows.append([100.0 * scores[key].fmeasure for key in ROUGE_KEYS])
+  table = np.asarray(rows, np.float64)
+  return {key: table[:, column] for column, key in enumerate(ROUGE_KEYS)}
+
+
+@functools.cache
+def _rouge_scorer() -> Any:
+  # Imported on first use: rouge-score loads nltk, a second that BLEU users need not wait.
+  from rouge_score import rouge_scorer
+
+  return rouge_scorer.RougeScorer(list(ROUGE_KEYS), use_stemmer=True)
+
+
+def _rouge_scores(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, float]:
+  scores = {k: float(v.mean()) for k, v in rouge_per_sentence(hypotheses, references).items()}
+  reference_words = sum(len(texts[0].split()) for texts in references)
+  words = sum(len(text.split()) for text in hypotheses)
+  return scores | {"length_ratio": words / reference_words if reference_words else 0.0}
+
+
+# Use of the teacher -----------------------------------------------
+
+
+def teacher_shares(asks: np.ndarray, written: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
+  """Counts the teacher's part of a corpus, per output token.
+
+  asked_share = Σ_n asks_n / Σ_n lengths_n, teacher_share = Σ_n written_n / Σ_n lengths_n: the
+  constraint E[Σ c_t] / E[number of tokens] of arXiv 2502.17717 is on these ratios of sums, not on
+  the mean of the rows' ratios.
+
+  Args:
+    asks: `[N]` integers, how often the row's student asked.
+    written: `[N]` integers, how many of the row's tokens the teacher wrote.
+    lengths: `[N]` integers, output tokens of the row incl. EOS.
+
+  Returns:
+    `asked_share` and `teacher_share`, fractions of 0..1; both 0 if there are no tokens.
+  """
+  asks, written, lengths = _counts(asks=asks, written=written, lengths=lengths)
+  tokens = int(lengths.sum())
+  if tokens == 0:
+    return {"asked_share": 0.0, "teacher_share": 0.0}
+  return {"asked_share": asks.sum() / tokens, "teacher_share": written.sum() / tokens}
+
+
+def violation_rate(written: np.ndarray, lengths: np.ndarray, budget: float) -> float:
+  """Returns the share of rows of which the teacher wrote more than the budget allows.
+
+  Args:
+    written: `[N]` integers, tokens that the teacher wrote.
+    lengths: `[N]` integers, output tokens; rows of length 0 break no budget.
+    budget: allowed share of teacher tokens, 0..1.
+
+  Raises:
+    ValueError: if the budget is outside 0..1 or the counts are impossible.
+  """
+  if not 0.0 <= budget <= 1.0:
+    raise ValueError(f"budget={budget}: must be a share of 0..1")
+  written, lengths = _counts(written=written, lengths=lengths)
+  if lengths.size == 0:
+    return 0.0
+  return float(np.mean(written > (budget + SHARE_SLACK) * lengths))
+
+
+def calibration_error(budgets: Sequence[float], realised: Sequence[float]) -> float:
+  """Returns mean_B |use_B − B|, how far the realised shares lie from the stated budgets.
+
+  Args:
+    budgets: stated shares, 0..1.
+    realised: measured shares, one for each budget.
+
+  Raises:
+    ValueError: if there are no budgets or the counts differ.
+  """
+  if len(budgets) != len(realised) or not len(budgets):
+    raise ValueError(
+        f"{len(budgets)} budgets and {len(realised)} realised shares; give one share per budget"
+    )
+  return float(np.mean(np.abs(np.asarray(realised, float) - np.asarray(budgets, float))))
+
+
+def _counts(**arrays: np.ndarray) -> list[np.ndarray]:
+  named: Mapping[str, np.ndarray] = {k: np.asarray(v) for k, v in arrays.items()}
+  lengths = named["lengths"]
+  for name, values in named.items():
+    if values.ndim != 1 or values.shape != lengths.shape:
+      raise ValueError(f"{name} has shape {values.shape}, lengths {lengths.shape}; give [N]")
+    if values.size and (values.min() < 0 or np.any(values > lengths)):
+      raise ValueError(f"{name}: each count must lie between 0 and the row's length")
+  return [values.astype(np.int64) for values in named.values()]

@@ -1,0 +1,34 @@
+"""Rebuilds a run's report: `python -m kdtw_jax.report runs/demo`."""
+
+import argparse
+from pathlib import Path
+import sys
+
+from kdtw_jax.report.build import METRICS_FILE, rebuild_report
+from kdtw_jax.report.terminal import print_summary
+from kdtw_jax.report.writing import read_json
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command.
+
+  Args:
+    argv: the arguments; those of the process by default.
+
+  Returns:
+    The exit status: 0, or 2 if the workdir has no readable metrics.
+  """
+  parser = argparse.ArgumentParser(prog="python -m kdtw_jax.report", description=__doc__)
+  parser.add_argument("workdir", type=Path, help=f"folder that holds {METRICS_FILE}")
+  workdir = parser.parse_args(argv).workdir
+  try:
+    page = rebuild_report(workdir)
+  except (FileNotFoundError, ValueError) as error:
+    print(error, file=sys.stderr)
+    return 2
+  print_summary(read_json(workdir / METRICS_FILE), page)
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())

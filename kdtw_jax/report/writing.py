@@ -1,0 +1,74 @@
+"""Files that are whole or absent, and numbers that strict JSON can hold."""
+
+from collections.abc import Mapping
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def write_atomically(path: Path, content: str | bytes) -> Path:
+  """Writes a file under another name first, so that a reader never sees half of it.
+
+  Args:
+    path: the file.
+    content: text (written as UTF-8) or bytes.
+
+  Returns:
+    The path.
+  """
+  unfinished = path.with_name(path.name + ".unfinished")
+  unfinished.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+  os.replace(unfinished, path)
+  return path
+
+
+def plain(value: Any) -> Any:
+  """Turns numpy values, tuples and paths into what json knows, and NaN and infinity into None.
+
+  Args:
+    value: any nesting of mappings, sequences, numpy arrays and scalars.
+  """
+  if isinstance(value, Mapping):
+    return {str(key): plain(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple, set)):
+    return [plain(item) for item in value]
+  if isinstance(value, (np.ndarray, np.generic)):
+    return plain(value.tolist())
+  if isinstance(value, float):
+    return value if math.isfinite(value) else None
+  if value is None or isinstance(value, (str, int, bool)):
+    return value
+  return str(value)
+
+
+def write_json(path: Path, value: Any) -> Path:
+  """Writes strict, indented JSON atomically.
+
+  Args:
+    path: the file.
+    value: anything that `plain` takes.
+  """
+  text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+  return write_atomically(path, text + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is not JSON or not an object.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such file; run the evaluation stage of this workdir first")
+  try:
+    value = json.loads(path.read_text(encoding="utf-8"))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(f"{path}: not valid JSON ({error}); run the evaluation stage again") from error
+  if not isinstance(value, dict):
+    raise ValueError(f"{path}: holds a {type(value).__name__}, not an object of metrics")
+  return value

@@ -1,0 +1,158 @@
+"""Curves: records, interpolation, areas and the table, on numbers worked out by hand."""
+
+import json
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from kdtw_jax.evaluation import tradeoff
+from kdtw_jax.evaluation.tradeoff import Curve, Point
+
+
+def curve(pairs, **kwargs):
+  points = tuple(
+      Point(dial=float(i), teacher_share=share, scores={"bleu": score} if score else {})
+      for i, (share, score) in enumerate(pairs)
+  )
+  return Curve("some", points, **kwargs)
+
+
+FULL = Point(
+    dial=0.2,
+    label="20%",
+    scores={"bleu": 31.25, "chrf": 55.1, "length_ratio": 0.98},
+    asked_share=0.21,
+    teacher_share=0.2,
+    teacher_calls=0.19,
+    teacher_passes=0.22,
+    teacher_tokens=0.9,
+    student_steps=1.0,
+    cost=0.1 + 0.2,
+    seconds_per_sentence={"mean": 0.01, "p50": 0.009, "p95": 0.02},
+    tokens_per_second=1234.5,
+)
+
+
+def test_records_survive_json():
+  written = Curve("handover", (FULL, Point(dial=0.5)), "Handover", "budget")
+  record = json.loads(json.dumps(written.to_json()))
+  assert record["points"][0]["bleu"] == 31.25  # scores stand flat beside the counts
+  assert record["points"][1]["teacher_share"] is None
+  assert Curve.from_json(record) == written
+
+
+def test_integers_and_gaps_in_json_are_read():
+  point = Point.from_json({"dial": 3, "bleu": 30, "chrf": None, "teacher_share": 0})
+  assert point == Point(dial=3.0, scores={"bleu": 30.0}, teacher_share=0.0)
+
+
+def test_isotonic_fit_by_hand():
+  np.testing.assert_allclose(tradeoff.isotonic_fit(np.array([0.0, 3, 1, 4])), [0, 2, 2, 4])
+  np.testing.assert_allclose(tradeoff.isotonic_fit(np.array([3.0, 2, 1])), [2, 2, 2])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_isotonic_fit_is_monotone_and_keeps_the_mean(values):
+  fit = tradeoff.isotonic_fit(np.array(values))
+  assert np.all(np.diff(fit) >= 0)
+  assert fit.mean() == pytest.approx(np.mean(values), abs=1e-9)
+
+
+def test_dial_on_a_rising_sweep():
+  found = tradeoff.dial_for_share([0.0, 1.0, 2.0], [0.0, 0.1, 0.3], 0.2)
+  assert found.dial == pytest.approx(1.5) and found.share == 0.2 and not found.clamped
+
+
+def test_dial_on_a_falling_sweep_in_any_order():
+  found = tradeoff.dial_for_share([3.0, -1.0, 1.0], [0.0, 0.4, 0.2], 0.3)
+  assert found.dial == pytest.approx(0.0) and not found.clamped
+
+
+def test_dial_with_noise_goes_through_the_pooled_stretch():
+  # Shares .3 and .1 at dials 1 and 2 violate the order and become .2 each.
+  dials, shares = [0.0, 1.0, 2.0, 3.0], [0.0, 0.3, 0.1, 0.4]
+  assert tradeoff.dial_for_share(dials, shares, 0.2).dial == pytest.approx(1.5)
+  assert tradeoff.dial_for_share(dials, shares, 0.1).dial == pytest.approx(0.5)
+  assert tradeoff.dial_for_share(dials, shares, 0.3).dial == pytest.approx(2.5)
+
+
+def test_dial_beyond_the_sweep_is_clamped():
+  high = tradeoff.dial_for_share([0.0, 1.0], [0.1, 0.3], 0.5)
+  assert (high.dial, high.share, high.clamped) == (1.0, 0.3, True)
+  low = tradeoff.dial_for_share([0.0, 1.0], [0.1, 0.3], 0.0)
+  assert (low.dial, low.share, low.clamped) == (0.0, 0.1, True)
+  falling = tradeoff.dial_for_share([0.0, 1.0], [0.3, 0.1], 0.0)
+  assert (falling.dial, falling.share) == (1.0, 0.1)
+
+
+def test_repeated_dials_are_averaged():
+  found = tradeoff.dial_for_share([0.0, 1.0, 1.0], [0.0, 0.1, 0.3], 0.1)
+  assert found.dial == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("dials", "shares", "target"),
+    [([], [], 0.1), ([1.0], [0.1, 0.2], 0.1), ([1.0, 2.0], [0.1, math.nan], 0.1)],
+)
+def test_unusable_sweeps_are_refused(dials, shares, target):
+  with pytest.raises(ValueError):
+    tradeoff.dial_for_share(dials, shares, target)
+
+
+def test_score_at_share():
+  line = curve([(0.4, 34.0), (0.0, 30.0), (0.2, 33.0), (0.2, 31.0), (0.3, None)])
+  assert tradeoff.score_at_share(line, "bleu", 0.1) == (31.0, 0.1, False)
+  assert tradeoff.score_at_share(line, "bleu", 0.2).score == 32.0  # the mean of 33 and 31
+  assert tradeoff.score_at_share(line, "bleu", 0.7) == (34.0, 0.4, True)
+  assert tradeoff.score_at_share(line, "chrf", 0.1) is None
+
+
+def test_areas_by_hand():
+  def area(pairs, **kwargs):
+    return tradeoff.area_between(curve(pairs), "bleu", student=20.0, teacher=30.0, **kwargs)
+
+  assert area([(0.0, 20.0), (1.0, 30.0)]) == pytest.approx(0.5)
+  assert area([(0.0, 30.0), (1.0, 30.0)]) == pytest.approx(1.0)
+  assert area([(0.0, 20.0), (1.0, 20.0)]) == pytest.approx(0.0)
+  # Knee at (.2, 28): triangle .2·.8/2 and trapezium .8·(.8 + 1)/2; the ends are filled in.
+  assert area([(0.2, 28.0)], min_span=0.0) == pytest.approx(0.08 + 0.72)
+  # The same knee up to 20% only: half of the way to .8.
+  assert area([(0.0, 20.0), (0.2, 28.0)], up_to=0.2) == pytest.approx(0.4)
+  # Up to 10% the line has come to .4 in between two points.
+  assert area([(0.0, 20.0), (0.2, 28.0)], up_to=0.1) == pytest.approx(0.2)
+  assert area([(0.0, 15.0), (1.0, 20.0)]) == pytest.approx(-0.25)
+
+
+def test_areas_that_mean_nothing_are_none():
+  line = curve([(0.0, 20.0), (1.0, 30.0)])
+  assert tradeoff.area_between(line, "bleu", student=30.0, teacher=30.0) is None
+  assert tradeoff.area_between(line, "chrf", student=20.0, teacher=30.0) is None
+  one_place = curve([(0.38, 30.0), (0.4, 30.0)])
+  assert tradeoff.area_between(one_place, "bleu", student=20.0, teacher=30.0) is None
+  with pytest.raises(ValueError, match="up_to=0"):
+    tradeoff.area_between(line, "bleu", student=20.0, teacher=30.0, up_to=0.0)
+
+
+def test_table_round_trip(tmp_path):
+  splits = {
+      "test": [
+          Curve("handover", (FULL, Point(dial=1 / 3, label="a, \"b\"\nc")), "Handover", "budget"),
+          Curve("random", (Point(dial=0.1, scores={"bleu": 30.1}),), "Random", "rate"),
+      ],
+      "validation": [Curve("random", (Point(dial=0.1, scores={"bleu": 29.0}),), "Random", "rate")],
+  }
+  path = tradeoff.write_tradeoff_csv(splits, tmp_path / "tradeoff.csv")
+  assert tradeoff.read_tradeoff_csv(path) == splits
+  assert [file.name for file in tmp_path.iterdir()] == ["tradeoff.csv"]
+
+
+def test_an_empty_table_has_a_heading(tmp_path):
+  path = tradeoff.write_tradeoff_csv({"test": []}, tmp_path / "tradeoff.csv")
+  assert path.read_text().startswith("split,method,title,dial_name,dial,label,teacher_share\n")
+  assert tradeoff.read_tradeoff_csv(path) == {}
+  with pytest.raises(FileNotFoundError, match=r"absent\.csv"):
+    tradeoff.read_tradeoff_csv(tmp_path / "absent.csv")
