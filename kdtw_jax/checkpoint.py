@@ -1,0 +1,136 @@
+"""Checkpoints on disk: the only importer of orbax.
+
+Two kinds. `StageCheckpoints` keeps the last few states of a running stage, written in the
+background and made visible atomically, so a killed run goes on from the newest whole one.
+`save_params`/`load_params` hold a finished model. Nothing here unpickles anything.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+
+def _describe(tree: Any) -> Any:
+  """Shapes, dtypes and shardings of a pytree, as orbax wants them for a restore."""
+  return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+class StageCheckpoints:
+  """The checkpoints of one training stage: `<directory>/<step>/{state,progress}`."""
+
+  def __init__(self, directory: Path, *, keep: int):
+    """Opens or makes the directory.
+
+    Args:
+      directory: the stage's own folder.
+      keep: how many of the newest checkpoints to keep.
+    """
+    self.directory = Path(directory).absolute()
+    self._manager = ocp.CheckpointManager(
+        self.directory,
+        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True,
+                                             enable_async_checkpointing=True))
+
+  def save(self, step: int, state: Any, progress: dict) -> None:
+    """Writes in the background; a crash while writing leaves the earlier checkpoints.
+
+    Args:
+      step: steps taken.
+      state: a pytree of arrays. It is copied on the device first: the next step donates it.
+      progress: JSON values: the data iterator's state, seconds spent, and the like.
+    """
+    state = jax.tree.map(jnp.copy, state)
+    self._manager.save(step, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)))
+
+  def latest_step(self) -> int | None:
+    """The newest whole checkpoint's step; None where there is none."""
+    return self._manager.latest_step()
+
+  def restore(self, like: Any) -> tuple[Any, dict] | None:
+    """Reads the newest whole checkpoint.
+
+    Args:
+      like: a state with the wanted structure, shapes, dtypes and shardings.
+
+    Returns:
+      `(state, progress)`, or None where there is no checkpoint.
+
+    Raises:
+      ValueError: the checkpoint cannot be read or does not fit; names the folder and the remedy.
+    """
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    try:
+      found = self._manager.restore(step, args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(_describe(like)), progress=ocp.args.JsonRestore()))
+    except Exception as error:
+      raise ValueError(
+          f"checkpoint {self.directory / str(step)} cannot be read ({_first_line(error)}); delete "
+          f"that folder to go on from an earlier one (kept: {self._manager.all_steps()})"
+      ) from error
+    return found.state, found.progress
+
+  def close(self) -> None:
+    """Waits for pending writes."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def save_params(directory: Path, params: Any) -> None:
+  """Writes a finished model's parameters, atomically, replacing what was there."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(Path(directory).absolute(), params, force=True)
+
+
+def load_params(directory: Path, like: Any) -> Any:
+  """Reads parameters written by `save_params`.
+
+  Args:
+    directory: their folder.
+    like: a pytree with the wanted structure, shapes, dtypes and shardings.
+
+  Returns:
+    The parameters.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+    ValueError: the folder cannot be read or holds other shapes.
+  """
+  directory = Path(directory).absolute()
+  if not directory.is_dir():
+    raise FileNotFoundError(f"no parameters in {directory}: run the stage that trains them first")
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      params = checkpointer.restore(directory, _describe(like))
+  except Exception as error:
+    raise ValueError(f"parameters in {directory} cannot be read ({_first_line(error)}): the folder "
+                     "is damaged or belongs to another config; delete it and run its stage again"
+                     ) from error
+  wrong = [f"{jax.tree_util.keystr(path)} {np.shape(a)} != {np.shape(b)}"
+           for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(params),
+                                   jax.tree.leaves(like), strict=True)
+           if np.shape(a) != np.shape(b)]
+  if wrong:
+    raise ValueError(f"parameters in {directory} have other shapes than the config says: "
+                     f"{'; '.join(wrong[:3])}")
+  return params
+
+
+def write_json(path: Path, values: Any) -> None:
+  """Writes JSON atomically: a reader sees the old file or the new one, never a part."""
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  scratch = path.with_name(path.name + ".tmp")
+  scratch.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
+  scratch.replace(path)
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

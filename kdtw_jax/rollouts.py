@@ -1,0 +1,98 @@
+"""Trajectories: batches of references, and sequences that the student writes with the teacher.
+
+The decoder writes; the objectives score. A rollout keeps the rows of its batch: the first rows are
+on-policy, the rest hold references or the teacher's own samples.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from kdtw_jax import decoding
+from kdtw_jax.base import EOS_ID, Batch, DecoderFns, Params, Trajectory
+
+
+def from_references(batch: Batch) -> Trajectory:
+  """The references of a batch as off-policy trajectories in which nobody asked."""
+  rows = batch.target.shape[0]
+  never = jnp.zeros((rows,), bool)
+  return Trajectory(
+      student_source=batch.student_source, teacher_source=batch.teacher_source,
+      tokens=batch.target, asked=jnp.zeros(batch.target.shape, bool),
+      ended=jnp.any(batch.target == EOS_ID, axis=1), on_policy=never, own_gate=never,
+      budget=batch.budget, example_id=batch.example_id)
+
+
+def _written(batch: Batch, tokens, asked, *, on_policy: bool, own_gate) -> Trajectory:
+  rows = tokens.shape[0]
+  return Trajectory(
+      student_source=batch.student_source, teacher_source=batch.teacher_source, tokens=tokens,
+      asked=asked, ended=jnp.any(tokens == EOS_ID, axis=1),
+      on_policy=jnp.full((rows,), on_policy), own_gate=own_gate, budget=batch.budget,
+      example_id=batch.example_id)
+
+
+def _rows(batch: Batch, start: int, stop: int) -> Batch:
+  return jax.tree.map(lambda x: x[start:stop], batch)
+
+
+def make_rollout(student: DecoderFns, teacher: DecoderFns, stage: ml_collections.ConfigDict, *,
+                 chunk: int, gate_offset_fn: Callable | None) -> Callable:
+  """Compiles the mixture of on-policy and off-policy trajectories of a stage.
+
+  On-policy rows are sampled from the student at `stage.rollout_temperature` (0: greedy). With
+  wheels the gate decides when the teacher writes; every second on-policy row also asks at random
+  with probability `stage.explore`, so that the gate sees states that its own asking would not
+  reach; the other rows measure its use of the teacher. Outputs are as long as the batch's targets.
+
+  Args:
+    student: the student as the decoder sees it.
+    teacher: likewise.
+    stage: `on_policy_fraction`, `off_policy`, `rollout_temperature`, and with wheels
+      `explore` and `gate_sampled`.
+    chunk: width of the teacher's catch-up pass.
+    gate_offset_fn: `(student_params, batch, duals) -> [B]`, added to the gate's log-odds: moves the
+      gate from the price that the student reads to the price that the duals set, so that the dual
+      step does not wait for the student. None: the student may not ask.
+
+  Returns:
+    `(student_params, teacher_params, batch, key, duals) -> Trajectory`, jitted.
+  """
+  sampling = decoding.Sampling(temperature=stage.rollout_temperature)
+
+  def decode(policy, length, params, teacher_params, batch, key):
+    return decoding.decode(
+        student, teacher, params, teacher_params, batch.student_source, batch.teacher_source,
+        batch.budget, key, policy, max_length=length, sampling=sampling, chunk=chunk)
+
+  wheels = gate_offset_fn is not None
+
+  def rollout(params: Params, teacher_params: Params, batch: Batch, key: jax.Array,
+              duals: jax.Array | None) -> Trajectory:
+    num_rows, length = batch.target.shape
+    num_on = round(stage.on_policy_fraction * num_rows)
+    student_key, teacher_key = jax.random.split(key)
+    parts = []
+    if num_on:
+      on = _rows(batch, 0, num_on)
+      own_gate = jnp.arange(num_on) % 2 == 0 if wheels else jnp.zeros((num_on,), bool)
+      policy = decoding.StudentAlone()
+      if wheels:
+        policy = decoding.Mixture(
+            jnp.where(own_gate, 0.0, stage.explore), gate_offset_fn(params, on, duals),
+            sampled=stage.gate_sampled)
+      result = decode(policy, length, params, teacher_params, on, student_key)
+      parts.append(_written(on, result.tokens, result.asked, on_policy=True, own_gate=own_gate))
+    if num_on < num_rows:
+      off = _rows(batch, num_on, num_rows)
+      if stage.off_policy == "reference":
+        parts.append(from_references(off))
+      else:
+        result = decode(decoding.TeacherAlone(), length, params, teacher_params, off, teacher_key)
+        parts.append(_written(off, result.tokens, jnp.zeros(result.tokens.shape, bool),
+                              on_policy=False, own_gate=jnp.zeros((num_rows - num_on,), bool)))
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+  return jax.jit(rollout)

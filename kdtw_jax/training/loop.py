@@ -1,0 +1,106 @@
+"""The loop around a compiled step: data in, logs and checkpoints out, and resume.
+
+The loop never waits for the device between log points: losses are fetched together every
+`log_every` steps and checked then, before anything is saved.
+"""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import math
+from pathlib import Path
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdtw_jax import checkpoint
+from kdtw_jax.base import PAD_ID, Batch
+from kdtw_jax.training.progress import StageProgress
+from kdtw_jax.training.state import TrainState
+
+
+class NonFiniteLossError(RuntimeError):
+  """The loss is NaN or infinite; says in which stage, at which step, on which examples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageResult:
+  """What a stage leaves: its state, and a summary for the report."""
+
+  state: TrainState
+  summary: dict
+
+
+def run_stage(name: str, *, state: TrainState, step_fn: Callable, batches: Iterator[Batch],
+              prepare: Callable[[TrainState, Batch, jax.Array], Any], frozen: Any, key: jax.Array,
+              steps: int, log_every: int, checkpoint_every: int, directory: Path,
+              keep: int) -> StageResult:
+  """Runs a stage to its last step, from its newest checkpoint if it has one.
+
+  Args:
+    name: of the stage, for logs and errors.
+    state: at step 0; also the pattern for a restore.
+    step_fn: `(state, frozen, data, key) -> (state, metrics)`, donating its state.
+    batches: endless iterator with `get_state()` and `set_state()`.
+    prepare: `(state, batch, key) -> data`: moves a batch to the devices, or rolls out a policy.
+    frozen: parameters that the step only reads.
+    key: of the stage; each step folds in its number.
+    steps: last step.
+    log_every: steps between log points.
+    checkpoint_every: steps between checkpoints; the last step is always saved.
+    directory: of the stage; gets `checkpoints/` and TensorBoard's files.
+    keep: checkpoints to keep.
+
+  Returns:
+    The final state and `{"stage", "steps", "seconds", "loss"}`.
+
+  Raises:
+    NonFiniteLossError: see the class.
+    ValueError: the newest checkpoint cannot be read.
+  """
+  store = checkpoint.StageCheckpoints(directory / "checkpoints", keep=keep)
+  seconds_before, loss = 0.0, math.nan
+  found = store.restore(state)
+  if found is not None:
+    state, saved = found
+    batches.set_state(saved["iterator"])
+    seconds_before, loss = saved["seconds"], saved["loss"]
+  first_step = int(state.step)
+  started = time.monotonic()
+  prepare_key, step_key = jax.random.split(key)
+  pending: list[tuple[int, np.ndarray, int, dict]] = []
+  try:
+    with StageProgress(name, first_step=first_step, steps=steps,
+                       log_dir=directory / "tensorboard") as progress:
+      for step in range(first_step + 1, steps + 1):
+        batch = next(batches)
+        data = prepare(state, batch, jax.random.fold_in(prepare_key, step))
+        state, metrics = step_fn(state, frozen, data, step_key)
+        pending.append((step, batch.example_id, int(np.sum(batch.target != PAD_ID)), metrics))
+        save = step % checkpoint_every == 0 or step == steps
+        if step % log_every == 0 or save:
+          scalars = _flush(name, pending)
+          loss = scalars["loss"]
+          progress.log(step, scalars, tokens=sum(tokens for _, _, tokens, _ in pending))
+          pending.clear()
+        if save:
+          store.save(step, state, {
+              "iterator": batches.get_state(), "loss": loss,
+              "seconds": seconds_before + time.monotonic() - started})
+  finally:
+    store.close()
+  return StageResult(state, {"stage": name, "steps": steps, "loss": loss,
+                             "seconds": seconds_before + time.monotonic() - started})
+
+
+def _flush(name: str, pending: list[tuple[int, np.ndarray, int, dict]]) -> dict[str, float]:
+  """Fetches pending metrics, refuses non-finite losses, returns their means."""
+  fetched = jax.device_get([metrics for _, _, _, metrics in pending])
+  for (step, example_ids, _, _), metrics in zip(pending, fetched, strict=True):
+    if not np.isfinite(metrics["loss"]):
+      raise NonFiniteLossError(
+          f"stage {name}, step {step}: loss is {metrics['loss']} on examples "
+          f"{np.asarray(example_ids).tolist()}; the last checkpoint before it is kept. Try a lower "
+          "learning_rate or max_grad_norm")
+  return {field: float(np.mean([metrics[field] for metrics in fetched])) for field in fetched[0]}

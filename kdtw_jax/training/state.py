@@ -1,0 +1,44 @@
+"""The state of a training stage: all that a checkpoint must hold to go on with the same numbers.
+
+Randomness is no state: the key of step n is the stage's key with n folded in.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import optax
+
+from kdtw_jax.base import Params
+
+
+class TrainState(NamedTuple):
+  """What one step hands to the next.
+
+  Attributes:
+    step: int32 scalar, steps taken so far.
+    params: the model's parameters.
+    opt_state: the optimizer's state.
+    ema_params: exponential moving average of `params`; None where the stage keeps none.
+    duals: `[K]` float32, λ at the knots of the budget axis, in nats; None without budgets.
+  """
+
+  step: Int[Array, ""]
+  params: Params
+  opt_state: Any
+  ema_params: Params | None = None
+  duals: Float[Array, " K"] | None = None
+
+  def result(self) -> Params:
+    """The parameters that the stage is judged by: the average where one is kept."""
+    return self.params if self.ema_params is None else self.ema_params
+
+
+def create(params: Params, optimizer: optax.GradientTransformation, *, ema: bool = False,
+           duals: Float[Array, " K"] | None = None) -> TrainState:
+  """A state at step 0. The caller's `params` are copied: steps donate their state."""
+  params = jax.tree.map(jnp.copy, params)
+  return TrainState(step=jnp.zeros((), jnp.int32), params=params,
+                    opt_state=optimizer.init(params),
+                    ema_params=jax.tree.map(jnp.copy, params) if ema else None, duals=duals)

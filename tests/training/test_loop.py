@@ -1,0 +1,93 @@
+"""The loop: logs, checkpoints, resume, and the refusal of a loss that is not a number."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kdtw_jax.training import loop, step
+from kdtw_jax.training import state as state_lib
+from tests import tiny
+
+
+class Batches:
+  """An endless iterator whose state is a number, like the pipeline's."""
+
+  def __init__(self):
+    self.next_index = 0
+
+  def __iter__(self):
+    return self
+
+  def __next__(self):
+    self.next_index += 1
+    return tiny.batch(rows=2, seed=self.next_index)
+
+  def get_state(self):
+    return {"next_index": self.next_index}
+
+  def set_state(self, state):
+    self.next_index = state["next_index"]
+
+
+def mean_target(params, frozen, batch, key, duals):
+  loss = (params["w"] - jnp.mean(batch.target)) ** 2 + 0.1 * jax.random.normal(key)
+  return jnp.where(batch.example_id[0] < 0, jnp.nan, loss), {}
+
+
+def run(directory, steps, batches=None, **overrides):
+  optimizer = optax.adam(0.1)
+  settings = dict(steps=steps, log_every=2, checkpoint_every=3, directory=directory, keep=2)
+  return loop.run_stage(
+      "toy", state=state_lib.create({"w": jnp.zeros(())}, optimizer), frozen=None,
+      step_fn=step.make_train_step(mean_target, optimizer), batches=batches or Batches(),
+      prepare=lambda state, batch, key: batch, key=jax.random.key(0), **(settings | overrides))
+
+
+def test_a_resumed_stage_gives_the_numbers_of_an_unbroken_one(tmp_path):
+  whole = run(tmp_path / "whole", 7)
+  run(tmp_path / "parts", 3)
+  parts = run(tmp_path / "parts", 7)
+  np.testing.assert_array_equal(whole.state.params["w"], parts.state.params["w"])
+  assert whole.summary["loss"] == parts.summary["loss"]
+  assert int(parts.state.step) == 7
+
+
+def test_a_finished_stage_takes_no_further_step(tmp_path):
+  first = run(tmp_path, 4)
+  batches = Batches()
+  again = run(tmp_path, 4, batches)
+  assert batches.next_index == 4  # set by the restore, not by reading
+  np.testing.assert_array_equal(first.state.params["w"], again.state.params["w"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_stage_step_and_examples(tmp_path):
+  class Poisoned(Batches):
+    def __next__(self):
+      batch = super().__next__()
+      if self.next_index == 5:
+        batch = batch._replace(example_id=np.array([-7, 9], np.int32))
+      return batch
+
+  with pytest.raises(loop.NonFiniteLossError, match=r"toy, step 5: loss is nan.*\[-7, 9\]"):
+    run(tmp_path, 8, Poisoned())
+  store = loop.checkpoint.StageCheckpoints(tmp_path / "checkpoints", keep=2)
+  assert store.latest_step() == 3  # nothing after the bad step was saved
+  store.close()
+
+
+def test_losses_are_fetched_at_log_points_only(tmp_path, monkeypatch):
+  fetched = []
+  original = jax.device_get
+  monkeypatch.setattr(loop.jax, "device_get", lambda x: fetched.append(len(x)) or original(x))
+  run(tmp_path, 6, log_every=3, checkpoint_every=6)
+  assert fetched == [3, 3]
+
+
+def test_scalars_reach_tensorboard(tmp_path):
+  run(tmp_path, 2)
+  assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+  assert list(itertools.islice((tmp_path / "checkpoints").iterdir(), 1))
