@@ -1,0 +1,55 @@
+"""English-German image captions (Multi30k, github.com/multi30k/dataset): 29,000 pairs, 11-13 words.
+
+    python -m kdtw_jax.main --config=configs/multi30k.py --config.data.path=DIR --workdir=runs/m30k
+
+DIR holds `en.train.txt`, `de.train.txt` and likewise `validation` and `test`. Two CPU cores take
+about an hour; what it measures is in README.md. `:gpu` has sizes for one large GPU.
+"""
+
+from kdtw_jax import config as config_lib
+
+
+def get_config(arg=None):
+  """Modes: "" two CPU cores, "gpu" one large GPU, "smoke" under a minute, for tests."""
+  mode = config_lib.parse_arg(arg, ("gpu", "smoke"))
+  config = config_lib.defaults()
+  with config.unlocked():
+    config.name = "multi30k"
+    config.data.update(source="text", num_train=0, num_validation=0, num_test=0,
+                       buckets=((18, 18), (26, 26), (44, 44)), prompt_length=24)
+    config.tokenizer.update(kind="unigram", vocab_size=4000)
+    config.decode.max_length = 44
+    config.teacher.model.update(d_model=192, d_ff=512, num_heads=4, d_kv=48, num_encoder_layers=3,
+                                num_decoder_layers=2, dropout_rate=0.1)
+    config.teacher.train.update(steps=3200, batch_size=64, learning_rate=3e-3, warmup_steps=300,
+                                ema_decay=0.995, checkpoint_every=400)
+    config.student.model.update(d_model=64, d_ff=256, num_heads=4, d_kv=16, num_encoder_layers=2,
+                                num_decoder_layers=1, gate_hidden=128)
+    config.sft.update(steps=4000, learning_rate=3e-3, warmup_steps=200, ema_decay=0.998)
+    config.warm_start.update(steps=4000, learning_rate=3e-3, warmup_steps=200, ema_decay=0.998)
+    config.distillation.update(steps=300)
+    config.wheels.update(steps=800, forward_kl=1.0)
+    config.evaluation.batch_size = 128
+    if mode == "gpu":
+      _gpu(config)
+    if mode == "smoke":
+      config.tokenizer.vocab_size = 1000
+      config.data.update(num_train=600, num_validation=16, num_test=8, prompt_length=48,
+                         buckets=((44, 44),))
+      config_lib.shrink(config)
+  return config
+
+
+def _gpu(config):
+  """A base-sized teacher and a small student, bfloat16, larger batches."""
+  config.tokenizer.vocab_size = 8000
+  for model in (config.teacher.model, config.student.model):
+    model.dtype = "bfloat16"
+  config.teacher.model.update(d_model=512, d_ff=1024, num_heads=8, d_kv=64, num_encoder_layers=6,
+                              num_decoder_layers=6, dropout_rate=0.3)
+  config.teacher.train.update(steps=6000, batch_size=512, learning_rate=1e-3, warmup_steps=1000)
+  config.student.model.update(d_model=128, d_ff=512, num_heads=4, d_kv=32)
+  for stage in (config.sft, config.warm_start):
+    stage.update(steps=6000, batch_size=512)
+  for stage in (config.distillation, config.wheels):
+    stage.update(steps=1500, batch_size=512)

@@ -1,0 +1,47 @@
+"""Wall-clock time of decoding: seconds per sentence at batch 1, tokens per second of a batch.
+
+Every shape is compiled and run once before it is timed.
+"""
+
+from collections.abc import Callable, Sequence
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+_REPEATS = 3
+
+
+def seconds_per_sentence(
+    decode: Callable[[Any], Any], sentences: Sequence[Any]) -> dict[str, float]:
+  """Times sentences one by one.
+
+  Args:
+    decode: decodes a batch of one; its result is waited for.
+    sentences: batches of one row.
+
+  Returns:
+    `mean`, `p50`, `p95` in seconds and `tokens`, output tokens per sentence.
+  """
+  for shape in {np.shape(s.student_source): s for s in sentences}.values():
+    jax.block_until_ready(decode(shape))
+  seconds, tokens = [], 0
+  for sentence in sentences:
+    started = time.perf_counter()
+    result = jax.block_until_ready(decode(sentence))
+    seconds.append(time.perf_counter() - started)
+    tokens += int(result.length.sum())
+  return {"mean": float(np.mean(seconds)), "p50": float(np.percentile(seconds, 50)),
+          "p95": float(np.percentile(seconds, 95)), "tokens": tokens / len(sentences)}
+
+
+def tokens_per_second(decode: Callable[[Any], Any], batch: Any) -> float:
+  """Output tokens per second on one batch, the median of a few runs."""
+  tokens = int(jax.block_until_ready(decode(batch)).length.sum())
+  seconds = []
+  for _ in range(_REPEATS):
+    started = time.perf_counter()
+    jax.block_until_ready(decode(batch))
+    seconds.append(time.perf_counter() - started)
+  return tokens / float(np.median(seconds))

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# From a fresh clone to the demo's report: virtual environment, installation, run.
+# Further arguments go to the run, e.g. --config=configs/demo.py:smoke --workdir=runs/smoke
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/environment.sh
+install_project "."
+python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo "$@"

@@ -1,0 +1,87 @@
+"""The house: imports run downwards only, and some doors have one key."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "kdtw_jax"
+
+# What each folder or file may import of the package, besides itself and `base`.
+ALLOWED = {
+    "base": set(),
+    "config": set(),
+    "models": set(),
+    "losses": set(),
+    "decoding": set(),
+    "data": set(),
+    "checkpoint": set(),
+    "rollouts": {"decoding"},
+    "pair": {"checkpoint", "data", "models"},
+    "training": {"models", "losses", "decoding", "checkpoint"},
+    "evaluation": {"config", "data", "decoding", "models", "training"},
+    "report": {"evaluation"},
+    "experiment": {"checkpoint", "config", "data", "evaluation", "losses", "models", "pair",
+                   "report", "rollouts", "training"},
+    "main": {"experiment"},
+}
+
+
+def modules():
+  return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path):
+  part = path.relative_to(PACKAGE).parts[0]
+  return part.removesuffix(".py")
+
+
+def imported_rooms(tree):
+  for node in ast.walk(tree):
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "kdtw_jax":
+      parts = node.module.split(".")
+      yield from ([parts[1]] if len(parts) > 1 else [alias.name for alias in node.names])
+    elif isinstance(node, ast.Import):
+      for alias in node.names:
+        if alias.name.startswith("kdtw_jax."):
+          yield alias.name.split(".")[1]
+
+
+def imported_packages(tree):
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from (alias.name.split(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+      yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_downwards(path):
+  here = room(path)
+  if here == "__init__":
+    return
+  found = set(imported_rooms(ast.parse(path.read_text(encoding="utf-8"))))
+  assert found <= ALLOWED[here] | {"base", here}
+
+
+@pytest.mark.parametrize("package, rooms", [
+    ("orbax", {"checkpoint"}), ("pickle", set()), ("torch", set()), ("grain", {"data"}),
+    ("sacrebleu", {"evaluation"}), ("matplotlib", {"report"}), ("tensorboardX", {"training"}),
+])
+def test_libraries_have_one_door(package, rooms):
+  users = {room(path) for path in modules()
+           if package in imported_packages(ast.parse(path.read_text(encoding="utf-8")))}
+  assert users == rooms
+
+
+def test_report_and_metrics_read_without_jax():
+  pure = [*(PACKAGE / "report").rglob("*.py"),
+          *(PACKAGE / "evaluation" / f"{name}.py" for name in ("metrics", "tradeoff", "bootstrap"))]
+  for path in pure:
+    assert "jax" not in imported_packages(ast.parse(path.read_text(encoding="utf-8"))), path
+
+
+def test_files_are_short():
+  lengths = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines())
+             for path in modules()}
+  assert {name: n for name, n in lengths.items() if n > 350} == {}

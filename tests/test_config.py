@@ -1,0 +1,78 @@
+"""Configs: every file loads and is valid; every mistake is named with its remedy."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from kdtw_jax import config as config_lib
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def load(name, arg=None):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arg)
+
+
+@pytest.mark.parametrize("name, arg", [
+    ("demo", None), ("demo", "smoke"), ("demo", "paper"), ("multi30k", None), ("multi30k", "gpu"),
+    ("multi30k", "smoke")])
+def test_every_config_is_valid(name, arg):
+  config = load(name, arg)
+  if config.data.source == "text":
+    config.data.path = "somewhere"
+  config_lib.validate(config)
+  assert config.is_locked
+
+
+def test_an_unknown_mode_is_refused_with_the_known_ones():
+  with pytest.raises(ValueError, match="'tiny' is unknown; this file offers .*smoke"):
+    load("demo", "tiny")
+
+
+@pytest.mark.parametrize("field, value, message", [
+    ("stages", (), r"config.stages=\(\): must be a non-empty selection of tokenizer"),
+    ("stages", ("warmup",), "must be a non-empty selection"),
+    ("data.source", "csv", "config.data.source='csv': must be one of phrasebook, text"),
+    ("data.buckets", ((16, 1),), "lengths > 1"),
+    ("budgets.knots", (0.1, 0.1), "increasing shares"),
+    ("budgets.held_out", (0.1, 0.15), r"\[0.1\] also in config.budgets.train"),
+    ("student.model.gate", "linear", "must be one of token, mlp, difficulty_price"),
+    ("student.model.gate_alpha", 0.0, "must be > 0"),
+    ("wheels.alpha", 0.0, "config.wheels.alpha=0.0: must be > 0"),
+    ("wheels.gate_credit", "free", "sampled, expected_kl, expected_gap"),
+    ("distillation.on_policy_fraction", 1.5, r"must lie in \[0.0, 1.0\]"),
+    ("teacher.train.learning_rate", 0.0, "config.teacher.train.learning_rate=0.0: must be > 0"),
+    ("decode.chunk", 0, "config.decode.chunk=0: must be >= 1"),
+    ("decode.max_length", 12, "must be at least the longest target bucket, 40"),
+    ("data.source", "text", "needs a path"),
+])
+def test_impossible_values_are_refused(field, value, message):
+  config = config_lib.defaults()
+  *sections, name = field.split(".")
+  section = config
+  for part in sections:
+    section = section[part]
+  section[name] = value
+  with pytest.raises(ValueError, match=message):
+    config_lib.validate(config)
+
+
+def test_unknown_fields_are_refused_with_the_nearest_known_one():
+  config = config_lib.defaults()
+  with config.unlocked():
+    config.wheels.gate_kredit = "sampled"
+  with pytest.raises(ValueError, match="config.wheels.gate_kredit='sampled': .*'gate_credit'"):
+    config_lib.validate(config)
+  with pytest.raises(AttributeError):
+    config_lib.defaults().wheels.gate_kredit = "sampled"
+
+
+def test_differences_name_the_fields():
+  a, b = (config_lib.to_json(config_lib.defaults()) for _ in range(2))
+  assert config_lib.differences(a, b) == []
+  b["wheels"]["alpha"] = 0.5
+  assert config_lib.differences(a, b) == ["config.wheels.alpha: 1.0 != 0.5"]

@@ -1,0 +1,146 @@
+"""The whole job from the command line: to its report, and through a kill."""
+
+import json
+import os
+from pathlib import Path
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kdtw_jax import pair
+
+ROOT = Path(__file__).parent.parent
+SMOKE = "configs/demo.py:smoke"
+
+
+def environment(cache):
+  """One CPU device, and compiled programs shared between the runs of this file."""
+  env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache),
+         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2", "COLUMNS": "120",
+         "PYTHONUNBUFFERED": "1"}
+  env.pop("XLA_FLAGS", None)
+  return env
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("compiled")
+
+
+def command(workdir, *flags, config=SMOKE):
+  return [sys.executable, "-m", "kdtw_jax.main", f"--config={config}", f"--workdir={workdir}",
+          *flags]
+
+
+def run(cache, workdir, *flags, config=SMOKE):
+  return subprocess.run(command(workdir, *flags, config=config), cwd=ROOT, text=True,
+                        capture_output=True, env=environment(cache), timeout=600, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(cache, tmp_path_factory):
+  """A smoke run to its report: (workdir, terminal output)."""
+  workdir = tmp_path_factory.mktemp("run")
+  done = run(cache, workdir)
+  assert done.returncode == 0, done.stdout + done.stderr
+  return workdir, done.stdout + done.stderr
+
+
+def test_the_run_leaves_a_report_and_says_where(finished):
+  workdir, output = finished
+  for name in ("metrics.json", "tradeoff.csv", "report.html", "config.json", "tokenizer.model"):
+    assert (workdir / name).stat().st_size > 0
+  assert list(workdir.glob("*.png")) and list(workdir.glob("*.svg"))
+  assert "report.html" in output and "ETA" in output and "tok/s" in output
+
+
+def test_the_metrics_hold_every_part_of_the_comparison(finished):
+  metrics = json.loads((finished[0] / "metrics.json").read_text(encoding="utf-8"))
+  assert set(metrics["reference"]) == {"teacher", "student", "sft_student", "kl_student",
+                                       "pcl_student"}
+  methods = {curve["method"]: curve["points"] for curve in metrics["methods"]}
+  assert set(methods) == {"handover", "handover_capped", "random", "max_prob", "oracle",
+                          "speculative"}
+  teacher = metrics["reference"]["teacher"]["bleu"]
+  assert methods["speculative"][0]["bleu"] == pytest.approx(teacher)  # exact
+  for point in methods["handover_capped"]:
+    assert point["asked_share"] <= point["dial"] + 1e-6
+  assert all(point["cost"] > 0 for point in methods["handover"])
+  assert [row["budget"] for row in metrics["budgets"]] == [0.0, 0.0, 0.2, 0.2, 0.15]
+  assert {row["baseline"] for row in metrics["comparisons"]} == {"random", "max_prob"}
+  assert metrics["samples"] and metrics["difficulty"] and metrics["latency"]
+  assert [s["stage"] for s in metrics["stages"]][:2] == ["teacher", "sft"]
+
+
+def test_the_pair_loads_from_its_folder(finished):
+  loaded = pair.load_pair(finished[0])
+  assert len(loaded.duals) == len(loaded.config["budgets"]["knots"])
+  assert loaded.tokenizer.vocab_size == loaded.student.config.vocab_size
+  source = np.array([[5, 6, 1]], np.int32)
+  hidden = loaded.teacher.decode(
+      loaded.teacher_params, loaded.teacher.encode(loaded.teacher_params, source), source)
+  assert np.isfinite(np.asarray(hidden)).all()
+
+
+def test_a_finished_run_is_not_trained_again(finished, cache):
+  workdir, _ = finished
+  before = {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")}
+  again = run(cache, workdir, "--config.stages=('teacher','wheels')")
+  assert again.returncode == 0, again.stderr
+  assert {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")} == before
+
+
+@pytest.mark.parametrize("stage", ["teacher", "wheels"])
+def test_a_stage_killed_at_once_resumes_to_the_same_numbers(finished, cache, tmp_path, stage):
+  whole, _ = finished
+  workdir = tmp_path / "killed"
+  shutil.copytree(whole, workdir)
+  shutil.rmtree(workdir / "stages" / stage)
+  flags = (f"--config.stages=('{stage}',)",)
+  with subprocess.Popen(command(workdir, *flags), cwd=ROOT, env=environment(cache), text=True,
+                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    for line in process.stdout:  # its last step is taken, its checkpoint perhaps half written
+      if line.startswith(stage) and "8/8" in line:
+        process.send_signal(signal.SIGKILL)
+        break
+  assert process.returncode == -signal.SIGKILL
+  assert not (workdir / "stages" / stage / "summary.json").exists()
+  resumed = run(cache, workdir, *flags)
+  assert resumed.returncode == 0, resumed.stderr
+  old, new = (json.loads((d / "stages" / stage / "summary.json").read_text())
+              for d in (whole, workdir))
+  old.pop("seconds"), new.pop("seconds")
+  assert old == new  # the last loss and, for wheels, the calibrated duals, to the last digit
+
+
+def test_user_errors_are_one_clear_line(finished, cache, tmp_path):
+  workdir, _ = finished
+  other = run(cache, workdir, "--config.seed=1")
+  assert other.returncode == 1 and "Traceback" not in other.stderr
+  assert "belongs to a run with another config" in other.stderr
+  assert "config.seed: 0 != 1" in other.stderr
+  bad = run(cache, tmp_path, "--config.wheels.alpha=0.0")
+  assert bad.returncode == 1 and "config.wheels.alpha=0.0: must be > 0" in bad.stderr
+  unknown = run(cache, tmp_path, "--config.wheels.alfa=0.5")
+  assert unknown.returncode != 0 and "alfa" in unknown.stderr
+  missing = run(cache, tmp_path, f"--config.data.path={tmp_path}/none",
+                config="configs/multi30k.py:smoke")
+  assert missing.returncode == 1 and "none" in missing.stderr and "Traceback" not in missing.stderr
+  alone = run(cache, tmp_path / "x", "--config.stages=('wheels',)")
+  assert alone.returncode == 1 and "add it to config.stages" in alone.stderr
+
+
+@pytest.mark.real_data
+def test_the_same_job_runs_on_real_text(cache, tmp_path):
+  data = os.environ.get("KDTW_DATA")
+  if not data:
+    pytest.skip("KDTW_DATA names no data directory")
+  done = run(cache, tmp_path, f"--config.data.path={data}/multi30k",
+             config="configs/multi30k.py:smoke")
+  assert done.returncode == 0, done.stdout + done.stderr
+  metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+  assert metrics["name"] == "multi30k" and metrics["difficulty"][0]["kind"] == "word"
