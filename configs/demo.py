@@ -15,16 +15,19 @@ def get_config(arg=None):
   mode = config_lib.parse_arg(arg, ("smoke", "paper"))
   config = config_lib.defaults()
   with config.unlocked():
+    config.data.update(num_validation=200, num_test=200)
     config.teacher.model.dropout_rate = 0.0  # phrases hardly ever repeat
-    config.teacher.train.update(steps=900, batch_size=64, learning_rate=2e-3, warmup_steps=100,
-                                ema_decay=0.99)
+    config.teacher.train.update(steps=700, learning_rate=3e-3, warmup_steps=100, ema_decay=0.99)
     config.student.model.update(d_model=48, d_ff=96, num_heads=4, d_kv=12, num_encoder_layers=1,
                                 num_decoder_layers=1, gate_hidden=48)
-    config.sft.update(steps=700, learning_rate=3e-3)
-    config.warm_start.update(steps=700, learning_rate=3e-3)
-    config.distillation.update(steps=150)
-    config.wheels.update(steps=250)
-    config.evaluation.update(speculative=(2, 4), offset=())
+    config.sft.update(steps=600, learning_rate=3e-3)
+    config.warm_start.update(steps=600, learning_rate=3e-3)
+    config.distillation.update(steps=100, value_warmup_steps=40)
+    config.wheels.update(steps=180, forward_kl=1.0, calibration_steps=60)
+    config.evaluation.update(
+        random=(0.1, 0.2, 0.35, 0.5), max_prob=(0.3, 0.5, 0.7, 0.85), entropy=(2.5, 1.5, 1.0, 0.5),
+        margin=(0.1, 0.3, 0.5, 0.75), oracle_gap=(2.0, 0.5, 0.0), speculative=(2, 4), offset=(),
+        baseline_students=("wheels",), num_latency=16)
     if mode == "paper":
       config.student.model.update(gate="token", gate_alpha=1.0)
       config.wheels.update(gate_credit="sampled", gate_sampled=True, calibration_steps=0)

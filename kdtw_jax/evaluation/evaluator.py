@@ -10,10 +10,10 @@ import itertools
 import platform
 import sys
 
-from absl import logging
 import jax
 import ml_collections
 import numpy as np
+from rich.console import Console
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import data, decoding
@@ -82,7 +82,7 @@ class Evaluator:
       chosen[method] = max(candidates, key=lambda stage: self._merit(method, candidates[stage]))
       validation.append(candidates[chosen[method]])
       test.append(self._sweep(method, dials, "test", chosen[method]))
-      logging.info("swept %s (student of stage %s)", method, chosen[method])
+      say(f"{TITLES[method]}, student of stage {chosen[method]}")
     return test, validation, chosen
 
   def _sweep(self, method: str, dials, split: str, stage: str) -> Curve:
@@ -264,6 +264,11 @@ class Evaluator:
     return rows
 
 
+def say(what: str) -> None:
+  """One line on the terminal: what has been measured."""
+  Console().print(f"{'evaluation':<13} {what}", highlight=False)
+
+
 def _share(outputs: Outputs) -> float:
   return float(written(outputs).sum() / max(outputs.counts["length"].sum(), 1))
 
@@ -299,9 +304,12 @@ def evaluate(config: ml_collections.ConfigDict, models: tuple[Model, Model], mes
   e = Evaluator(config, models, mesh, tokenizer, students=students, teacher_params=teacher_params,
                 sources=sources, tokenised=tokenised)
   references = e.references()
+  say("teacher and students alone")
   baselines, validation, chosen = e.baseline_curves()
   handover = e.handover_curves("test")
+  say("handover at every budget")
   latencies = e.latencies(baselines, chosen)
+  say("latency")
   per_token = {row["method"]: row["mean"] / max(row["tokens"], 1e-9) for row in latencies}
   step_ratio = per_token["student"] / per_token["teacher"]
   curves = [_with_cost(curve, step_ratio) for curve in (*handover, *baselines)]

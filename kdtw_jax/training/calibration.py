@@ -16,6 +16,7 @@ from kdtw_jax import decoding, losses
 from kdtw_jax.base import Batch, Params
 from kdtw_jax.models import Model
 from kdtw_jax.training import optim
+from kdtw_jax.training.progress import tracked
 from kdtw_jax.training.state import TrainState
 
 PRICE_STEPS_PER_STEP = 4
@@ -77,7 +78,7 @@ def calibrate(student: Model, teacher: Model, state: TrainState, teacher_params:
         learning_rate=stage.calibration_dual_learning_rate, max_dual=stage.max_dual)
 
   duals, visited = state.duals, []
-  for number in range(stage.calibration_steps):
+  for number in tracked(range(stage.calibration_steps), "calibration"):
     duals = ascend(duals, params, teacher_params, next(batches))
     if 2 * number >= stage.calibration_steps:
       visited.append(duals)
@@ -103,6 +104,6 @@ def _fit_price(student: Model, params: Params, duals: jax.Array, knots: jax.Arra
     return optax.apply_updates(params, updates), opt_state
 
   opt_state = optimizer.init(params)
-  for _ in range(steps):
+  for _ in tracked(range(steps), "price"):
     params, opt_state = fit(params, opt_state, next(batches))
   return params

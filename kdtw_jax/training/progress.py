@@ -3,17 +3,33 @@
 The same scalars go to TensorBoard. Nothing here touches a device array.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 from tensorboardX import SummaryWriter
 
 
 def _clock(seconds: float) -> str:
   minutes, seconds = divmod(round(seconds), 60)
   return f"{minutes}:{seconds:02d}"
+
+
+def tracked(steps: range, description: str) -> Iterable[int]:
+  """The numbers of `steps`, with a bar on a terminal and one line elsewhere."""
+  console = Console()
+  if not console.is_terminal:
+    console.print(f"{description:<13} {len(steps)} steps", highlight=False)
+  return track(steps, f"{description:<13}", console=console, disable=not console.is_terminal)
 
 
 class StageProgress:
