@@ -9,7 +9,7 @@ from kdtw_jax import config as config_lib
 def get_config(arg=None):
   """Modes of the demo.
 
-  "" takes a few minutes on two CPU cores, "smoke" under a minute; "paper" is the demo with the
+  "" takes about a quarter of an hour on two CPU cores, "smoke" a minute; "paper" is the demo with the
   plain joint softmax over V ∪ {<τ>} and sampled credit, as arXiv 2502.17717 describes them.
   """
   mode = config_lib.parse_arg(arg, ("smoke", "paper"))
