@@ -9,8 +9,8 @@ from kdtw_jax import config as config_lib
 def get_config(arg=None):
   """Modes of the demo.
 
-  "" takes about a quarter of an hour on two CPU cores, "smoke" a minute; "paper" is the demo with the
-  plain joint softmax over V ∪ {<τ>} and sampled credit, as arXiv 2502.17717 describes them.
+  "" takes about a quarter of an hour on two CPU cores, "smoke" a minute; "paper" is the demo with
+  the plain joint softmax over V ∪ {<τ>} and sampled credit, as arXiv 2502.17717 describes them.
   """
   mode = config_lib.parse_arg(arg, ("smoke", "paper"))
   config = config_lib.defaults()

@@ -2,8 +2,8 @@
 
     python -m kdtw_jax.main --config=configs/multi30k.py --config.data.path=DIR --workdir=runs/m30k
 
-DIR holds `en.train.txt`, `de.train.txt` and likewise `validation` and `test`. Sizes are for about an
-hour on two CPU cores; `:gpu` has sizes for one large GPU.
+DIR holds `en.train.txt`, `de.train.txt` and likewise `validation` and `test`. Sizes are for about
+an hour on two CPU cores; `:gpu` has sizes for one large GPU.
 """
 
 from kdtw_jax import config as config_lib
