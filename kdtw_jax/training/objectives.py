@@ -104,7 +104,8 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
     row_duals = (jnp.zeros_like(trajectory.budget) if knots is None else
                  losses.interpolate_duals(duals, jnp.asarray(knots), trajectory.budget))
     scores, values, cost_values, price = _score(
-        student, teacher, stage, params, teacher_params, trajectory, row_duals)
+        student, teacher, stage, params, teacher_params, trajectory, row_duals,
+        gated=knots is not None)
     asked = jnp.zeros_like(mask)
     floor = losses.highest_clip_floor(student.config.vocab_size)
     rewards = jnp.maximum(scores["teacher_log_probs"], floor)
@@ -114,16 +115,13 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
       asked, gate_logits = trajectory.asked, scores["gate_logits"]
       rewards = losses.lagrangian_rewards(rewards, asked, row_duals, scores["teacher_entropies"],
                                           alpha=stage.alpha)
-      credited = (gate_logits if stage.gate_credit == "sampled"
-                  else jax.lax.stop_gradient(gate_logits))
-      entropies = losses.gated_entropies(scores["log_probs"], credited, asked, alpha=stage.alpha,
-                                         gate_alpha=student.config.gate_alpha)
+      entropies = losses.gated_entropies(
+          scores["log_probs"], _credited(stage, gate_logits), asked, alpha=stage.alpha,
+          gate_alpha=student.config.gate_alpha)
       terms, metrics = _gate_terms(stage, student.config.gate_alpha, scores, gate_logits, row_duals,
                                    price, cost_values, trajectory, mask)
     if stage.value == "logsumexp":
-      values = stage.alpha * scores["logsumexp"]
-      if knots is not None:
-        values = values - student.config.gate_alpha * jax.nn.log_sigmoid(-credited)
+      values = scores["logsumexp_values"]
     errors, valid = losses.path_consistency_error(
         values, rewards, entropies, mask, trajectory.ended, gamma=stage.gamma,
         segment_length=stage.segment_length or None, stop_bootstrap=stage.stop_bootstrap,
@@ -141,10 +139,11 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
 
 
 def _score(student: Model, teacher: Model, stage: ml_collections.ConfigDict, params: Params,
-           teacher_params: Params, trajectory: Trajectory, row_duals: jax.Array):
+           teacher_params: Params, trajectory: Trajectory, row_duals: jax.Array, *,
+           gated: bool):
   """Scores every token of the trajectories, logits living one sequence chunk at a time.
 
-  `row_duals` `[B]` are the prices at which the gate decides.
+  `row_duals` `[B]` are the prices at which the gate decides; `gated` says whether it does.
 
   Returns:
     `(scores, values, cost_values, price)`: scores a dict of `[B, T]` float32, values and
@@ -161,20 +160,29 @@ def _score(student: Model, teacher: Model, stage: ml_collections.ConfigDict, par
   def per_token(hidden, teacher_hidden, tokens):
     logits = student.logits(params, hidden)
     teacher_logits = jax.lax.stop_gradient(teacher.logits(teacher_params, teacher_hidden))
+    gate_logits = student.gate_logits(params, logits, hidden, row_duals)
     difficulty = (losses.reverse_kl if stage.get("gate_credit") == "expected_kl"
                   else losses.log_prob_gap)(teacher_logits, logits)
     return {
         "log_probs": losses.taken_log_probs(logits, tokens),
         "teacher_log_probs": losses.taken_log_probs(teacher_logits, tokens),
         "teacher_entropies": losses.entropy(teacher_logits),
-        "logsumexp": jax.nn.logsumexp(logits, axis=-1),
+        "logsumexp_values": losses.logsumexp_values(
+            logits, _credited(stage, gate_logits) if gated else None, alpha=stage.alpha,
+            gate_alpha=student.config.gate_alpha),
         "forward_kl": losses.forward_kl(teacher_logits, logits),
         "difficulties": jax.lax.stop_gradient(difficulty),
-        "gate_logits": student.gate_logits(params, logits, hidden, row_duals)}
+        "gate_logits": gate_logits}
 
   scores = losses.over_sequence_chunks(per_token, hidden, teacher_hidden, trajectory.tokens,
                                        chunk_size=stage.readout_chunk)
   return scores, values, cost_values, price
+
+
+def _credited(stage, gate_logits: jax.Array) -> jax.Array:
+  """The gate logits as path consistency sees them: it moves them for sampled credit alone."""
+  sampled = stage.get("gate_credit") == "sampled"
+  return gate_logits if sampled else jax.lax.stop_gradient(gate_logits)
 
 
 def _gate_terms(stage, gate_alpha, scores, gate_logits, row_duals, price, cost_values, trajectory,
@@ -229,7 +237,7 @@ def difficulties(student: Model, teacher: Model, stage: ml_collections.ConfigDic
   """
   def measure(params: Params, teacher_params: Params, trajectory: Trajectory):
     scores, *_ = _score(student, teacher, stage, params, teacher_params, trajectory,
-                        jnp.zeros(trajectory.tokens.shape[:1]))
+                        jnp.zeros(trajectory.tokens.shape[:1]), gated=False)
     mask = (trajectory.tokens != PAD_ID) & (trajectory.example_id >= 0)[:, None]
     return jnp.minimum(scores["difficulties"], stage.max_difficulty), mask
   return measure
