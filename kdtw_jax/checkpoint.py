@@ -5,7 +5,6 @@ background and made visible atomically, so a killed run goes on from the newest 
 `save_params`/`load_params` hold a finished model. Nothing here unpickles anything.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +120,6 @@ def load_params(directory: Path, like: Any) -> Any:
     raise ValueError(f"parameters in {directory} have other shapes than the config says: "
                      f"{'; '.join(wrong[:3])}")
   return params
-
-
-def write_json(path: Path, values: Any) -> None:
-  """Writes JSON atomically: a reader sees the old file or the new one, never a part."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  scratch = path.with_name(path.name + ".tmp")
-  scratch.write_text(json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8")
-  scratch.replace(path)
 
 
 def _first_line(error: Exception) -> str:

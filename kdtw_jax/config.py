@@ -51,7 +51,7 @@ def _model(**overrides) -> ml_collections.ConfigDict:
 def _training(**overrides) -> ml_collections.ConfigDict:
   """What every training stage has."""
   stage = ml_collections.ConfigDict({
-      "steps": 1000, "batch_size": 64,
+      "steps": 1000, "batch_size": 64, "optimizer": "adamw",  # adamw | muon
       "learning_rate": 1e-3, "warmup_steps": 100, "final_learning_rate": 0.0,
       "weight_decay": 0.0, "max_grad_norm": 1.0, "ema_decay": 0.0,
       "log_every": 20, "checkpoint_every": 500, "readout_chunk": 0,
@@ -106,7 +106,8 @@ def defaults() -> ml_collections.ConfigDict:
   config.sft = _training(label_smoothing=0.1)
   # Teacher-distribution training with random budget prompts; loss weights by name.
   config.warm_start = _training(
-      cross_entropy=0.0, forward_kl=1.0, reverse_kl=0.0, generalized_jsd=0.0, jsd_beta=0.5)
+      cross_entropy=0.0, forward_kl=1.0, reverse_kl=0.0, generalized_jsd=0.0, jsd_beta=0.5,
+      budget_loss=1.0)  # of reading the budget in the instruction
   # Path consistency without the gate.
   config.distillation = _training(
       steps=300, learning_rate=3e-4, value_warmup_steps=60, head_learning_rate=5e-3,
@@ -116,22 +117,21 @@ def defaults() -> ml_collections.ConfigDict:
       stop_bootstrap=False,
       on_policy_fraction=0.5, off_policy="reference",  # reference | teacher
       rollout_temperature=1.0,
-      path_consistency=1.0, forward_kl=0.0)
+      path_consistency=1.0, forward_kl=0.0, budget_loss=1.0)
   # Constrained path consistency: gate, duals, secondary value.
   config.wheels = _training(
       steps=400, learning_rate=3e-4, value_warmup_steps=60, head_learning_rate=5e-3,
       value="head", alpha=1.0, gamma=1.0, segment_length=0, huber=10.0, stop_bootstrap=False,
       on_policy_fraction=0.75, off_policy="reference", rollout_temperature=1.0,
-      path_consistency=1.0, forward_kl=0.0,
+      path_consistency=1.0, forward_kl=0.0, budget_loss=1.0,
       gate_credit="expected_gap",  # sampled | expected_kl | expected_gap
       gate_regression="advantage",  # advantage | probability
       max_difficulty=10.0,  # nats
-      gate_loss=1.0, price_loss=1.0, cost_value_loss=1.0,
+      gate_loss=1.0, cost_value_loss=1.0,
       gate_sampled=False,  # on-policy asks are drawn from the gate, or follow it greedily
       explore=0.2,  # share of random asks in the exploring half of the on-policy rows
       dual_learning_rate=0.5, max_dual=20.0,
-      calibration_steps=100, calibration_batch_size=128, calibration_learning_rate=3e-3,
-      calibration_dual_learning_rate=2.0)
+      calibration_steps=100, calibration_batch_size=128, calibration_dual_learning_rate=8.0)
 
   config.decode = ml_collections.ConfigDict({
       "max_length": 40,  # output tokens
@@ -178,6 +178,7 @@ def _within(field: str, low: float, high: float) -> _Rule:
 def _training_rules(stage: str) -> list[_Rule]:
   return [
       _at_least(f"{stage}.steps", 0), _at_least(f"{stage}.batch_size", 1),
+      _one_of(f"{stage}.optimizer", "adamw", "muon"),
       _Rule(f"{stage}.learning_rate", lambda v: v > 0, "must be > 0"),
       _at_least(f"{stage}.warmup_steps", 0), _at_least(f"{stage}.log_every", 1),
       _at_least(f"{stage}.checkpoint_every", 1), _within(f"{stage}.ema_decay", 0.0, 0.99999),
@@ -223,6 +224,14 @@ _RULES = (
     *_training_rules("wheels"), *_path_consistency_rules("wheels"),
     _one_of("wheels.gate_credit", "sampled", "expected_kl", "expected_gap"),
     _one_of("wheels.gate_regression", "advantage", "probability"),
+    _Rule("budgets.seen", lambda v: len(v) > 0 and _is_increasing_shares(v),
+          "must be increasing shares in [0, 1]"),
+    _Rule("budgets.held_out", _is_increasing_shares, "must be increasing shares in [0, 1]"),
+    _Rule("evaluation.compare_at", lambda v: len(v) > 0 and _is_increasing_shares(v),
+          "must be increasing shares in [0, 1]"),
+    _Rule("evaluation.baseline_students",
+          lambda v: "wheels" in v and set(v) <= {"sft", "warm_start", "distillation", "wheels"},
+          "must name wheels, and else only sft, warm_start, distillation"),
     _within("wheels.explore", 0.0, 1.0), _at_least("wheels.calibration_steps", 0),
     _at_least("decode.max_length", 1), _at_least("decode.chunk", 1),
     _at_least("evaluation.batch_size", 1), _one_of("evaluation.metric", "bleu", "rouge"),

@@ -1,8 +1,9 @@
 """A run from nothing to its report: the only place that puts all parts together.
 
-Every stage leaves `stages/<name>/` in the workdir: checkpoints while it runs, `params/` and
-`summary.json` (written last) when it is done. A stage that is done is loaded, one that was killed
-goes on, and one that the config leaves out is loaded if it is there.
+Every stage that trains leaves `stages/<name>/` in the workdir: checkpoints while it runs, `params/`
+and `summary.json` (written last) when it is done. A stage that is done is loaded, one that was
+killed goes on, and one that the config leaves out is loaded if it is there. The evaluation is
+always done anew.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from kdtw_jax import checkpoint, data, losses, pair, rollouts
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, Params
 from kdtw_jax.evaluation import evaluator
-from kdtw_jax.models import Model, num_params
+from kdtw_jax.files import write_json
+from kdtw_jax.models import Model, num_params, with_duals
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.training import calibration, loop, objectives, optim, sharding
 from kdtw_jax.training import state as state_lib
@@ -64,7 +66,7 @@ def _claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
       raise ValueError(f"workdir {workdir} belongs to a run with another config (there != here): "
                        f"{'; '.join(lines[:5])}. Choose another --workdir, or delete this one")
   try:
-    checkpoint.write_json(path, wanted)
+    write_json(path, wanted)
   except OSError as error:
     raise ValueError(f"--workdir={workdir}: cannot be written ({error.strerror}); choose a folder "
                      "with free space and write permission") from error
@@ -156,8 +158,11 @@ class Experiment:
     if self.summary(name) is None:
       raise ValueError(f"stage {name!r} is needed and not done in {self.workdir}: add it to "
                        "config.stages")
-    return sharding.shard_params(self.mesh, checkpoint.load_params(
-        self._directory(name) / "params", pair.abstract_params(model)))
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=sharding.param_sharding(self.mesh, leaf.shape)),
+        pair.abstract_params(model))
+    return checkpoint.load_params(self._directory(name) / "params", like)
 
   def _run(self, name: str, stage: ml_collections.ConfigDict, params: Params, objective,
            *, frozen: Params | None = None, budgets: tuple[float, ...] = (), rollout=None,
@@ -173,7 +178,10 @@ class Experiment:
 
     def prepare(state, batch, key):
       batch = sharding.shard_batch(self.mesh, batch)
-      return rollout(state.params, frozen, batch, key, state.duals) if rollout else batch
+      if rollout is None:
+        return batch
+      params = state.params if state.duals is None else with_duals(state.params, state.duals)
+      return rollout(params, frozen, batch, key)
 
     result = loop.run_stage(
         name, state=state, frozen=frozen, key=key, prepare=prepare,
@@ -187,7 +195,7 @@ class Experiment:
     summary = {**result.summary, "num_params": num_params(params)}
     if state.duals is not None:
       summary["duals"] = np.asarray(state.duals).tolist()
-    checkpoint.write_json(directory / "summary.json", summary)
+    write_json(directory / "summary.json", summary)
 
   def teacher(self) -> None:
     """Trains the teacher on references, or takes it from another run."""
@@ -235,9 +243,7 @@ class Experiment:
 
   def _rollout(self, stage: ml_collections.ConfigDict, *, wheels: bool):
     student, teacher = self.models
-    offset_fn = calibration.gate_offset(student, self.config.budgets.knots) if wheels else None
-    return rollouts.make_rollout(student.decoder_fns, teacher.decoder_fns, stage,
-                                 chunk=self.config.decode.chunk, gate_offset_fn=offset_fn)
+    return rollouts.make_rollout(student.decoder_fns, teacher.decoder_fns, stage, wheels=wheels)
 
   def _initial_duals(self, stage, params: Params, teacher_params: Params) -> jax.Array:
     """The (1 − B)-quantiles of the difficulty on a few batches of references."""
@@ -250,18 +256,19 @@ class Experiment:
     return losses.initial_duals(values, mask, jnp.asarray(self.config.budgets.knots))
 
   def _calibrate(self, state: state_lib.TrainState) -> state_lib.TrainState:
-    """Fits duals and price to the use of the teacher on validation sources."""
-    stage = self.config.wheels
-    if stage.calibration_steps == 0 or self.models[0].config.gate != "difficulty_price":
-      return state
+    """Fits the duals to the use of the teacher on validation sources, and sets the prices."""
+    stage, params = self.config.wheels, state.result()
+    if stage.calibration_steps == 0 or "price" not in params:
+      return state._replace(params=with_duals(params, state.duals), ema_params=None)
     size = min(stage.calibration_batch_size, len(self.source("validation")))
     batches = self.batches(stage, self._seed("wheels"), split="validation", batch_size=size,
                            budgets=self.config.budgets.train)
-    return calibration.calibrate(
-        *self.models, state, self.result("teacher"), stage, knots=self.config.budgets.knots,
+    duals = calibration.calibrate(
+        *self.models, params, self.result("teacher"), state.duals, stage,
+        knots=self.config.budgets.knots,
         batches=(sharding.shard_batch(self.mesh, batch) for batch in batches),
-        max_length=self.config.decode.max_length, chunk=self.config.decode.chunk,
-        key=jax.random.key(self._seed("wheels")))
+        max_length=self.config.decode.max_length)
+    return state._replace(params=with_duals(params, duals), ema_params=None, duals=duals)
 
   def evaluation(self) -> None:
     """Saves the pair, measures every method, writes the report."""

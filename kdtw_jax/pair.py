@@ -15,6 +15,7 @@ import numpy as np
 from kdtw_jax import checkpoint
 from kdtw_jax.base import Params
 from kdtw_jax.data import Tokenizer
+from kdtw_jax.files import write_json
 from kdtw_jax.models import Model, ModelConfig, build
 
 
@@ -48,14 +49,21 @@ def build_models(
   Raises:
     ValueError: a field of a model's config is impossible.
   """
-  shared = {"vocab_size": tokenizer.vocab_size, "tau_id": tokenizer.tau_id}
+  shared = {"vocab_size": tokenizer.vocab_size, "tau_id": tokenizer.tau_id,
+            "price_knots": tuple(config["budgets"]["knots"])}
   return tuple(build(ModelConfig(**config[who]["model"], **shared))
                for who in ("student", "teacher"))
 
 
 def abstract_params(model: Model) -> Params:
-  """Shapes and dtypes of a model's parameters, nothing allocated."""
-  return jax.eval_shape(model.init, jax.random.key(0))
+  """Shapes and dtypes of a model's parameters, for the first device; nothing allocated.
+
+  Without a sharding of their own, parameters could be read on as many devices as wrote them only.
+  """
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+      jax.eval_shape(model.init, jax.random.key(0)))
 
 
 def save_pair(directory: Path, *, config: dict, tokenizer_path: Path, student_params: Params,
@@ -75,8 +83,7 @@ def save_pair(directory: Path, *, config: dict, tokenizer_path: Path, student_pa
   checkpoint.save_params(directory / "student", student_params)
   checkpoint.save_params(directory / "teacher", teacher_params)
   shutil.copyfile(tokenizer_path, directory / "tokenizer.model")
-  checkpoint.write_json(directory / "pair.json",
-                        {"config": config, "duals": np.asarray(duals).tolist()})
+  write_json(directory / "pair.json", {"config": config, "duals": np.asarray(duals).tolist()})
 
 
 def load_pair(directory: Path) -> Pair:

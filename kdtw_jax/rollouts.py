@@ -16,13 +16,13 @@ from kdtw_jax.base import EOS_ID, Batch, DecoderFns, Params, Trajectory
 
 def from_references(batch: Batch) -> Trajectory:
   """The references of a batch as off-policy trajectories in which nobody asked."""
-  rows = batch.target.shape[0]
-  never = jnp.zeros((rows,), bool)
-  return Trajectory(
-      student_source=batch.student_source, teacher_source=batch.teacher_source,
-      tokens=batch.target, asked=jnp.zeros(batch.target.shape, bool),
-      ended=jnp.any(batch.target == EOS_ID, axis=1), on_policy=never, own_gate=never,
-      budget=batch.budget, example_id=batch.example_id)
+  return _unaided(batch, batch.target)
+
+
+def _unaided(batch: Batch, tokens) -> Trajectory:
+  """Off-policy: nobody asked."""
+  return _written(batch, tokens, jnp.zeros(tokens.shape, bool), on_policy=False,
+                  own_gate=jnp.zeros(tokens.shape[:1], bool))
 
 
 def _written(batch: Batch, tokens, asked, *, on_policy: bool, own_gate) -> Trajectory:
@@ -39,7 +39,7 @@ def _rows(batch: Batch, start: int, stop: int) -> Batch:
 
 
 def make_rollout(student: DecoderFns, teacher: DecoderFns, stage: ml_collections.ConfigDict, *,
-                 chunk: int, gate_offset_fn: Callable | None) -> Callable:
+                 wheels: bool) -> Callable:
   """Compiles the mixture of on-policy and off-policy trajectories of a stage.
 
   On-policy rows are sampled from the student at `stage.rollout_temperature` (0: greedy). With
@@ -52,25 +52,21 @@ def make_rollout(student: DecoderFns, teacher: DecoderFns, stage: ml_collections
     teacher: likewise.
     stage: `on_policy_fraction`, `off_policy`, `rollout_temperature`, and with wheels
       `explore` and `gate_sampled`.
-    chunk: width of the teacher's catch-up pass.
-    gate_offset_fn: `(student_params, batch, duals) -> [B]`, added to the gate's log-odds: moves the
-      gate from the price that the student reads to the price that the duals set, so that the dual
-      step does not wait for the student. None: the student may not ask.
+    wheels: True where the student may ask.
 
   Returns:
-    `(student_params, teacher_params, batch, key, duals) -> Trajectory`, jitted.
+    `(student_params, teacher_params, batch, key) -> Trajectory`, jitted. The student's prices must
+    be the newest duals: see `models.with_duals`.
   """
   sampling = decoding.Sampling(temperature=stage.rollout_temperature)
 
   def decode(policy, length, params, teacher_params, batch, key):
     return decoding.decode(
         student, teacher, params, teacher_params, batch.student_source, batch.teacher_source,
-        batch.budget, key, policy, max_length=length, sampling=sampling, chunk=chunk)
+        batch.budget, key, policy, max_length=length, sampling=sampling, eager=True)
 
-  wheels = gate_offset_fn is not None
-
-  def rollout(params: Params, teacher_params: Params, batch: Batch, key: jax.Array,
-              duals: jax.Array | None) -> Trajectory:
+  def rollout(params: Params, teacher_params: Params, batch: Batch,
+              key: jax.Array) -> Trajectory:
     num_rows, length = batch.target.shape
     num_on = round(stage.on_policy_fraction * num_rows)
     student_key, teacher_key = jax.random.split(key)
@@ -80,9 +76,8 @@ def make_rollout(student: DecoderFns, teacher: DecoderFns, stage: ml_collections
       own_gate = jnp.arange(num_on) % 2 == 0 if wheels else jnp.zeros((num_on,), bool)
       policy = decoding.StudentAlone()
       if wheels:
-        policy = decoding.Mixture(
-            jnp.where(own_gate, 0.0, stage.explore), gate_offset_fn(params, on, duals),
-            sampled=stage.gate_sampled)
+        policy = decoding.Mixture(jnp.where(own_gate, 0.0, stage.explore),
+                                  sampled=stage.gate_sampled)
       result = decode(policy, length, params, teacher_params, on, student_key)
       parts.append(_written(on, result.tokens, result.asked, on_policy=True, own_gate=own_gate))
     if num_on < num_rows:
@@ -91,8 +86,7 @@ def make_rollout(student: DecoderFns, teacher: DecoderFns, stage: ml_collections
         parts.append(from_references(off))
       else:
         result = decode(decoding.TeacherAlone(), length, params, teacher_params, off, teacher_key)
-        parts.append(_written(off, result.tokens, jnp.zeros(result.tokens.shape, bool),
-                              on_policy=False, own_gate=jnp.zeros((num_rows - num_on,), bool)))
+        parts.append(_unaided(off, result.tokens))
     return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
   return jax.jit(rollout)

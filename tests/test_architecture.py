@@ -10,19 +10,20 @@ PACKAGE = Path(__file__).parent.parent / "kdtw_jax"
 # What each folder or file may import of the package, besides itself and `base`.
 ALLOWED = {
     "base": set(),
+    "files": set(),
     "config": set(),
     "models": set(),
     "losses": set(),
     "decoding": set(),
-    "data": set(),
+    "data": {"files"},
     "checkpoint": set(),
     "rollouts": {"decoding"},
-    "pair": {"checkpoint", "data", "models"},
+    "pair": {"checkpoint", "data", "files", "models"},
     "training": {"models", "losses", "decoding", "checkpoint"},
-    "evaluation": {"config", "data", "decoding", "models", "training"},
-    "report": {"evaluation"},
-    "experiment": {"checkpoint", "config", "data", "evaluation", "losses", "models", "pair",
-                   "report", "rollouts", "training"},
+    "evaluation": {"config", "data", "decoding", "files", "models", "training"},
+    "report": {"evaluation", "files"},
+    "experiment": {"checkpoint", "config", "data", "evaluation", "files", "losses", "models",
+                   "pair", "report", "rollouts", "training"},
     "main": {"experiment"},
 }
 

@@ -1,6 +1,8 @@
 """Checkpoints: whole or absent, and clear about what is wrong with them."""
 
-import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from kdtw_jax import checkpoint
+from kdtw_jax.training import sharding
 
 
 def tree(value=1.0):
@@ -85,9 +88,17 @@ def test_params_that_are_missing_or_of_other_shapes_are_refused(tmp_path):
     checkpoint.load_params(tmp_path / "p", abstract((4, 2)))
 
 
-def test_json_is_whole_or_absent(tmp_path):
-  path = tmp_path / "deep" / "x.json"
-  checkpoint.write_json(path, {"ä": 1})
-  with pytest.raises(TypeError):
-    checkpoint.write_json(path, {"bad": object()})
-  assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
+def test_params_of_eight_devices_load_on_one(tmp_path):
+  mesh = sharding.make_mesh(4, 2)
+  checkpoint.save_params(tmp_path / "p", sharding.shard_params(mesh, {"w": jnp.ones((64, 128))}))
+  script = """
+import sys, jax
+from kdtw_jax import checkpoint
+assert jax.device_count() == 1
+one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+like = {"w": jax.ShapeDtypeStruct((64, 128), "float32", sharding=one)}
+assert (checkpoint.load_params(sys.argv[1], like)["w"] == 1).all()
+"""
+  done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "p")], capture_output=True,
+                        text=True, env={**os.environ, "XLA_FLAGS": ""})
+  assert done.returncode == 0, done.stderr

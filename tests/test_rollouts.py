@@ -9,7 +9,7 @@ import pytest
 
 from kdtw_jax import rollouts
 from kdtw_jax.base import EOS_ID, PAD_ID
-from kdtw_jax.training import calibration
+from kdtw_jax.models import with_duals
 from tests import tiny
 
 
@@ -17,15 +17,15 @@ from tests import tiny
 def rollout(wheels, **overrides):
   student, teacher = tiny.models()
   stage = tiny.stage("wheels", **overrides)
-  offset_fn = calibration.gate_offset(student, tiny.KNOTS) if wheels else None
-  return rollouts.make_rollout(student.decoder_fns, teacher.decoder_fns, stage, chunk=3,
-                               gate_offset_fn=offset_fn)
+  return rollouts.make_rollout(student.decoder_fns, teacher.decoder_fns, stage,
+                               wheels=wheels)
 
 
 def run(wheels, batch, duals=(3.0, 1.0, 0.2), **overrides):
   fn = rollout(wheels, **overrides)
-  duals = jnp.asarray(duals) if wheels else None
-  return jax.tree.map(np.asarray, fn(*tiny.params(), batch, jax.random.key(3), duals))
+  student_params, teacher_params = tiny.params()
+  student_params = with_duals(student_params, jnp.asarray(duals))
+  return jax.tree.map(np.asarray, fn(student_params, teacher_params, batch, jax.random.key(3)))
 
 
 def teacher_greedy(trajectory):

@@ -21,7 +21,8 @@ def models(gate="difficulty_price"):
   shared = dict(vocab_size=VOCAB, tau_id=TAU_ID, num_encoder_layers=1, num_decoder_layers=1,
                 num_heads=2, dropout_rate=0.0)
   student = build(ModelConfig(**shared, d_model=8, d_ff=16, d_kv=4, gate=gate, gate_hidden=8,
-                              gate_top_k=3, gate_alpha=0.5, value_heads=True, value_hidden=8))
+                              gate_top_k=3, gate_alpha=0.5, price_knots=KNOTS, value_heads=True,
+                              value_hidden=8))
   return student, build(ModelConfig(**shared, d_model=16, d_ff=32, d_kv=8))
 
 
@@ -55,6 +56,6 @@ def stage(name="wheels", **overrides):
   """A training section of the default config."""
   section = config_lib.defaults()[name]
   with section.unlocked():
-    section.update(steps=6, batch_size=8, warmup_steps=1, log_every=2, checkpoint_every=2,
-                   **overrides)
+    section.update({"steps": 6, "batch_size": 8, "warmup_steps": 1, "log_every": 2,
+                    "checkpoint_every": 2, **overrides})
   return section

@@ -160,8 +160,9 @@ def eval_batches(
     budget: float | int,
     template: str,
     prompt_length: int,
+    by_length: bool = False,
 ) -> Iterator[Batch]:
-  """Gives a split once, in its order, with one budget in one wording.
+  """Gives a split once, with one budget in one wording.
 
   A batch has the shape of the smallest bucket that holds all its rows; the last one is filled up
   with rows of padding whose `example_id` is -1. Tokenise an evaluation split with
@@ -174,6 +175,8 @@ def eval_batches(
     budget: allowed share of teacher tokens, 0..1.
     template: wording of the instruction.
     prompt_length: tokens reserved for it.
+    by_length: False keeps the split's order; True goes from the shortest source to the longest, so
+      that the outputs of a batch end at about the same time.
 
   Returns:
     An iterator of batches of numpy arrays.
@@ -184,17 +187,20 @@ def eval_batches(
   if batch_size < 1:
     raise ValueError(f"batch_size={batch_size}: must be at least 1")
   prompt = encode_prompt(tokenizer, budget, template, prompt_length)
-  return _in_order(split, prompt, float(budget), batch_size, prompt_length)
+  order = np.arange(len(split.example_id))
+  if by_length:
+    order = np.argsort(np.diff(split.source.starts), kind="stable")
+  return _in_order(split, order, prompt, float(budget), batch_size, prompt_length)
 
 
 def _in_order(
-    split: TokenisedSplit, prompt: list[int], budget: float, batch_size: int, prompt_length: int
+    split: TokenisedSplit, order: np.ndarray, prompt: list[int], budget: float, batch_size: int,
+    prompt_length: int,
 ) -> Iterator[Batch]:
-  num_examples = len(split.example_id)
-  for start in range(0, num_examples, batch_size):
-    rows = np.arange(start, start + batch_size)
-    bucket = int(split.bucket[start : start + batch_size].max())
-    rows = np.where(rows < num_examples, rows, -1)
+  for start in range(0, len(order), batch_size):
+    rows = order[start : start + batch_size]
+    bucket = int(split.bucket[rows].max())
+    rows = np.pad(rows, (0, batch_size - len(rows)), constant_values=-1)
     budgets = np.full(batch_size, budget, np.float32)
     yield lay_out(
         split, rows, [prompt] * batch_size, budgets, bucket=bucket, prompt_length=prompt_length

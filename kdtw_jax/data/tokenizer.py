@@ -10,13 +10,13 @@ import operator
 import os
 import random
 import re
-import tempfile
 from typing import SupportsIndex
 import unicodedata
 
 import sentencepiece
 
 from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
+from kdtw_jax.files import write_atomically
 
 TAU_ID = 3
 _SPECIAL_IDS = frozenset((PAD_ID, EOS_ID, TAU_ID))
@@ -193,7 +193,7 @@ def train_tokenizer(
     )
   except RuntimeError as error:
     raise ValueError(_failure(vocab_size, len(lines), str(error))) from error
-  _write_atomically(path, model.getvalue())
+  write_atomically(path, model.getvalue())
   return Tokenizer.load(path)
 
 
@@ -205,19 +205,3 @@ def _failure(vocab_size: int, num_lines: int, message: str) -> str:
       else f"SentencePiece said: {message.strip()}"
   )
   return f"tokenizer vocab_size={vocab_size} on {num_lines} sentences: {remedy}"
-
-
-def _write_atomically(path: str, content: bytes) -> None:
-  folder = os.path.dirname(os.path.abspath(path))
-  os.makedirs(folder, exist_ok=True)
-  descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".tokenizer-")
-  try:
-    with os.fdopen(descriptor, "wb") as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    os.unlink(temporary)
-    raise

@@ -8,6 +8,7 @@ Shape letters: B batch, S source length, L most tokens.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -39,6 +40,7 @@ def decode(
   sampling: Sampling = GREEDY,
   chunk: int = 8,
   cap: str = "none",
+  eager: bool = False,
   eos_id: int = base.EOS_ID,
 ) -> DecodeResult:
   """Decodes a batch: pure, without jit; `make_decoder` gives the jitted form.
@@ -63,6 +65,10 @@ def decode(
       drafting policy uses its draft length + 1 instead, a policy that runs the teacher at every
       step uses 1.
     cap: 'none' or 'hard' (see gating.within_cap).
+    eager: False lets the teacher catch up where a row asks; True has it read each input at once.
+      Tokens are the same, and so are the counts per row: they say what catching up would have
+      cost. For large batches, in which some row asks at nearly every step and a catch-up pass is
+      mostly idle work.
     eos_id: token that ends a row.
 
   Returns:
@@ -82,6 +88,7 @@ def decode(
     sampling=sampling,
     cap=cap,
     chunk=min(chunk, max_length),
+    eager=eager,
     eos_id=eos_id,
   )
   state = _start(setup, student_source, teacher_source, max_length, key)
@@ -93,7 +100,10 @@ def decode(
   def advance(now: DecodeState) -> DecodeState:
     return step(setup, now)
 
-  return state_lib.finish(jax.lax.while_loop(unfinished, advance, state), eos_id)
+  result = state_lib.finish(jax.lax.while_loop(unfinished, advance, state), eos_id)
+  if eager and policy.catches_up:
+    return state_lib.count_catch_up(result, setup.chunk)
+  return result
 
 
 def make_decoder(
@@ -104,6 +114,7 @@ def make_decoder(
   sampling: Sampling = GREEDY,
   chunk: int = 8,
   cap: str = "none",
+  eager: bool = False,
   eos_id: int = base.EOS_ID,
 ) -> Callable[..., DecodeResult]:
   """Makes the jitted decoder of one pair of models.
@@ -119,40 +130,17 @@ def make_decoder(
     sampling: how both models choose tokens.
     chunk: inputs that one catch-up pass of the teacher covers.
     cap: 'none' or 'hard'.
+    eager: True for large batches; see `decode`.
     eos_id: token that ends a row.
 
   Returns:
     The jitted `(student_params, teacher_params, student_source, teacher_source, budget, key,
     policy) -> DecodeResult`; it can be lowered and compiled ahead like any jitted function.
   """
-
-  def decoder(
-    student_params: Any,
-    teacher_params: Any,
-    student_source: Any,
-    teacher_source: Any,
-    budget: Any,
-    key: Any,
-    policy: Policy,
-  ) -> DecodeResult:
-    return decode(
-      student_fns,
-      teacher_fns,
-      student_params,
-      teacher_params,
-      student_source,
-      teacher_source,
-      budget,
-      key,
-      policy,
-      max_length=max_length,
-      sampling=sampling,
-      chunk=chunk,
-      cap=cap,
-      eos_id=eos_id,
-    )
-
-  return jax.jit(decoder)
+  return jax.jit(functools.partial(
+    decode, student_fns, teacher_fns, max_length=max_length, sampling=sampling, chunk=chunk,
+    cap=cap, eager=eager, eos_id=eos_id,
+  ))  # fmt: skip
 
 
 def validate(

@@ -268,8 +268,8 @@ def make_policy(name: str, dial: Dial = None, **fields: Any) -> Policy:
 
   Args:
     name: one of POLICIES.
-    dial: value of the policy's dial (float or `[B]`; an int for 'speculative'); None keeps the
-      default.
+    dial: value of the policy's dial (float or `[B]`; a whole number for 'speculative'); None keeps
+      the default.
     **fields: further fields by name, e.g. `sampled=True`.
 
   Returns:
@@ -288,5 +288,5 @@ def make_policy(name: str, dial: Dial = None, **fields: Any) -> Policy:
   if dial is not None:
     if kind.dial_name is None:
       raise ValueError(f"dial={dial}: policy {name!r} has no dial; leave it out")
-    fields = {kind.dial_name: dial, **fields}
+    fields = {kind.dial_name: int(dial) if kind.drafts else dial, **fields}
   return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), kind(**fields))

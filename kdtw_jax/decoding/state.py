@@ -32,6 +32,7 @@ class Setup(NamedTuple):
     sampling: how tokens are chosen.
     cap: what a budget forbids, 'none' or 'hard'.
     chunk: static inputs per catch-up pass.
+    eager: static; True runs the teacher at every step instead of letting it catch up.
     eos_id: token that ends a row.
   """
 
@@ -42,6 +43,7 @@ class Setup(NamedTuple):
   sampling: Sampling
   cap: str
   chunk: int
+  eager: bool
   eos_id: int
 
 
@@ -217,6 +219,30 @@ def finish(state: DecodeState, eos_id: int) -> DecodeResult:
     teacher_row_passes=state.teacher_row_passes,
     teacher_calls=state.teacher_calls,
     teacher_tokens=state.teacher_tokens,
+  )
+
+
+def count_catch_up(result: DecodeResult, chunk: int) -> DecodeResult:
+  """Replaces the counts per row by those of a teacher that catches up when a row asks.
+
+      lag = t - (position of the ask before t, else -1);   passes = Σ_asks ceil(lag / chunk)
+
+  Args:
+    result: of a teacher that ran at every step.
+    chunk: inputs that one catch-up pass covers.
+
+  Returns:
+    The result with `teacher_row_passes`, `teacher_calls` and `teacher_tokens` replaced.
+  """
+  position = jnp.broadcast_to(jnp.arange(result.asked.shape[1], dtype=jnp.int32),
+                              result.asked.shape)
+  last = jax.lax.cummax(jnp.where(result.asked, position, -1), axis=1)
+  before = jnp.pad(last, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+  lag = jnp.where(result.asked, position - before, 0)
+  return result._replace(
+    teacher_row_passes=jnp.sum(-(-lag // chunk), axis=1),
+    teacher_calls=result.asks,
+    teacher_tokens=jnp.sum(lag, axis=1),
   )
 
 

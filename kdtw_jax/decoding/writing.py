@@ -41,14 +41,15 @@ def write_step(setup: Setup, state: DecodeState) -> DecodeState:
     nobody = jnp.zeros(active.shape, bool)
     return write(state, token, nobody, gate_logits, setup.eos_id)
 
-  teacher_logits = None
-  if setup.policy.teacher_every_step:
+  looks = setup.policy.teacher_every_step
+  if looks or setup.eager:
     state, scores = forward.teacher_step(*setup.teacher, state, active, 1)
     teacher_logits = scores[:, 0]
-  seen = Observation(logits, gate_logits, teacher_logits, state.length, state.asks, setup.budget)
+  seen = Observation(logits, gate_logits, teacher_logits if looks else None, state.length,
+                     state.asks, setup.budget)
   allowed = gating.within_cap(state.asks, state.length, setup.budget, setup.cap)
   ask = active & allowed & setup.policy.ask(seen, gate_key)
-  if teacher_logits is not None:
+  if looks or setup.eager:
     teacher_token = sampling_lib.choose_token(teacher_logits, teacher_key, setup.sampling)
   else:
     state, teacher_token = forward.teacher_catch_up(

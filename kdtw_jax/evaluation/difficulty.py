@@ -22,7 +22,7 @@ def difficulty_map(outputs: Outputs, source: Source, tokenizer: Tokenizer,
 
   Args:
     outputs: of a split, with who wrote each token.
-    source: the split's examples.
+    source: the example of each output.
     tokenizer: of the outputs.
     training: the training split; read where the split has no tags.
 

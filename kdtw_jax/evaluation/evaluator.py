@@ -6,8 +6,10 @@ is held back by how the handover's student was trained.
 
 import dataclasses
 import datetime
+import functools
 import itertools
 import platform
+import shlex
 import sys
 
 import jax
@@ -20,8 +22,16 @@ from kdtw_jax import data, decoding
 from kdtw_jax.base import Params
 from kdtw_jax.evaluation import bootstrap, latency, metrics
 from kdtw_jax.evaluation.difficulty import difficulty_map
-from kdtw_jax.evaluation.outputs import Outputs, Runner, predicted_share, written
-from kdtw_jax.evaluation.tradeoff import Curve, Point, area_between, dial_for_share
+from kdtw_jax.evaluation.outputs import Outputs, Runner, written
+from kdtw_jax.evaluation.samples import sample_rows
+from kdtw_jax.evaluation.tradeoff import (
+  AREA_UP_TO,
+  Curve,
+  Point,
+  area_between,
+  dial_for_share,
+  score_at_share,
+)
 from kdtw_jax.models import Model
 
 TITLES = {
@@ -44,7 +54,7 @@ class Evaluator:
                sources: dict[str, data.Source], tokenised: dict[str, data.TokenisedSplit]):
     """Args: the run's parts; `students` by the stage that made them, `wheels` among them."""
     self.config, self.models, self.mesh, self.students = config, models, mesh, students
-    self.tokenizer, self.sources = tokenizer, sources
+    self.tokenizer = tokenizer
     self.runner = Runner(config, models, mesh, tokenizer, teacher_params, sources=sources,
                          tokenised=tokenised)
     self.key = metrics.primary_score(config.evaluation.metric)
@@ -53,26 +63,31 @@ class Evaluator:
 
   def references(self) -> dict[str, dict[str, float]]:
     """Test scores of the teacher and of every student alone."""
-    runs = {"teacher": self.runner.run("test", decoding.TeacherAlone(), None)}
-    names = {"sft": "sft_student", "warm_start": "kl_student", "distillation": "pcl_student",
-             "wheels": "student"}
-    for stage, params in self.students.items():
-      template = None if stage == "sft" else data.TRAIN_TEMPLATES[0]
-      runs[names[stage]] = self.runner.run("test", decoding.StudentAlone(), params,
-                                           template=template)
-    return {name: self.runner.scores("test", outputs) for name, outputs in runs.items()}
+    names = {"teacher": "teacher", "sft": "sft_student", "warm_start": "kl_student",
+             "distillation": "pcl_student", "wheels": "student"}
+    return {names[who]: self.runner.scores("test", self.alone(who))
+            for who in ("teacher", *self.students)}
+
+  @functools.cache  # noqa: B019  one evaluator per run
+  def alone(self, who: str) -> Outputs:
+    """The teacher, or the student of a stage, on test without the other."""
+    if who == "teacher":
+      return self.runner.run("test", decoding.TeacherAlone(), None)
+    return self.runner.run("test", decoding.StudentAlone(), self.students[who],
+                           template=None if who == "sft" else data.TRAIN_TEMPLATES[0])
 
   # Curves -----------------------------------------------------------------------------------------
 
+  @functools.cache  # noqa: B019
   def baseline(self, method: str, dial: float, split: str, stage: str) -> Outputs:
     """One setting of a baseline with the student of a stage."""
-    dial = int(dial) if method == "speculative" else dial
     return self.runner.run(split, decoding.make_policy(method, dial), self.students[stage])
 
-  def baseline_curves(self) -> tuple[list[Curve], list[Curve], dict[str, str]]:
-    """Sweeps every baseline: (test curves, validation curves, which student each one uses)."""
-    test, validation, chosen = [], [], {}
-    for method in BASELINES:
+  def validation_curves(
+      self, methods: tuple[str, ...] = BASELINES) -> tuple[list[Curve], dict[str, str]]:
+    """Sweeps baselines on validation: (curves, which stage's student serves each one best)."""
+    curves, chosen = [], {}
+    for method in methods:
       dials = self.config.evaluation[_DIALS[method]]
       if not dials:
         continue
@@ -80,18 +95,25 @@ class Evaluator:
           stage: self._sweep(method, dials, "validation", stage)
           for stage in self.config.evaluation.baseline_students if stage in self.students}
       chosen[method] = max(candidates, key=lambda stage: self._merit(method, candidates[stage]))
-      validation.append(candidates[chosen[method]])
-      test.append(self._sweep(method, dials, "test", chosen[method]))
-      say(f"{TITLES[method]}, student of stage {chosen[method]}")
-    return test, validation, chosen
+      curves.append(candidates[chosen[method]])
+    return curves, chosen
+
+  def test_curves(self, chosen: dict[str, str]) -> list[Curve]:
+    """Sweeps baselines on test, each with the student chosen for it."""
+    curves = []
+    for method, stage in chosen.items():
+      dials = self.config.evaluation[_DIALS[method]]
+      curves.append(self._sweep(method, dials, "test", stage))
+      say(f"{TITLES[method]}, student of stage {stage}")
+    return curves
 
   def _sweep(self, method: str, dials, split: str, stage: str) -> Curve:
     points = []
     for dial in dials:
       point = self.runner.point(split, self.baseline(method, dial, split, stage), dial=dial,
                                 label=f"{dial:g}")
-      policy = decoding.make_policy(method, int(dial) if method == "speculative" else dial)
-      points.append(self._timed(point, split, policy, self.students[stage]))
+      points.append(self._timed(point, split, decoding.make_policy(method, dial),
+                                self.students[stage]))
     return Curve(method, tuple(points), TITLES[method], decoding.POLICIES[method].dial_name)
 
   def _timed(self, point: Point, split: str, policy, params: Params, *, budget: float = 0.0,
@@ -113,12 +135,10 @@ class Evaluator:
     """How well a student serves a baseline: few teacher passes, or a high mean score."""
     if method == "speculative":
       return -min(point.teacher_passes for point in curve.points)
-    shares = [point.teacher_share for point in curve.points]
-    order = np.argsort(shares)
-    x, y = np.array(shares)[order], np.array([p.scores[self.key] for p in curve.points])[order]
-    grid = np.linspace(0.05, 0.5, 10)
-    return float(np.mean(np.interp(grid, x, y)))
+    return float(np.mean([score_at_share(curve, self.key, share).score
+                          for share in np.linspace(0.05, AREA_UP_TO, 10)]))
 
+  @functools.cache  # noqa: B019
   def handover(self, split: str, budget: float, *, template: str | None = None,
                cap: str = "none", offset: float = 0.0) -> Outputs:
     """The learned gate under a budget in words."""
@@ -165,36 +185,38 @@ class Evaluator:
   def _budget_row(self, budget: float, template: str, duals, *, seen: bool, known: bool) -> dict:
     outputs = self.handover("test", budget, template=template)
     tokens = int(outputs.counts["length"].sum())
-    batches = self.runner.batches("test", budget=budget, template=template,
-                                  batch_size=self.config.evaluation.batch_size)
+    dual = float(np.interp(budget, self.config.budgets.knots, duals))
     return {
         "budget": budget, "seen": seen, "template": template, "template_seen": known,
         "asked": outputs.counts["asks"].sum() / tokens,
         "realised": written(outputs).sum() / tokens,
         "violations": metrics.violation_rate(written(outputs), outputs.counts["length"], budget),
-        "dual": float(np.interp(budget, self.config.budgets.knots, duals)),
-        "predicted": predicted_share(self.models[0], self.students["wheels"], batches, tokens)}
+        "dual": dual,
+        "predicted": self.runner.predicted_share(
+            "test", self.students["wheels"], budget=budget, template=template, price=dual,
+            tokens=tokens)}
 
   # Comparisons ------------------------------------------------------------------------------------
 
-  def comparisons(self, validation: list[Curve], chosen: dict[str, str]) -> list[dict]:
+  def comparisons(self, validation: list[Curve], chosen: dict[str, str],
+                  split: str = "test") -> list[dict]:
     """Paired bootstrap of the handover against baselines brought to its teacher share.
 
     The baseline's dial is set on validation to the share that the handover has there; both shares
-    on test are stated.
+    on the split that is scored are stated.
     """
     curves = {curve.method: curve for curve in validation}
     rows = []
     for share in self.config.evaluation.compare_at:
-      system = self.handover("test", share)
+      system = self.handover(split, share)
       target = _share(self.handover("validation", share))
       for method in COMPARED:
         if method not in chosen:
           continue
         dial = self._matched_dial(method, curves[method], target, chosen[method])
-        baseline = self.baseline(method, dial, "test", chosen[method])
+        baseline = self.baseline(method, dial, split, chosen[method])
         found = bootstrap.paired_bootstrap(
-            system.texts, baseline.texts, self.runner.references["test"],
+            system.texts, baseline.texts, self.runner.references[split],
             metric=self.config.evaluation.metric, seed=self.config.seed,
             num_resamples=self.config.evaluation.num_resamples).to_json()
         rows.append({"baseline": method, "share": share, "handover_share": _share(system),
@@ -204,10 +226,14 @@ class Evaluator:
     return rows
 
   def _matched_dial(self, method: str, curve: Curve, target: float, stage: str) -> float:
-    """The dial that gives a share on validation: interpolated, measured, interpolated anew."""
-    dials = [point.dial for point in curve.points]
-    shares = [point.teacher_share for point in curve.points]
-    for _ in range(2):
+    """The dial that gives a share on validation: interpolated, measured, interpolated anew.
+
+    The dial at which a method never asks is known, so a share below the sweep's is found too.
+    """
+    never = np.log(self.tokenizer.vocab_size) if method == "entropy" else 0.0
+    dials = [float(never), *(point.dial for point in curve.points)]
+    shares = [0.0, *(point.teacher_share for point in curve.points)]
+    for _ in range(3):
       dial = dial_for_share(dials, shares, target).dial
       if dial in dials:
         break
@@ -217,51 +243,35 @@ class Evaluator:
 
   # Speed ------------------------------------------------------------------------------------------
 
-  def latencies(self, test: list[Curve], chosen: dict[str, str]) -> list[dict]:
-    """Seconds per sentence at batch 1 and tokens per second at a batch of 32, on test sources."""
-    systems = [("teacher", "", decoding.TeacherAlone(), None, 0.0),
-               ("student", "", decoding.StudentAlone(), "wheels", 0.0)]
-    systems += [("handover", f"{share:.0%}", decoding.make_policy("handover"), "wheels", share)
+  def latencies(self, references: dict[str, dict[str, float]], test: list[Curve],
+                chosen: dict[str, str]) -> list[dict]:
+    """Seconds per sentence at batch 1 and tokens per second of a batch, on test sources."""
+    systems = [(who, None, policy, stage, 0.0, references[who][self.key])
+               for who, policy, stage in (("teacher", decoding.TeacherAlone(), None),
+                                          ("student", decoding.StudentAlone(), "wheels"))]
+    systems += [("handover", share, decoding.make_policy("handover"), "wheels", share,
+                 self.runner.scores("test", self.handover("test", share))[self.key])
                 for share in self.config.evaluation.compare_at]
     for curve in test:
       if curve.method == "speculative":
-        best = min(curve.points, key=lambda p: p.teacher_passes + 0.1 * p.student_steps)
-        systems.append(("speculative", f"k={best.dial:g}",
-                        decoding.make_policy("speculative", int(best.dial)),
-                        chosen["speculative"], 0.0))
+        best = min(curve.points, key=lambda point: point.seconds_per_sentence["mean"])
+        systems.append(("speculative", best.dial, decoding.make_policy("speculative", best.dial),
+                        chosen["speculative"], 0.0, best.scores[self.key]))
     return [self._latency(*system) for system in systems]
 
-  def _latency(self, method: str, dial: str, policy, stage: str | None, budget: float) -> dict:
+  def _latency(self, method: str, dial: float | None, policy, stage: str | None, budget: float,
+               quality: float) -> dict:
     params = self.students.get(stage)
 
-    def decode(batch):
-      return self.runner.decode(policy, params, batch)
+    def decode(batch, eager=False):
+      return self.runner.decode(policy, params, batch, eager=eager)
 
     wide = next(self.runner.batches("test", budget=budget, template=data.TRAIN_TEMPLATES[0],
                                     batch_size=self.config.evaluation.throughput_batch))
     seconds = latency.seconds_per_sentence(decode, self._singles(budget))
-    return {"method": method, "dial": dial, **seconds,
-            "tokens_per_second_b32": latency.tokens_per_second(decode, wide)}
-
-  # Samples ----------------------------------------------------------------------------------------
-
-  def samples(self) -> list[dict]:
-    """Test sentences under the middle comparison budget, each token with who wrote it."""
-    shares = self.config.evaluation.compare_at
-    budget = shares[len(shares) // 2]
-    outputs = self.handover("test", budget)
-    alone = {"student": self.runner.run("test", decoding.StudentAlone(), self.students["wheels"]),
-             "teacher": self.runner.run("test", decoding.TeacherAlone(), None)}
-    rows, source = [], self.sources["test"]
-    for i in range(min(self.config.evaluation.num_samples, len(source))):
-      pieces = self.tokenizer.pieces(outputs.ids[i])
-      rows.append({
-          "source": source[i].source, "reference": source[i].target, "budget": budget,
-          **{who: run.texts[i] for who, run in alone.items()},
-          "tokens": [{"text": piece, "author": "teacher" if teacher else "student"}
-                     for piece, teacher in zip(pieces, outputs.by_teacher[i], strict=True)
-                     if piece != "</s>"]})
-    return rows
+    return {"method": method, "dial": dial, "quality": quality, **seconds,
+            "tokens_per_second_b32": latency.tokens_per_second(
+                functools.partial(decode, eager=True), wide)}
 
 
 def say(what: str) -> None:
@@ -305,10 +315,12 @@ def evaluate(config: ml_collections.ConfigDict, models: tuple[Model, Model], mes
                 sources=sources, tokenised=tokenised)
   references = e.references()
   say("teacher and students alone")
-  baselines, validation, chosen = e.baseline_curves()
+  validation, chosen = e.validation_curves()
+  say("baselines on validation")
+  baselines = e.test_curves(chosen)
   handover = e.handover_curves("test")
   say("handover at every budget")
-  latencies = e.latencies(baselines, chosen)
+  latencies = e.latencies(references, baselines, chosen)
   say("latency")
   per_token = {row["method"]: row["mean"] / max(row["tokens"], 1e-9) for row in latencies}
   step_ratio = per_token["student"] / per_token["teacher"]
@@ -319,14 +331,18 @@ def evaluate(config: ml_collections.ConfigDict, models: tuple[Model, Model], mes
       "name": config.name, "metric": e.key, "seed": config.seed,
       "signature": metrics.signature(e.runner.references["test"], metric=config.evaluation.metric),
       "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-      "command": " ".join(sys.orig_argv[1:]), "config": config_lib.to_json(config),
+      "command": shlex.join(["python", *sys.orig_argv[1:]]), "config": config_lib.to_json(config),
       "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}, {platform.machine()}",
       "reference": references, "methods": [curve.to_json() for curve in curves],
       "validation_methods": [curve.to_json() for curve in (*e.handover_curves("validation"),
                                                            *validation)],
       "baseline_students": chosen, "step_ratio": step_ratio,
-      "areas": {curve.method: area_between(curve, e.key, **ends, up_to=0.5) for curve in curves},
+      "areas": {curve.method: area_between(curve, e.key, **ends, up_to=AREA_UP_TO)
+                for curve in curves},
       "budgets": e.budgets(duals), "comparisons": e.comparisons(validation, chosen),
-      "latency": latencies, "samples": e.samples(),
-      "difficulty": difficulty_map(e.handover("test", middle), sources["test"], tokenizer,
-                                   sources["train"])}
+      "latency": latencies,
+      "samples": sample_rows(
+          e.runner.examples["test"][:config.evaluation.num_samples], e.handover("test", middle),
+          {"student": e.alone("wheels"), "teacher": e.alone("teacher")}, tokenizer, budget=middle),
+      "difficulty": difficulty_map(e.handover("test", middle), e.runner.examples["test"],
+                                   tokenizer, sources["train"])}

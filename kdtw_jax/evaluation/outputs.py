@@ -46,26 +46,43 @@ class Runner:
     """Args: the run's parts; `sources` and `tokenised` by split."""
     self._config, self._mesh, self._tokenizer = config, mesh, tokenizer
     self._teacher_params, self._tokenised = teacher_params, tokenised
-    self.references = {split: [source[i].references for i in range(len(source))]
-                       for split, source in sources.items() if split in tokenised}
+    self.examples = {split: [sources[split][i] for i in kept.example_id.tolist()]
+                     for split, kept in tokenised.items()}  # tokenising drops empty ones
+    self.references = {split: [example.references for example in examples]
+                       for split, examples in self.examples.items()}
     student, teacher = models
-    self._decoders = {
-        cap: decoding.make_decoder(student.decoder_fns, teacher.decoder_fns, cap=cap,
-                                   max_length=config.decode.max_length, chunk=config.decode.chunk)
-        for cap in ("none", "hard")}
 
-  def batches(self, split: str, *, budget: float, template: str | None, batch_size: int):
-    """A split's batches in order; without a template the student reads the bare source."""
+    def decode(cap, eager, student_params, teacher_params, batch, policy):
+      key = jax.random.fold_in(jax.random.key(config.seed), batch.example_id[0])
+      return decoding.decode(
+          student.decoder_fns, teacher.decoder_fns, student_params, teacher_params,
+          batch.student_source, batch.teacher_source, batch.budget, key, policy, cap=cap,
+          eager=eager, max_length=config.decode.max_length, chunk=config.decode.chunk)
+
+    def first_cost_values(params, batch, price):
+      encoded = student.encode(params, batch.student_source)
+      if student.config.gate == "difficulty_price":
+        price = student.price(params, encoded)
+      hidden = student.decode(params, encoded, jnp.zeros((price.shape[0], 1), jnp.int32))
+      values = student.values(params, hidden, price)[1][:, 0]
+      return jnp.sum(jnp.where(batch.example_id >= 0, values, 0.0))
+
+    self._decode = jax.jit(decode, static_argnums=(0, 1))
+    self._first_cost_values = jax.jit(first_cost_values)
+
+  def batches(self, split: str, *, budget: float, template: str | None, batch_size: int,
+              by_length: bool = False):
+    """A split's batches; without a template the student reads the bare source."""
     for batch in data.eval_batches(
         self._tokenised[split], self._tokenizer, batch_size=batch_size, budget=budget,
         template=template or data.TRAIN_TEMPLATES[0],
-        prompt_length=self._config.data.prompt_length):
+        prompt_length=self._config.data.prompt_length, by_length=by_length):
       yield batch if template else batch._replace(student_source=batch.teacher_source)
 
-  def decode(self, policy: decoding.Policy, params: Params | None, batch, *, cap: str = "none"):
-    """Decodes one batch; the result is on the devices."""
-    return self._decoders[cap](params, self._teacher_params, batch.student_source,
-                               batch.teacher_source, batch.budget, jax.random.key(0), policy)
+  def decode(self, policy: decoding.Policy, params: Params | None, batch, *, cap: str = "none",
+             eager: bool = False):
+    """Decodes one batch; the result is on the devices. Eager is faster for large batches."""
+    return self._decode(cap, eager, params, self._teacher_params, batch, policy)
 
   def run(self, split: str, policy: decoding.Policy, params: Params | None, *, budget: float = 0.0,
           template: str | None = data.TRAIN_TEMPLATES[0], cap: str = "none") -> Outputs:
@@ -83,11 +100,14 @@ class Runner:
       The outputs in the split's order.
     """
     results = []
-    size = self._config.evaluation.batch_size
-    for batch in self.batches(split, budget=budget, template=template, batch_size=size):
-      result = self.decode(policy, params, sharding.shard_batch(self._mesh, batch), cap=cap)
-      results.append((batch.example_id >= 0, result))  # fetched later: the device goes on
-    rows = {name: np.concatenate([np.asarray(getattr(r, name))[real] for real, r in results])
+    for batch in self.batches(split, budget=budget, template=template, by_length=True,
+                              batch_size=self._config.evaluation.batch_size):
+      result = self.decode(policy, params, sharding.shard_batch(self._mesh, batch), cap=cap,
+                           eager=True)
+      results.append((batch.example_id, result))  # fetched later: the device goes on
+    example_id = np.concatenate([ids for ids, _ in results])
+    order = np.argsort(example_id, kind="stable")[np.sum(example_id < 0):]
+    rows = {name: np.concatenate([np.asarray(getattr(r, name)) for _, r in results])[order]
             for name in (*COUNTS, "tokens", "written_by_teacher")}
     ids = [row[:n].tolist() for row, n in zip(rows["tokens"], rows["length"], strict=True)]
     return Outputs(
@@ -114,26 +134,25 @@ class Runner:
         teacher_tokens=counts["teacher_tokens"].sum() / tokens,
         student_steps=counts["student_row_steps"].sum() / tokens)
 
+  def predicted_share(self, split: str, params: Params, *, budget: float, template: str,
+                      price: float, tokens: int) -> float:
+    """V_C of the first states summed over a split, per output token: the share expected.
+
+    Args:
+      split: its name.
+      params: the student's parameters.
+      budget: stated in the instruction.
+      template: wording of the instruction.
+      price: λ of the budget, nats per ask; for a gate that reads no price of its own.
+      tokens: output tokens of the split.
+    """
+    size = self._config.evaluation.batch_size
+    prices = np.full(size, price, np.float32)
+    batches = self.batches(split, budget=budget, template=template, batch_size=size)
+    total = sum(float(self._first_cost_values(params, batch, prices)) for batch in batches)
+    return total / max(tokens, 1)
+
 
 def written(outputs: Outputs) -> np.ndarray:
   """`[N]` how many tokens of each output the teacher wrote."""
   return np.array([int(row.sum()) for row in outputs.by_teacher])
-
-
-def predicted_share(model: Model, params: Params, batches, tokens: int) -> float:
-  """V_C of the first states summed over a split, per output token: the share the student expects.
-
-  Args:
-    model: the student.
-    params: its parameters.
-    batches: the split's batches, budget instruction included.
-    tokens: output tokens of the split.
-  """
-  @jax.jit
-  def first_cost_value(params: Params, source):
-    start = jnp.zeros((source.shape[0], 1), jnp.int32)
-    hidden = model.decode(params, model.encode(params, source), start)
-    return model.values(params, hidden)[1][:, 0]
-  total = sum(float(np.asarray(first_cost_value(params, b.student_source))[b.example_id >= 0].sum())
-              for b in batches)
-  return total / max(tokens, 1)

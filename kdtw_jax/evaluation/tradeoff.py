@@ -10,12 +10,17 @@ Shape letters: P points of one curve.
 from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
+import io
 import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from kdtw_jax.files import write_atomically
+
+AREA_UP_TO = 0.5  # the largest teacher share that the area of a method counts
 
 _SCORES = "scores"
 
@@ -66,6 +71,8 @@ class Point:
     scores = {k: float(v) for k, v in record.items() if k not in names and _is_number(v)}
     known = {k: float(v) if _is_number(v) else v for k, v in record.items() if k in names}
     known |= {"dial": known.get("dial"), "label": known.get("label") or ""}
+    seconds = known.get("seconds_per_sentence") or {}
+    known["seconds_per_sentence"] = {k: v for k, v in seconds.items() if _is_number(v)} or None
     return cls(scores=scores, **known)
 
 
@@ -271,14 +278,11 @@ def write_tradeoff_csv(splits: Mapping[str, Sequence[Curve]], path: str | os.Pat
         rows.append(head | {"dial_name": curve.dial_name} | _flat(point.to_json()))
   columns = ["split", "method", "title", "dial_name", "dial", "label", "teacher_share"]
   columns += sorted({key for row in rows for key in row} - set(columns))
-  path = Path(path)
-  unfinished = path.with_name(path.name + ".unfinished")
-  with unfinished.open("w", newline="", encoding="utf-8") as file:
-    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
-  os.replace(unfinished, path)
-  return path
+  table = io.StringIO(newline="")
+  writer = csv.DictWriter(table, columns, restval="", lineterminator="\n")
+  writer.writeheader()
+  writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+  return write_atomically(path, table.getvalue())
 
 
 def read_tradeoff_csv(path: str | os.PathLike) -> dict[str, list[Curve]]:

@@ -18,6 +18,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Real, ScalarLike
+import optax
 
 from kdtw_jax.base import ArrayLike
 from kdtw_jax.losses.path_consistency import path_consistency_error
@@ -138,7 +139,7 @@ def interpolate_duals(
 ) -> Float[Array, " B"]:
   """Price of an ask for each row's budget.
 
-      λ(B) = Σ_k w_k(B) λ_k
+      λ(B) = Σ_k w_k(B) λ_k,   w of `hat_weights`
 
   Args:
     duals: `[K]` prices λ_k at the knots, nats per ask.
@@ -148,7 +149,7 @@ def interpolate_duals(
   Returns:
     `[B]` float32, nats per ask.
   """
-  return jnp.einsum("bk,k->b", hat_weights(knots, budgets), _float32(duals))
+  return jnp.interp(_float32(budgets), _float32(knots), _float32(duals))
 
 
 def dual_ascent(
@@ -208,13 +209,8 @@ def initial_duals(
     `[K]` float32, nats per ask; zeros when the mask is empty.
   """
   mask = jnp.asarray(mask)
-  last = jnp.maximum(jnp.sum(mask) - 1, 0)
-  ordered = jnp.sort(jnp.where(mask, _float32(difficulties), jnp.inf), axis=None)
-  ordered = jnp.where(jnp.isfinite(ordered), ordered, 0.0)
-  rank = (1.0 - _float32(knots)) * last.astype(jnp.float32)
-  low = jnp.floor(rank).astype(jnp.int32)
-  below, above = ordered[low], ordered[jnp.minimum(low + 1, last)]
-  return jnp.maximum(below + (rank - low.astype(jnp.float32)) * (above - below), 0.0)
+  counted = jnp.where(mask, _float32(difficulties), jnp.nan)
+  return jnp.maximum(jnp.nan_to_num(jnp.nanquantile(counted, 1.0 - _float32(knots))), 0.0)
 
 
 def cost_consistency_error(
@@ -296,8 +292,7 @@ def gate_cross_entropy(
   """
   gate_logits = _float32(gate_logits)
   targets = lax.stop_gradient(_float32(targets))
-  cross = -targets * jax.nn.log_sigmoid(gate_logits)
-  cross -= (1.0 - targets) * jax.nn.log_sigmoid(-gate_logits)
+  cross = optax.sigmoid_binary_cross_entropy(gate_logits, targets)
   target_entropy = jax.scipy.special.entr(targets) + jax.scipy.special.entr(1.0 - targets)
   return cross - target_entropy
 

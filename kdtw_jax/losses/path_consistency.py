@@ -29,6 +29,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, ScalarLike
+import optax
 
 from kdtw_jax.base import ArrayLike
 
@@ -124,12 +125,7 @@ def path_consistency_loss(
   if huber is not None and huber <= 0:
     raise ValueError(f"huber={huber}: must be > 0 nats, or None for the squared loss")
   errors = _masked(errors, jnp.asarray(valid))
-  if huber is None:
-    return 0.5 * jnp.square(errors)
-  # |C| cut at δ: ½ q² + δ (|C| − q) is both branches at once, and its gradient is C cut to [−δ, δ].
-  size = jnp.abs(errors)
-  inside = jnp.minimum(size, huber)
-  return 0.5 * jnp.square(inside) + huber * (size - inside)
+  return 0.5 * jnp.square(errors) if huber is None else optax.huber_loss(errors, delta=huber)
 
 
 def logsumexp_values(

@@ -4,6 +4,7 @@ The same record describes teacher and student; a teacher has `gate="none"` and n
 """
 
 import dataclasses
+import itertools
 
 import jax.numpy as jnp
 
@@ -34,8 +35,9 @@ class ModelConfig:
     tau_id: row of `<τ>`, whose logit is masked; -1 when the vocabulary has no such row.
     gate: 'none', 'token', 'mlp' or 'difficulty_price'; see `kdtw_jax.models.heads`.
     gate_hidden: hidden width of the gate's and the price's MLP.
+    price_knots: budgets at which the price's duals stand, ascending.
     gate_top_k: how many of the largest log-probs the gate sees.
-    gate_alpha: α_g, divides difficulty minus price; other kinds do not read it.
+    gate_alpha: α_g; divides difficulty minus price. The losses read it for every kind.
     gate_bias_init: gate logit that an untrained gate is near to.
     value_heads: True adds V and V_C.
     value_hidden: hidden width of the MLPs of V and V_C.
@@ -60,6 +62,7 @@ class ModelConfig:
   tau_id: int = -1
   gate: str = "none"
   gate_hidden: int = 64
+  price_knots: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
   gate_top_k: int = 5
   gate_alpha: float = 1.0
   gate_bias_init: float = -2.0
@@ -98,6 +101,10 @@ class ModelConfig:
     if self.gate_top_k > self.vocab_size:
       raise ValueError(
           f"model.gate_top_k={self.gate_top_k}: must be at most vocab_size={self.vocab_size}"
+      )
+    if not self.price_knots or any(a >= b for a, b in itertools.pairwise(self.price_knots)):
+      raise ValueError(
+          f"model.price_knots={self.price_knots}: must be one or more ascending budgets"
       )
     if not self.gate_alpha > 0.0:
       raise ValueError(f"model.gate_alpha={self.gate_alpha}: must be above 0")

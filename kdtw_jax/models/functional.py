@@ -71,6 +71,10 @@ class Model:
     """p(x_B) of each source in nats; zeros unless the gate is 'difficulty_price'."""
     return self._merge(params).price_of(encoded)
 
+  def budget(self, params: Params, encoded: Encoded) -> Float[Array, " B"]:
+    """The budget that the student reads in each source; zeros where it has no price."""
+    return self._merge(params).budget_of(encoded)
+
   def gate_logits(
       self, params: Params, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"],
       price: Float[Array, " B"],
@@ -87,10 +91,10 @@ class Model:
     return StepOutput(logits, model.gate_logits(logits, hidden, price))
 
   def values(
-      self, params: Params, hidden: Float[Array, "B C D"]
+      self, params: Params, hidden: Float[Array, "B C D"], price: Float[Array, " B"]
   ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
-    """V and V_C, float32. Raises ValueError without value heads."""
-    return self._merge(params).values(hidden)
+    """V and V_C at a price in nats per ask, float32. Raises ValueError without value heads."""
+    return self._merge(params).values(hidden, price)
 
   def start(self, params: Params, source: Int[ArrayLike, "B S"], max_length: int) -> Cache:
     """Encodes the source and allocates a cache for `max_length` decoder inputs."""
@@ -139,18 +143,16 @@ def shift_right(targets: Int[ArrayLike, "B T"]) -> Int[Array, "B T"]:
   return jnp.pad(jnp.asarray(targets), ((0, 0), (1, 0)), constant_values=PAD_ID)[:, :-1]
 
 
+def with_duals(params: Params, duals: Float[ArrayLike, " K"]) -> Params:
+  """Params whose price head charges the duals; unchanged for a gate without a price."""
+  if "price" not in params:
+    return params
+  return {**params, "price": {**params["price"], "duals": jnp.asarray(duals)}}
+
+
 def num_params(params: Params) -> int:
   """How many numbers the params hold."""
   return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def cast_params(params: Params, dtype: str) -> Params:
-  """Params in another float dtype, e.g. once before bfloat16 decoding; the heads keep theirs."""
-  heads = ("gate", "price", "value", "cost_value")
-  return {
-      name: part if name in heads else jax.tree.map(lambda leaf: leaf.astype(dtype), part)
-      for name, part in params.items()
-  }
 
 
 def _readout_of_cache(readout: Callable[..., StepOutput]) -> Callable[..., StepOutput]:

@@ -1,7 +1,8 @@
 """The student's heads: when to ask (gate, price) and what is still to come (V, V_C).
 
-Small float32 MLPs on the decoder's last hidden state. Not a decision rule: thresholds, sampling and
-offsets of the gate live with the decoder. Liu et al. 2025, https://arxiv.org/abs/2502.17717.
+Small float32 MLPs: the price reads the encoder, the others the decoder's last hidden state. Not a
+decision rule: thresholds, sampling and offsets of the gate live with the decoder. Liu et al. 2025,
+https://arxiv.org/abs/2502.17717.
 Letters: B batch, C positions, S source length, D width, V vocabulary, G gate features.
 """
 
@@ -12,11 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kdtw_jax.base import MASKED_LOGIT
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.layers import RMSNorm, ScalarMLP, normal_param
 from kdtw_jax.models.t5 import Encoded
 
-PRICE_INIT = 1.0  # nats; an untrained price
+HEADS = ("gate", "price", "value", "cost_value")  # their names among a student's params
+PRICE_INIT = 1.0  # nats; the price before the duals are set
+BUDGET_INIT = 0.2  # the budget that an untrained student reads everywhere
 GATE_LAST_STD = 0.1  # an untrained gate stays this near its bias
 
 
@@ -96,34 +100,51 @@ class ConfidenceGate(nnx.Module):
 class PriceHead(nnx.Module):
   """p(x_B) ≥ 0: what asking costs under the budget that the source states in words.
 
-  A learned query pools the encoder's states, an MLP and a softplus make the price, in nats.
+  Reading is apart from pricing: a learned query pools the encoder's states, an MLP reads the budget
+  B̂ off them, and the price is λ(B̂), linear between the duals λ_k at the knots. B̂ is trained on
+  the budgets stated; `duals` is set by dual ascent, never by a gradient.
   """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.norm = RMSNorm(config.d_model, config.param_dtype)
     self.query = normal_param(rngs, (config.d_model,), config.d_model**-0.5, config.param_dtype)
-    bias = math.log(math.expm1(PRICE_INIT))
     self.mlp = ScalarMLP(
-        config.d_model, config.gate_hidden, bias, GATE_LAST_STD, config.param_dtype, rngs
+        config.d_model, config.gate_hidden, BUDGET_INIT, GATE_LAST_STD, config.param_dtype, rngs
     )
+    self.knots = tuple(config.price_knots)
+    self.duals = nnx.Param(jnp.full((len(self.knots),), PRICE_INIT, jnp.float32))
 
   def __call__(self, encoded: Encoded) -> Float[Array, " B"]:
-    """One price per source, float32; padding takes no part."""
+    """One price per source, float32, nats; without gradient."""
+    knots, duals = jnp.asarray(self.knots, jnp.float32), self.duals[...].astype(jnp.float32)
+    return jax.lax.stop_gradient(jnp.interp(self.budget(encoded), knots, duals))
+
+  def budget(self, encoded: Encoded) -> Float[Array, " B"]:
+    """B̂, the share of teacher tokens that each source allows, float32; padding takes no part."""
     states = self.norm(encoded.states.astype(jnp.float32))
     scores = jnp.einsum("bsd,d->bs", states, self.query[...].astype(jnp.float32))
-    weights = jax.nn.softmax(jnp.where(encoded.mask, scores, -1e9), axis=-1)
-    return jax.nn.softplus(self.mlp(jnp.einsum("bs,bsd->bd", weights, states)))
+    weights = jax.nn.softmax(jnp.where(encoded.mask, scores, MASKED_LOGIT), axis=-1)
+    return self.mlp(jnp.einsum("bs,bsd->bd", weights, states))
 
 
 class ValueHead(nnx.Module):
-  """A value of the state, zero before training: V (nats to come) or V_C (asks to come)."""
+  """A value of the state, zero before training: V (nats to come) or V_C (asks to come).
+
+  Both depend on what asking costs, so log(1 + p) of the price p is a feature beside the state,
+  times sqrt(D): so it weighs as much as the whole state in an untrained head.
+  """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.norm = RMSNorm(config.d_model, config.param_dtype)
     self.mlp = ScalarMLP(
-        config.d_model, config.value_hidden, 0.0, 0.0, config.param_dtype, rngs
+        config.d_model + 1, config.value_hidden, 0.0, 0.0, config.param_dtype, rngs
     )
 
-  def __call__(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C"]:
+  def __call__(
+      self, hidden: Float[Array, "B C D"], price: Float[Array, " B"]
+  ) -> Float[Array, "B C"]:
     """One float32 value per position."""
-    return self.mlp(self.norm(hidden.astype(jnp.float32)))
+    states = self.norm(hidden.astype(jnp.float32))
+    feature = states.shape[-1] ** 0.5 * jnp.log1p(price)[:, None, None]
+    feature = jnp.broadcast_to(feature, (*states.shape[:2], 1))
+    return self.mlp(jnp.concatenate([states, feature], axis=-1))

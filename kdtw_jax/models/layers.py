@@ -21,7 +21,9 @@ def normal_param(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: str)
   return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.dtype(dtype)))
 
 
-def project(x: Float[Array, "B C I"], kernel: Float[Array, "I *O"]) -> Float[Array, "B C *O"]:
+def project(
+    x: Float[Array, "B C I"], kernel: Float[Array, "I *O"],  # noqa: F821  reads I * O
+) -> Float[Array, "B C *O"]:
   """`x @ kernel` in x's dtype; a kernel of rank 3 is several matrices in one product."""
   return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
 

@@ -20,9 +20,8 @@ import numpy as np
 from kdtw_jax.base import ArrayLike, Params
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.functional import build
+from kdtw_jax.models.heads import HEADS
 from kdtw_jax.models.position_bias import STORED_SCALE
-
-HEADS = ("gate", "price", "value", "cost_value")
 
 
 class _Entry(NamedTuple):

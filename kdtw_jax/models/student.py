@@ -36,9 +36,13 @@ class Student(EncoderDecoder):
     """p(x_B) per source, float32; zeros for a gate without a price."""
     if self.config.gate != "difficulty_price":
       return jnp.zeros(encoded.mask.shape[:1], jnp.float32)
-    if self.config.detach_gate_features:
-      encoded = encoded._replace(states=jax.lax.stop_gradient(encoded.states))
     return self.price(encoded)
+
+  def budget_of(self, encoded: Encoded) -> Float[Array, " B"]:
+    """B̂ per source, float32: the budget that the student reads; zeros without a price."""
+    if self.config.gate != "difficulty_price":
+      return jnp.zeros(encoded.mask.shape[:1], jnp.float32)
+    return self.price.budget(encoded)
 
   def gate_logits(
       self, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"],
@@ -71,9 +75,9 @@ class Student(EncoderDecoder):
     return (score - price[:, None]) / config.gate_alpha
 
   def values(
-      self, hidden: Float[Array, "B C D"]
+      self, hidden: Float[Array, "B C D"], price: Float[Array, " B"]
   ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
-    """V and V_C of the states that the hidden vectors stand for, float32.
+    """V and V_C of the states that the hidden vectors stand for, under a price; float32.
 
     Raises:
       ValueError: the model has no value heads.
@@ -82,4 +86,4 @@ class Student(EncoderDecoder):
       raise ValueError("model.value_heads=False: set it to True to read values of this model")
     if self.config.detach_value_features:
       hidden = jax.lax.stop_gradient(hidden)
-    return self.value(hidden), self.cost_value(hidden)
+    return self.value(hidden, price), self.cost_value(hidden, price)

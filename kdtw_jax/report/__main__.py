@@ -5,8 +5,8 @@ from pathlib import Path
 import sys
 
 from kdtw_jax.report.build import METRICS_FILE, rebuild_report
+from kdtw_jax.report.metrics_json import read_json
 from kdtw_jax.report.terminal import print_summary
-from kdtw_jax.report.writing import read_json
 
 
 def main(argv: list[str] | None = None) -> int:

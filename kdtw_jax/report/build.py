@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from kdtw_jax.evaluation.tradeoff import write_tradeoff_csv
+from kdtw_jax.files import write_atomically, write_json
 from kdtw_jax.report import plots, summary
+from kdtw_jax.report.metrics_json import plain, read_json
 from kdtw_jax.report.page import render_page
-from kdtw_jax.report.writing import plain, read_json, write_atomically, write_json
 
 METRICS_FILE = "metrics.json"
 TABLE_FILE = "tradeoff.csv"

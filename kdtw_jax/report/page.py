@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from kdtw_jax.evaluation.tradeoff import AREA_UP_TO
 from kdtw_jax.report import samples, style, summary
 
 CAPTIONS = {
@@ -84,6 +85,9 @@ def render_page(metrics: Mapping[str, Any], figures: Mapping[str, str]) -> str:
       equal_shares=summary.EQUAL_SHARES,
       equal_rows=summary.equal_share_table(metrics),
       calibration=summary.calibration(metrics),
+      budgets=[{**row, "kind": summary.budget_kind(row)} for row in metrics.get("budgets") or ()],
+      budget_kinds=summary.BUDGET_KINDS,
+      area_up_to=AREA_UP_TO,
       comparisons=_comparisons(metrics, titles),
       points=_points(metrics),
       difficulty=_difficulty(metrics),

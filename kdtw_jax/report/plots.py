@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from kdtw_jax.evaluation.tradeoff import Curve, Point
+from kdtw_jax.files import write_atomically
 from kdtw_jax.report import style, summary
-from kdtw_jax.report.writing import write_atomically
 
 SIZE = (6.6, 5.0)  # inches; at 11 pt the text reads well from 450 to 900 px
 _RC = {
@@ -104,20 +104,7 @@ def quality_cost(metrics: Mapping[str, Any]) -> Figure | None:
 
 def quality_latency(metrics: Mapping[str, Any]) -> Figure | None:
   """Draws quality over the seconds that one sentence takes at batch 1."""
-  measured = [row for row in metrics.get("latency") or () if style.is_number(row.get("mean"))]
-  records = [row for row in measured if style.is_number(row.get("quality"))]
-  if not records:
-    figure = _quality_figure(metrics, lambda point: (point.seconds_per_sentence or {}).get("mean"))
-  else:
-    lines: dict[str, list[tuple[float, float, str]]] = {}
-    labels = summary.setting_labels(metrics)
-    main = summary.main_method([row["method"] for row in records])
-    for row in records:
-      label = labels.get((row["method"], row.get("dial")), "") if row["method"] == main else ""
-      lines.setdefault(row["method"], []).append((row["mean"], row["quality"], label))
-    figure = _new_figure(metrics)
-    _draw_lines(figure.axes[0], lines, summary.method_titles(metrics))
-    _legend(figure)
+  figure = _quality_figure(metrics, lambda point: (point.seconds_per_sentence or {}).get("mean"))
   if figure is not None:
     axes = figure.axes[0]
     axes.set_xlim(left=0)
@@ -143,13 +130,14 @@ def budget_calibration(metrics: Mapping[str, Any]) -> Figure | None:
       0.97 * top, 0.97 * top, "use = budget", color=style.MUTED, ha="right", va="bottom",
       rotation=45, rotation_mode="anchor", fontsize=10,
   )  # fmt: skip
-  for label, seen, fill in (("trained on", True, style.ACCENT), ("never seen", False, "white")):
-    points = [(row["budget"], row["realised"]) for row in rows if bool(row.get("seen")) == seen]
+  marks = (("o", style.ACCENT), ("D", style.ACCENT), ("o", "white"))
+  for (kind, words), (mark, fill) in zip(summary.BUDGET_KINDS.items(), marks, strict=True):
+    points = [(row["budget"], row["realised"]) for row in rows if summary.budget_kind(row) == kind]
     if points:
       axes.plot(
-          *zip(*points, strict=True), "o", markersize=8.5, markeredgewidth=1.8, zorder=4,
+          *zip(*points, strict=True), mark, markersize=8.5, markeredgewidth=1.8, zorder=4,
           clip_on=False, markerfacecolor=fill, markeredgecolor=style.ACCENT,
-          label=f"budget {label}",
+          label=f"budgets {words}",
       )  # fmt: skip
   axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
   axes.set_xlabel("budget in the instruction")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdtw_jax.evaluation.metrics import calibration_error, primary_score
-from kdtw_jax.evaluation.tradeoff import Curve, area_between, score_at_share
+from kdtw_jax.evaluation.tradeoff import AREA_UP_TO, Curve, area_between, score_at_share
 from kdtw_jax.report import style
 
 METRIC_TITLES = {
@@ -24,6 +24,11 @@ REFERENCE_TITLES = {
     "sft_student": "Student after supervised training",
     "kl_student": "Student after KL distillation",
     "pcl_student": "Student after path consistency",
+}
+BUDGET_KINDS = {
+    "seen": "that training used",
+    "seen, in new words": "that training used, in new words",
+    "unseen": "that training never showed",
 }
 EQUAL_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 SHARE_TOLERANCE = 0.015  # a curve that ends at 48.9% still answers for 50%
@@ -95,7 +100,8 @@ def area(metrics: Mapping[str, Any], curve: Curve) -> float | None:
   student, teacher = reference_score(metrics, "student"), reference_score(metrics, "teacher")
   if student is None or teacher is None:
     return None
-  return area_between(curve, quality_key(metrics), student=student, teacher=teacher)
+  return area_between(curve, quality_key(metrics), student=student, teacher=teacher,
+                      up_to=AREA_UP_TO)
 
 
 def equal_share_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -127,14 +133,21 @@ def equal_share_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
   return rows
 
 
+def budget_kind(row: Mapping[str, Any]) -> str:
+  """Returns one of BUDGET_KINDS: whether training showed the budget, and in this wording."""
+  if not row.get("seen"):
+    return "unseen"
+  return "seen" if row.get("template_seen", True) else "seen, in new words"
+
+
 def calibration(metrics: Mapping[str, Any]) -> dict[str, float]:
-  """Returns the mean |use − budget| of seen and of unseen budgets, where measured."""
+  """Returns the mean |use − budget| of each of BUDGET_KINDS, where measured."""
   errors = {}
-  for name, seen in (("seen", True), ("unseen", False)):
+  for name in BUDGET_KINDS:
     rows = [
         row
         for row in metrics.get("budgets") or ()
-        if bool(row.get("seen")) == seen
+        if budget_kind(row) == name
         and style.is_number(row.get("budget"))
         and style.is_number(row.get("realised"))
     ]

@@ -102,5 +102,5 @@ def _flush(name: str, pending: list[tuple[int, np.ndarray, int, dict]]) -> dict[
       raise NonFiniteLossError(
           f"stage {name}, step {step}: loss is {metrics['loss']} on examples "
           f"{np.asarray(example_ids).tolist()}; the last checkpoint before it is kept. Try a lower "
-          "learning_rate or max_grad_norm")
+          "learning_rate or max_grad_norm, in a new workdir")
   return {field: float(np.mean([metrics[field] for metrics in fetched])) for field in fetched[0]}

@@ -49,7 +49,8 @@ def distribution_matching(student: Model, teacher: Model,
   Args:
     student: the model to train; reads `student_source`, budget instruction included.
     teacher: reads `teacher_source`, without dropout.
-    stage: weights `cross_entropy`, `forward_kl`, `reverse_kl`, `generalized_jsd`; `jsd_beta`.
+    stage: weights `cross_entropy`, `forward_kl`, `reverse_kl`, `generalized_jsd`, `budget_loss`;
+      `jsd_beta`.
 
   Returns:
     The objective; its data is a `Batch`, `frozen` the teacher's parameters.
@@ -77,6 +78,8 @@ def distribution_matching(student: Model, teacher: Model,
                                          chunk_size=stage.readout_chunk)
     means = {name: losses.token_mean(value, batch.target != PAD_ID)
              for name, value in values.items()}
+    if stage.budget_loss:
+      means["budget_loss"] = _budget_error(student.budget(params, encoded), batch)
     return sum(stage[name] * mean for name, mean in means.items()), means
   return objective
 
@@ -86,8 +89,8 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
   """Path consistency on trajectories; with `knots`, of the Lagrangian with gate and duals.
 
   Without knots the student is distilled and never asks. With them the policy is gate times language
-  model, an ask earns -λ_B, the gate is credited as `stage.gate_credit` says, and the price and the
-  cost value learn λ_B and the asks still to come.
+  model, an ask earns -λ_B, the gate is credited as `stage.gate_credit` says, and the cost value
+  learns the asks still to come. The student goes on learning to read its budget.
 
   Args:
     student: the model to train.
@@ -100,10 +103,9 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
   """
   def objective(params: Params, teacher_params: Params, trajectory: Trajectory, key, duals):
     mask = (trajectory.tokens != PAD_ID) & (trajectory.example_id >= 0)[:, None]
-    # The gate learns at the price that the duals set; the price head learns to read that price.
     row_duals = (jnp.zeros_like(trajectory.budget) if knots is None else
                  losses.interpolate_duals(duals, jnp.asarray(knots), trajectory.budget))
-    scores, values, cost_values, price = _score(
+    scores, values, cost_values, budgets = _score(
         student, teacher, stage, params, teacher_params, trajectory, row_duals,
         gated=knots is not None)
     asked = jnp.zeros_like(mask)
@@ -119,7 +121,7 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
           scores["log_probs"], _credited(stage, gate_logits), asked, alpha=stage.alpha,
           gate_alpha=student.config.gate_alpha)
       terms, metrics = _gate_terms(stage, student.config.gate_alpha, scores, gate_logits, row_duals,
-                                   price, cost_values, trajectory, mask)
+                                   cost_values, trajectory, mask)
     if stage.value == "logsumexp":
       values = scores["logsumexp_values"]
     errors, valid = losses.path_consistency_error(
@@ -129,6 +131,7 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
     terms["path_consistency"] = losses.token_mean(
         losses.path_consistency_loss(errors, valid, huber=stage.huber or None), valid)
     terms["forward_kl"] = losses.token_mean(scores["forward_kl"], mask)
+    terms["budget_loss"] = _budget_error(budgets, trajectory)
     metrics |= {f"loss_{name}": value for name, value in terms.items()}
     metrics["reverse_kl"] = losses.token_mean(
         scores["log_probs"] - scores["teacher_log_probs"],
@@ -146,14 +149,14 @@ def _score(student: Model, teacher: Model, stage: ml_collections.ConfigDict, par
   `row_duals` `[B]` are the prices at which the gate decides; `gated` says whether it does.
 
   Returns:
-    `(scores, values, cost_values, price)`: scores a dict of `[B, T]` float32, values and
-    cost_values `[B, T]`, price `[B]`.
+    `(scores, values, cost_values, budgets)`: scores a dict of `[B, T]` float32, values and
+    cost_values `[B, T]`, budgets as the student reads them `[B]`.
   """
   inputs = shift_right(trajectory.tokens)
   encoded = student.encode(params, trajectory.student_source)
   hidden = student.decode(params, encoded, inputs)
-  price = student.price(params, encoded)
-  values, cost_values = student.values(params, hidden)
+  budgets = student.budget(params, encoded)
+  values, cost_values = student.values(params, hidden, row_duals)
   teacher_hidden = teacher.decode(
       teacher_params, teacher.encode(teacher_params, trajectory.teacher_source), inputs)
 
@@ -176,7 +179,7 @@ def _score(student: Model, teacher: Model, stage: ml_collections.ConfigDict, par
 
   scores = losses.over_sequence_chunks(per_token, hidden, teacher_hidden, trajectory.tokens,
                                        chunk_size=stage.readout_chunk)
-  return scores, values, cost_values, price
+  return scores, values, cost_values, budgets
 
 
 def _credited(stage, gate_logits: jax.Array) -> jax.Array:
@@ -185,9 +188,15 @@ def _credited(stage, gate_logits: jax.Array) -> jax.Array:
   return gate_logits if sampled else jax.lax.stop_gradient(gate_logits)
 
 
-def _gate_terms(stage, gate_alpha, scores, gate_logits, row_duals, price, cost_values, trajectory,
-                mask):
-  """The gate's expected credit, the price's regression to λ_B, and the cost value's consistency."""
+def _budget_error(budgets: jax.Array, batch: Batch | Trajectory) -> jax.Array:
+  """Mean error of the budgets that the student reads, per real row; 0.1 of a budget is a unit."""
+  rows = (batch.example_id >= 0).astype(jnp.float32)
+  errors = optax.huber_loss(10.0 * budgets, 10.0 * batch.budget)
+  return jnp.sum(errors * rows) / jnp.maximum(jnp.sum(rows), 1.0)
+
+
+def _gate_terms(stage, gate_alpha, scores, gate_logits, row_duals, cost_values, trajectory, mask):
+  """The gate's expected credit, and the cost value's consistency."""
   difficulties = jnp.minimum(scores["difficulties"], stage.max_difficulty)
   terms = {}
   if stage.gate_credit != "sampled":
@@ -198,18 +207,15 @@ def _gate_terms(stage, gate_alpha, scores, gate_logits, row_duals, price, cost_v
       errors = losses.gate_cross_entropy(
           gate_logits, losses.gate_targets(difficulties, row_duals, gate_alpha=gate_alpha))
     terms["gate_loss"] = losses.token_mean(errors, mask)
-  rows = (trajectory.example_id >= 0).astype(jnp.float32)
-  price_error = optax.huber_loss(price, jax.lax.stop_gradient(row_duals))
-  terms["price_loss"] = jnp.sum(price_error * rows) / jnp.maximum(jnp.sum(rows), 1.0)
   own = trajectory.own_gate[:, None] & mask
   errors, valid = losses.cost_consistency_error(cost_values, trajectory.asked, own,
-                                                trajectory.ended)
+                                                trajectory.ended, segment_length=None)
   terms["cost_value_loss"] = losses.token_mean(0.5 * errors**2, valid)
   metrics = {"asked": losses.token_mean(trajectory.asked.astype(jnp.float32), own),
              "budget": losses.token_mean(
                  jnp.broadcast_to(trajectory.budget[:, None], mask.shape), own),
              "difficulty": losses.token_mean(difficulties, mask),
-             "dual": jnp.mean(row_duals), "price": jnp.mean(price)}
+             "dual": jnp.mean(row_duals)}
   return terms, metrics
 
 

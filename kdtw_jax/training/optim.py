@@ -1,4 +1,9 @@
-"""Optimizers: AdamW with warm-up and cosine decay, and a rate of its own for the heads.
+"""Optimizers: AdamW or Muon with warm-up and cosine decay, and a rate of its own for the heads.
+
+Muon orthogonalises the momentum of each matrix of the layers; everything else (embeddings,
+norms, heads) stays with Adam. Its update is scaled to the size of Adam's, so both take the same
+learning rates. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; Liu et al. 2025,
+https://arxiv.org/abs/2502.16982.
 
 The heads (value, cost value, gate, price) train at their own rate. During `value_warmup_steps` the
 rest of the student stands still: path consistency with an untrained value pushes every sampled
@@ -6,12 +11,15 @@ token down, whatever its merit.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import ml_collections
 import optax
 
-HEADS = ("gate", "price", "value", "cost_value")
+from kdtw_jax.models import HEADS
+
+ADAM_RMS = 0.2  # root mean square of Adam's updates, in learning rates
 
 
 def _schedule(peak: float, stage: ml_collections.ConfigDict) -> Callable:
@@ -30,10 +38,29 @@ def _adamw(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.Gradie
                      mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params))
 
 
+def _muon(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.GradientTransformation:
+  return optax.contrib.muon(
+      schedule, consistent_rms=ADAM_RMS, weight_decay=stage.weight_decay, adam_b1=0.9,
+      adam_b2=0.98, adam_weight_decay=stage.weight_decay,
+      muon_weight_dimension_numbers=_layer_matrices)
+
+
+def _layer_matrices(params: Any) -> Any:
+  """How Muon sees each leaf: matrices `[in, ..., out]`, one per index between; None for Adam."""
+  def dimensions(path, x):
+    in_layer = any(name.startswith("layer_") for name in _names(path))
+    return optax.contrib.MuonDimensionNumbers(0, x.ndim - 1) if in_layer and x.ndim > 1 else None
+  return jax.tree_util.tree_map_with_path(dimensions, params)
+
+
+def _names(path) -> list[str]:
+  return [str(getattr(k, "key", getattr(k, "name", k))) for k in path]
+
+
 def labels(names: tuple[str, ...]) -> Callable:
   """A function that labels each leaf of a pytree True where one of the names is on its path."""
   def label(path, _):
-    return not {str(getattr(k, "key", getattr(k, "name", k))) for k in path}.isdisjoint(names)
+    return not set(_names(path)).isdisjoint(names)
   return lambda params: jax.tree_util.tree_map_with_path(label, params)
 
 
@@ -41,26 +68,20 @@ def make_optimizer(stage: ml_collections.ConfigDict) -> optax.GradientTransforma
   """The optimizer of one stage.
 
   Args:
-    stage: a training section of the config: `learning_rate`, `warmup_steps`, `steps`,
+    stage: a training section of the config: `optimizer`, `learning_rate`, `warmup_steps`, `steps`,
       `weight_decay`, `max_grad_norm`; and, for path consistency, `head_learning_rate` and
       `value_warmup_steps`.
 
   Returns:
-    An optax transformation: clipping by global norm, then AdamW (two of them where the heads have
-    their own rate; the trunk's starts after the value warm-up).
+    An optax transformation: clipping by global norm, then AdamW or Muon; the heads with AdamW at
+    their own rate where they have one, the trunk starting after the value warm-up.
   """
+  make = {"adamw": _adamw, "muon": _muon}[stage.optimizer]
   clip = optax.clip_by_global_norm(stage.max_grad_norm)
   trunk = _schedule(stage.learning_rate, stage)
   if "head_learning_rate" not in stage:
-    return optax.chain(clip, _adamw(trunk, stage))
+    return optax.chain(clip, make(trunk, stage))
   heads = _schedule(stage.head_learning_rate, stage)
   return optax.chain(clip, optax.partition(
-      {False: _adamw(_delayed(trunk, stage.value_warmup_steps), stage), True: _adamw(heads, stage)},
+      {False: make(_delayed(trunk, stage.value_warmup_steps), stage), True: _adamw(heads, stage)},
       labels(HEADS)))
-
-
-def only(
-    names: tuple[str, ...], learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-  """Adam on the parameters under the given names; every other parameter stands still."""
-  return optax.partition({True: optax.adam(learning_rate), False: optax.set_to_zero()},
-                         labels(names))

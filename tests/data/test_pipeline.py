@@ -222,6 +222,19 @@ def test_evaluation_keeps_the_order_and_pads_the_last_batch(split, source, token
   )
 
 
+def test_evaluation_by_length_has_every_example_once(split, tokenizer):
+  batches = list(eval_batches(
+      split, tokenizer, batch_size=48, budget=0.1, template=TRAIN_TEMPLATES[0],
+      prompt_length=PROMPT_LENGTH, by_length=True))
+  ids = np.concatenate([batch.example_id for batch in batches])
+  np.testing.assert_array_equal(np.sort(ids), [*[-1] * 28, *range(500)])
+  lengths = np.concatenate([(batch.teacher_source != 0).sum(axis=1) for batch in batches])
+  assert (np.diff(lengths[:500]) >= 0).all()
+  for batch in batches:  # each row is the example that it says it is
+    row, example = batch.teacher_source[0], int(batch.example_id[0])
+    np.testing.assert_array_equal(row[row != 0], split.source.row(example))
+
+
 def test_tokenising_reports_progress(source, tokenizer):
   calls = []
   tokenise(source, tokenizer, buckets=BUCKETS, progress_fn=lambda *done: calls.append(done))

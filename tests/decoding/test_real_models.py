@@ -41,16 +41,16 @@ def sources():
   return np.concatenate([np.full((B, 2), 7, np.int32), source], axis=1), source
 
 
-def run(policy, *, chunk=2, max_length=L):
-  decoder = decoder_of(chunk, max_length)
+def run(policy, *, chunk=2, max_length=L, eager=False):
+  decoder = decoder_of(chunk, max_length, eager)
   args = (*params(), *sources(), np.zeros((B,), np.float32), jax.random.key(0))
   return jax.tree.map(np.asarray, decoder(*args, policy))
 
 
 @functools.cache
-def decoder_of(chunk, max_length):
+def decoder_of(chunk, max_length, eager=False):
   return make_decoder(
-    STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=max_length, chunk=chunk
+    STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=max_length, chunk=chunk, eager=eager
   )
 
 
@@ -120,3 +120,15 @@ def test_rows_are_independent_of_their_batch():
   part = decoder_of(2, L)(*args, policy)
   np.testing.assert_array_equal(part.tokens, whole.tokens[rows])
   np.testing.assert_array_equal(part.teacher_tokens, whole.teacher_tokens[rows])
+
+
+@pytest.mark.parametrize("name", ["random", "max_prob", "oracle", "speculative", "student"])
+def test_an_eager_teacher_changes_neither_tokens_nor_counts_per_row(name):
+  dials = {"random": 0.3, "max_prob": threshold(), "oracle": 0.5, "speculative": 2}
+  policy = make_policy(name, *([dials[name]] if name in dials else []))
+  lazy, eager = (run(policy, eager=eager) for eager in (False, True))
+  assert name in ("student", "speculative") or 0 < lazy.asks.sum() < lazy.length.sum()
+  for field in lazy._fields:
+    if field not in ("teacher_passes", "gate_logits"):  # passes of the batch are what it is for
+      np.testing.assert_array_equal(getattr(lazy, field), getattr(eager, field), field)
+  np.testing.assert_allclose(lazy.gate_logits, eager.gate_logits, atol=1e-5)

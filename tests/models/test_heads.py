@@ -9,7 +9,7 @@ import pytest
 from tiny_models import fast_jit
 
 from kdtw_jax.base import MASKED_LOGIT
-from kdtw_jax.models import GATE_KINDS, shift_right
+from kdtw_jax.models import GATE_KINDS, shift_right, with_duals
 from kdtw_jax.models.heads import confidence_features
 
 HEADS = {"gate", "price", "value", "cost_value"}
@@ -98,8 +98,37 @@ def test_difficulty_minus_price(tiny_model, text):
   more_padding = np.pad(text[0], ((0, 0), (0, 4)))
   padded = tiny.model.price(tiny.params, tiny.encode(more_padding))
   np.testing.assert_allclose(padded, price, rtol=0, atol=1e-6)
-  other = tiny.model.price(tiny.params, tiny.encode(text[0][:, ::-1].copy()))
-  assert np.abs(other - price).max() > 1e-4  # it does read the source
+  other = tiny.model.budget(tiny.params, tiny.encode(text[0][:, ::-1].copy()))
+  read = tiny.model.budget(tiny.params, tiny.encode(text[0]))
+  assert np.abs(other - read).max() > 1e-4  # it does read the source
+
+
+def test_the_price_is_that_of_the_budget_read(tiny_model, text):
+  """λ(B̂), linear between the knots and constant beyond them."""
+  tiny = tiny_model(gate="difficulty_price", price_knots=(0.0, 0.1, 0.5))
+  encoded = tiny.encode(text[0])
+  for reads, price in ((0.05, 4.5), (0.3, 2.0), (-1.0, 6.0), (0.9, 1.0)):
+    params = with_duals(tiny.params, jnp.asarray([6.0, 3.0, 1.0]))
+    params["price"]["mlp"] = {**params["price"]["mlp"], "out_bias": jnp.asarray([reads]),
+                              "out_kernel": jnp.zeros_like(params["price"]["mlp"]["out_kernel"])}
+    np.testing.assert_allclose(tiny.model.budget(params, encoded), reads, rtol=1e-6)
+    np.testing.assert_allclose(tiny.model.price(params, encoded), price, rtol=1e-5)
+
+
+def test_no_gradient_sets_a_price(tiny_model, text):
+  tiny = tiny_model(gate="difficulty_price")
+
+  def total(params):
+    return tiny.model.price(params, tiny.model.encode(params, text[0])).sum()
+
+  sizes = gradient_sizes(total, tiny.params)
+  assert max(sizes.values()) == 0.0
+
+
+def test_a_gate_without_a_price_has_no_duals(tiny_model, text):
+  tiny = tiny_model(gate="mlp")
+  assert with_duals(tiny.params, jnp.ones(3)) is tiny.params
+  np.testing.assert_array_equal(tiny.model.budget(tiny.params, tiny.encode(text[0])), 0.0)
 
 
 @real_kinds
@@ -109,8 +138,7 @@ def test_where_the_gate_gradient_goes(tiny_model, text, kind, detach):
   sizes = gradient_sizes(
       lambda params: jnp.square(tiny.outputs(params, *text)[3]).sum(), tiny.params
   )
-  own = {"gate", "price"} & set(sizes)
-  assert all(sizes[name] > 0 for name in own)
+  assert sizes["gate"] > 0
   trunk = {"encoder", "decoder"} & set(sizes)
   assert all((sizes[name] == 0) == detach for name in trunk)
   if detach and kind != "token":  # z_τ reads its row of the shared embedding
@@ -123,7 +151,7 @@ def test_where_the_value_gradient_goes(tiny_model, text, detach):
 
   def loss(params):
     hidden = tiny.outputs(params, *text)[0]
-    value, cost_value = tiny.model.values(params, hidden)
+    value, cost_value = tiny.model.values(params, hidden, jnp.ones(4))
     return jnp.square(value - 1).sum() + jnp.square(cost_value - 2).sum()
 
   # The zero last layer passes no gradient on, so take the test one step after it.
@@ -134,16 +162,25 @@ def test_where_the_value_gradient_goes(tiny_model, text, detach):
     assert (sizes[name] == 0) == detach, name
 
 
+def test_values_depend_on_the_price(tiny_model, text):
+  tiny = tiny_model(value_heads=True)
+  params = jax.tree.map(lambda leaf: leaf + 0.1, tiny.params)
+  hidden = tiny.forward(*text)
+  cheap, dear = (tiny.model.values(params, hidden, jnp.full((4,), price)) for price in (0.0, 9.0))
+  for one, other in zip(cheap, dear, strict=True):
+    assert np.abs(one - other).min() > 0
+
+
 def test_values_start_at_zero_and_are_two_heads(tiny_model, text):
   tiny = tiny_model(value_heads=True, dtype="bfloat16")
   hidden = tiny.forward(*text)
-  value, cost_value = tiny.model.values(tiny.params, hidden)
+  value, cost_value = tiny.model.values(tiny.params, hidden, jnp.ones(4))
   assert value.shape == (4, 8) and value.dtype == cost_value.dtype == jnp.float32
   np.testing.assert_array_equal(value, 0.0)
   np.testing.assert_array_equal(cost_value, 0.0)
   params = jax.tree.map(lambda leaf: leaf, tiny.params)
   params["value"]["mlp"]["out_bias"] = jnp.ones((1,))
-  value, cost_value = tiny.model.values(params, hidden)
+  value, cost_value = tiny.model.values(params, hidden, jnp.ones(4))
   np.testing.assert_array_equal(value, 1.0)
   np.testing.assert_array_equal(cost_value, 0.0)
 
@@ -151,7 +188,7 @@ def test_values_start_at_zero_and_are_two_heads(tiny_model, text):
 def test_values_of_a_model_without_them_are_refused(tiny_model, text):
   tiny = tiny_model()
   with pytest.raises(ValueError, match=r"model.value_heads=False: set it to True"):
-    tiny.model.values(tiny.params, tiny.forward(*text))
+    tiny.model.values(tiny.params, tiny.forward(*text), jnp.ones(4))
 
 
 def test_confidence_features_of_a_known_distribution():

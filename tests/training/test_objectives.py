@@ -35,14 +35,22 @@ def evaluate(knots, gate="difficulty_price", data=None, **overrides):
                          for name, part in grads.items()}
 
 
-ONLY_PCL = dict(gate_loss=0.0, price_loss=0.0, cost_value_loss=0.0)
+ONLY_PCL = dict(gate_loss=0.0, budget_loss=0.0, cost_value_loss=0.0)
 
 
 def test_distillation_moves_trunk_and_value_and_no_gate():
-  loss, metrics, moved = evaluate(None)
+  loss, metrics, moved = evaluate(None, budget_loss=0.0)
   assert np.isfinite(loss) and metrics["residual"] > 0
   assert moved["decoder"] and moved["encoder"] and moved["value"]
   assert not moved["gate"] and not moved["price"] and not moved["cost_value"]
+
+
+def test_the_budget_is_read_in_every_stage():
+  alone = dict(path_consistency=0.0, gate_loss=0.0, cost_value_loss=0.0)
+  for knots in (None, tiny.KNOTS):
+    _, metrics, moved = evaluate(knots, **alone)
+    assert moved["price"] and moved["encoder"] and not moved["gate"] and not moved["decoder"]
+    assert metrics["loss_budget_loss"] > 0
 
 
 @pytest.mark.parametrize("credit, by_consistency", [
@@ -95,7 +103,7 @@ def test_divergences_vanish_for_a_student_that_is_the_teacher():
   _, teacher = tiny.models()
   params = tiny.params()[1]
   stage = tiny.stage("warm_start", cross_entropy=0.0, forward_kl=1.0, reverse_kl=1.0,
-                     generalized_jsd=1.0)
+                     generalized_jsd=1.0, budget_loss=0.0)
   batch = tiny.batch()
   batch = batch._replace(student_source=batch.teacher_source)
   loss, means = objectives.distribution_matching(teacher, teacher, stage)(

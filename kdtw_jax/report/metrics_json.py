@@ -1,29 +1,12 @@
-"""Files that are whole or absent, and numbers that strict JSON can hold."""
+"""The numbers of metrics.json: as strict JSON can hold them, and read back."""
 
 from collections.abc import Mapping
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-
-def write_atomically(path: Path, content: str | bytes) -> Path:
-  """Writes a file under another name first, so that a reader never sees half of it.
-
-  Args:
-    path: the file.
-    content: text (written as UTF-8) or bytes.
-
-  Returns:
-    The path.
-  """
-  unfinished = path.with_name(path.name + ".unfinished")
-  unfinished.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-  os.replace(unfinished, path)
-  return path
 
 
 def plain(value: Any) -> Any:
@@ -43,17 +26,6 @@ def plain(value: Any) -> Any:
   if value is None or isinstance(value, (str, int, bool)):
     return value
   return str(value)
-
-
-def write_json(path: Path, value: Any) -> Path:
-  """Writes strict, indented JSON atomically.
-
-  Args:
-    path: the file.
-    value: anything that `plain` takes.
-  """
-  text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
-  return write_atomically(path, text + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+"""Ways to train the wheels, compared: each variant goes on from the same distilled student.
+
+    python benchmarks/wheels.py --config=configs/multi30k.py --config.data.path=DIR \
+        --base=runs/m30k --out=results/multi30k/wheels.json
+
+`--base` is a workdir of the same config whose stages up to `distillation` are done. A variant is a
+run of its own in `BASE/variants/NAME`, resumable; scores are on validation, test stays untouched.
+Other kinds of gate have other parameters and need a base of their own.
+"""
+
+import json
+import logging
+from pathlib import Path
+import shutil
+
+from absl import app, flags
+import jax
+from ml_collections import config_flags
+from rich.console import Console
+
+from kdtw_jax import config as config_lib
+from kdtw_jax import decoding, experiment
+from kdtw_jax.evaluation import evaluator
+from kdtw_jax.files import write_json
+
+VARIANTS = {
+    "default": {},
+    "difficulty: KL": {"wheels.gate_credit": "expected_kl"},
+    "difficulty: gap up to 4 nats": {"wheels.max_difficulty": 4.0},
+    "gate: probability": {"wheels.gate_regression": "probability"},
+    "gate: sampled credit": {"wheels.gate_credit": "sampled", "wheels.gate_sampled": True,
+                             "wheels.path_consistency": 1.0},
+    "gate: frozen student": {"wheels.learning_rate": 1e-9,
+                             "student.model.detach_gate_features": True},
+    "student: path consistency alone": {"wheels.path_consistency": 1.0, "wheels.forward_kl": 0.0,
+                                        "wheels.learning_rate": 2e-4},
+    "student: path consistency over 4 tokens": {"wheels.segment_length": 4},
+    "student: forward KL alone (gap up to 4 nats)": {"wheels.path_consistency": 0.0,
+                                                     "wheels.max_difficulty": 4.0},
+    "student: forward KL alone": {"wheels.path_consistency": 0.0},
+    "rollouts: greedy": {"wheels.rollout_temperature": 0.0},
+    "rollouts: temperature 1": {"wheels.rollout_temperature": 1.0},
+}
+METHODS = ("random", "max_prob", "margin")
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the base run")
+_BASE = flags.DEFINE_string("base", None, "Workdir of the base run")
+_OUT = flags.DEFINE_string("out", None, "JSON file for the figures; what it holds is kept")
+_ONLY = flags.DEFINE_multi_enum("only", [], list(VARIANTS), "A variant; repeat for more; none: all")
+flags.mark_flags_as_required(["config", "base", "out"])
+
+
+def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
+  """Trains and calibrates one variant, and scores it on validation."""
+  config = config.copy_and_resolve_references()
+  config.teacher.checkpoint = config.teacher.checkpoint or str(base)
+  config.update_from_flattened_dict(overrides)
+  config_lib.validate(config)
+  workdir = base / "variants" / "".join(c if c.isalnum() else "_" for c in name)
+  for stage in ("warm_start", "distillation"):
+    source, copy = (folder / "stages" / stage for folder in (base, workdir))
+    if not (copy / "summary.json").exists():  # copied last, as it is written last
+      shutil.copytree(source / "params", copy / "params", dirs_exist_ok=True)
+      shutil.copyfile(source / "summary.json", copy / "summary.json")
+  run = experiment.Experiment(config, workdir)
+  run.wheels()
+  params, splits = run.result("wheels"), ("validation",)
+  e = evaluator.Evaluator(
+      config, run.models, run.mesh, run.tokenizer(), students={"wheels": params},
+      teacher_params=run.result("teacher"), sources={split: run.source(split) for split in splits},
+      tokenised={split: run.tokenised(split) for split in splits})
+  curves, chosen = e.validation_curves(METHODS)
+  alone = e.runner.run("validation", decoding.StudentAlone(), params)
+  return {"variant": name, "overrides": overrides, "seed": config.seed,
+          "student": e.runner.scores("validation", alone)[e.key],
+          "comparisons": e.comparisons(curves, chosen, "validation"),
+          "duals": run.summary("wheels")["duals"], "seconds": run.summary("wheels")["seconds"],
+          "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}
+
+
+def main(_):
+  """Runs the variants that the file of figures lacks."""
+  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
+  out, console = Path(_OUT.value), Console()
+  rows = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else []
+  for name in _ONLY.value or VARIANTS:
+    if name in {row["variant"] for row in rows}:
+      continue
+    rows.append(run_variant(_CONFIG.value, Path(_BASE.value), name, VARIANTS[name]))
+    write_json(out, rows)
+    for row in rows[-1]["comparisons"]:
+      console.print(f"{name}: {row['handover']:.1f}@{row['handover_share']:.0%} against "
+                    f"{row['baseline']} {row['baseline_score']:.1f}@{row['baseline_share']:.0%}",
+                    highlight=False)
+
+
+if __name__ == "__main__":
+  app.run(main)
