@@ -19,6 +19,7 @@ from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
 from kdtw_jax.files import write_atomically
 
 TAU_ID = 3
+DIGITS = [*"0123456789%"]
 _SPECIAL_IDS = frozenset((PAD_ID, EOS_ID, TAU_ID))
 _WORD_START = "\u2581"  # how SentencePiece writes a space
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ufeff]")
@@ -144,8 +145,9 @@ def train_tokenizer(
 ) -> Tokenizer:
   """Trains a SentencePiece model in this process and writes it to `path` in one step.
 
-  Kudo and Richardson 2018, https://arxiv.org/abs/1808.06226. Digits are pieces of their own. The
-  file appears whole or not at all.
+  Kudo and Richardson 2018, https://arxiv.org/abs/1808.06226. Each digit and "%" is always a piece
+  of its own, so that a budget never trained on is read from digits that were. The file appears
+  whole or not at all.
 
   Args:
     sentences: training text of both sides, and of the budget prompts.
@@ -183,8 +185,8 @@ def train_tokenizer(
         unk_id=UNK_ID,
         bos_id=-1,
         control_symbols=[TAU],
+        user_defined_symbols=DIGITS,
         normalization_rule_name="identity",
-        split_digits=True,
         character_coverage=character_coverage,
         byte_fallback=byte_fallback,
         max_sentence_length=1 << 20,  # bytes; longer lines would be left out in silence
