@@ -1,5 +1,27 @@
 """Decoding with a student and a teacher: one batched loop, many policies."""
 
+from kdtw_jax.decoding.askers import (
+  Entropy,
+  Handover,
+  Margin,
+  MaxProb,
+  Mixture,
+  Oracle,
+  Periodic,
+  Prefix,
+  RandomAsk,
+  Span,
+  StudentAlone,
+  TeacherAlone,
+)
+from kdtw_jax.decoding.copying import PromptLookup
+from kdtw_jax.decoding.drafters import (
+  Cascade,
+  Lenient,
+  Speculative,
+  Typical,
+  Verify,
+)
 from kdtw_jax.decoding.gating import (
   CAPS,
   entropy,
@@ -11,20 +33,7 @@ from kdtw_jax.decoding.gating import (
   within_cap,
 )
 from kdtw_jax.decoding.loop import decode, make_decoder
-from kdtw_jax.decoding.policies import (
-  POLICIES,
-  Entropy,
-  Handover,
-  Margin,
-  MaxProb,
-  Mixture,
-  Oracle,
-  RandomAsk,
-  Speculative,
-  StudentAlone,
-  TeacherAlone,
-  make_policy,
-)
+from kdtw_jax.decoding.policies import POLICIES, make_policy
 from kdtw_jax.decoding.policy import Observation, Policy
 from kdtw_jax.decoding.sampling import Sampling, choose_token
 from kdtw_jax.decoding.state import DecodeResult, DecodeState
@@ -32,21 +41,29 @@ from kdtw_jax.decoding.state import DecodeResult, DecodeState
 __all__ = [
   "CAPS",
   "POLICIES",
+  "Cascade",
   "DecodeResult",
   "DecodeState",
   "Entropy",
   "Handover",
+  "Lenient",
   "Margin",
   "MaxProb",
   "Mixture",
   "Observation",
   "Oracle",
+  "Periodic",
   "Policy",
+  "Prefix",
+  "PromptLookup",
   "RandomAsk",
   "Sampling",
+  "Span",
   "Speculative",
   "StudentAlone",
   "TeacherAlone",
+  "Typical",
+  "Verify",
   "choose_token",
   "decode",
   "entropy",

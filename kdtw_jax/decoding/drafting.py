@@ -1,22 +1,24 @@
-"""One loop iteration of the policies that draft: a round of student drafts and one verification.
+"""One loop iteration of the policies that draft: a round of drafts and one verification.
 
-Not here: policies that write token by token (writing.py), model calls (forward.py). All rows draft
-together and are verified together, so one teacher pass serves the whole batch; a row whose draft is
-short (it drafted EOS, or L is near) waits. Rounds, tokens and per-row counts of a row do not
-depend on the other rows.
+Not here: what the policies decide (drafters.py), policies that write token by token (writing.py),
+model calls (forward.py). All rows draft together and are verified together, so one teacher pass
+serves the whole batch; a row whose draft is done early (it asks, it drafted EOS, or L is near)
+waits. Rounds, tokens and per-row counts of a row do not depend on the other rows.
 
 Shape letters: B batch, L most tokens, k draft length, V vocabulary.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from kdtw_jax.decoding import forward
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
+from kdtw_jax.decoding.drafters import Drafts
+from kdtw_jax.decoding.policy import Observation
 from kdtw_jax.decoding.state import DecodeState, Setup
 
 # After a fully accepted draft the student has not consumed its own last draft nor the bonus token:
@@ -24,49 +26,104 @@ from kdtw_jax.decoding.state import DecodeState, Setup
 STUDENT_WIDTH = 2
 
 
+class Round(NamedTuple):
+  """What drafting leaves to the verification.
+
+  Attributes:
+    state: the state with `pending` drafts in every row.
+    asking: `[B]` bool: rows that stopped because they ask.
+    student_logits: `[B, k, V]` the student's for each draft, None where nobody reads them.
+    turn: `[]` int32: student steps of this round.
+  """
+
+  state: DecodeState
+  asking: Bool[Array, " B"]
+  student_logits: Float[Array, "B k V"] | None
+  turn: Int[Array, ""]
+
+
 def draft_round(setup: Setup, state: DecodeState) -> DecodeState:
   """Drafts up to k tokens per row, then verifies all drafts with one teacher pass.
 
   Args:
-    setup: models, parameters and rules; the policy has draft_length >= 1.
+    setup: models, parameters and rules; the policy is a Drafter with k >= 1.
     state: the state, nothing pending.
 
   Returns:
     The state, nothing pending, `length` at least one larger in every row that was not done.
   """
-  return verify(setup, draft(setup, state))
+  state, gate_key, student_key, teacher_key = state_lib.split_key(state)
+  if setup.policy.needs_student:
+    drafted = draft(setup, state, gate_key, student_key)
+  else:
+    drafted = copy(setup, state)
+  return verify(setup, drafted, teacher_key)
 
 
-def drafting_rows(setup: Setup, state: DecodeState) -> Bool[Array, " B"]:
-  """Says which rows draft another token: fewer than k, none of them EOS, room for one more after.
+def room(setup: Setup, state: DecodeState) -> Int[Array, " B"]:
+  """Most drafts per row: k, and one less than what is left where the teacher writes after them."""
+  left = state.asked.shape[1] - state.length - setup.policy.bonus
+  return jnp.minimum(setup.policy.k, left)
 
-  The verification writes one token after the drafts, so at most L - length - 1 are drafted.
-  """
-  room = state.asked.shape[1] - state.length - 1
-  limit = jnp.minimum(setup.policy.draft_length, room)
+
+def drafted_eos(setup: Setup, state: DecodeState) -> Bool[Array, " B"]:
+  """Rows whose last draft is EOS."""
   last = state_lib.window(state.tokens, state.length + state.pending, 1)[:, 0]
-  drafted_eos = (state.pending > 0) & (last == setup.eos_id)
-  return ~state.done & (state.pending < limit) & ~drafted_eos
+  return (state.pending > 0) & (last == setup.eos_id)
 
 
-def draft(setup: Setup, state: DecodeState) -> DecodeState:
-  """Lets the student draft greedily until every row has its draft."""
+def drafting_rows(setup: Setup, now: Round) -> Bool[Array, " B"]:
+  """Says which rows draft another token: fewer than k, none of them EOS, none asking, and room."""
+  full = now.state.pending >= room(setup, now.state)
+  return ~(now.state.done | now.asking | full | drafted_eos(setup, now.state))
 
-  def more(now: DecodeState) -> Bool[Array, ""]:
+
+def draft(setup: Setup, state: DecodeState, gate_key: Any, student_key: Any) -> Round:
+  """Lets the student draft until every row has its draft."""
+  policy = setup.policy
+
+  def more(now: Round) -> Bool[Array, ""]:
     return jnp.any(drafting_rows(setup, now))
 
-  def one(now: DecodeState) -> DecodeState:
+  def one(now: Round) -> Round:
     rows = drafting_rows(setup, now)
-    now, logits, _ = forward.student_step(*setup.student, now, rows, STUDENT_WIDTH)
-    token = sampling_lib.choose_token(logits, None, setup.sampling)
-    column = now.length + now.pending + 1
-    return now._replace(
-      tokens=state_lib.put(now.tokens, column, token, rows), pending=now.pending + rows
-    )
+    state, logits, gate_logits = forward.student_step(
+      *setup.student, now.state, rows, STUDENT_WIDTH)
+    gate, student = (key if key is None else jax.random.fold_in(key, now.turn)
+                     for key in (gate_key, student_key))  # fmt: skip
+    length = state.length + state.pending
+    seen = Observation(logits, gate_logits, None, length, state.asks, jnp.zeros_like(length),
+                       setup.budget)  # fmt: skip
+    asks = rows & policy.stop(seen, gate)
+    writes = rows & ~asks
+    token = sampling_lib.choose_token(logits, student, setup.sampling)
+    kept = now.student_logits
+    if kept is not None:  # rows that draft at all have drafted one token in every turn so far
+      kept = jax.lax.dynamic_update_slice(kept, logits[:, None], (0, now.turn, 0))
+    state = state._replace(
+      tokens=state_lib.put(state.tokens, length + 1, token, writes), pending=state.pending + writes)
+    return Round(state, now.asking | asks, kept, now.turn + 1)
 
+  kept = None
+  if policy.needs_student_logits(setup.sampling):
+    V = jax.eval_shape(
+      lambda: forward.student_step(*setup.student, state, state.done, STUDENT_WIDTH))[1].shape[-1]
+    kept = jnp.zeros((state.done.shape[0], policy.k, V), jnp.float32)
   # The teacher's cache takes no part: it stays out of the inner loop's carry.
-  drafted = jax.lax.while_loop(more, one, state._replace(teacher_cache=None))
-  return drafted._replace(teacher_cache=state.teacher_cache)
+  first = Round(state._replace(teacher_cache=None), jnp.zeros_like(state.done), kept, jnp.int32(0))
+  drafted = jax.lax.while_loop(more, one, first)
+  return drafted._replace(state=drafted.state._replace(teacher_cache=state.teacher_cache))
+
+
+def copy(setup: Setup, state: DecodeState) -> Round:
+  """Takes as drafts what the policy copies out of the source and the output."""
+  drafts, count = setup.policy.propose(setup.teacher_source, state.tokens, state.length)
+  pending = jnp.where(state.done, 0, jnp.minimum(count, room(setup, state)))
+  tokens = state.tokens
+  for i in range(setup.policy.k):
+    tokens = state_lib.put(tokens, state.length + 1 + i, drafts[:, i], i < pending)
+  return Round(state._replace(tokens=tokens, pending=pending), jnp.zeros_like(state.done), None,
+               jnp.int32(0))  # fmt: skip
 
 
 class Verdict(NamedTuple):
@@ -74,8 +131,9 @@ class Verdict(NamedTuple):
 
   Attributes:
     accepted: `[B]` int32: drafts that stay.
-    correction: `[B]` int32: the teacher's token after them.
-    corrected: `[B]` bool: True where the correction is written, False after an accepted EOS.
+    correction: `[B]` int32: the token after them.
+    corrected: `[B]` bool: True where it is written: not after an accepted EOS, and not after a full
+      draft of a policy without a bonus.
   """
 
   accepted: Int[Array, " B"]
@@ -83,53 +141,96 @@ class Verdict(NamedTuple):
   corrected: Bool[Array, " B"]
 
 
-def judge(setup: Setup, state: DecodeState, logits: Array) -> Verdict:
-  """Finds the longest prefix of the drafts that may stay and the teacher's token after it.
+def judge(
+  setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: Any
+) -> Verdict:
+  """Finds the longest prefix of the drafts that may stay and the token after it.
 
-  Example, k = 4, pending = 4: drafts `a b c d`, the teacher's argmax `a b x y z` keeps `a b` and
-  writes `x`; `a b c d z` keeps all and writes the bonus `z`.
+  Example, greedy and exact, k = 4, pending = 4: drafts `a b c d`, the teacher's argmax `a b x y z`
+  keeps `a b` and writes `x`; `a b c d z` keeps all and writes the bonus `z`.
 
   Args:
     setup: models, parameters and rules.
-    state: the state with its drafts pending.
-    logits: `[B, k + 1, V]` the teacher's, after input `length` and after each draft.
+    drafted: the state with its drafts pending.
+    logits: `[B, k + bonus, V]` the teacher's, after input `length` and after each draft.
+    key: PRNG key, or None when greedy.
 
   Returns:
     The verdict.
   """
-  k = setup.policy.draft_length
-  drafts = state_lib.window(state.tokens, state.length + 1, k)
-  is_pending = jnp.arange(k)[None, :] < state.pending[:, None]
-  stays = setup.policy.accept(drafts, logits) & is_pending
+  policy, state = setup.policy, drafted.state
+  stay_key, draw_key = (None, None) if key is None else jax.random.split(key)
+  tokens = state_lib.window(state.tokens, state.length + 1, policy.k)
+  judged = Drafts(tokens, drafted.student_logits, logits[:, : policy.k])
+  is_pending = jnp.arange(policy.k)[None, :] < state.pending[:, None]
+  stays = policy.stays(judged, stay_key, setup.sampling) & is_pending
   accepted = jnp.sum(jnp.cumprod(stays.astype(jnp.int32), axis=1), axis=1)
-  here = jnp.take_along_axis(logits, accepted[:, None, None], axis=1)[:, 0]
-  correction = sampling_lib.choose_token(here, None, setup.sampling)
+  rejected = accepted < state.pending
+
+  def here(values: Array | None) -> Array | None:
+    if values is None:
+      return None
+    index = jnp.minimum(accepted, values.shape[1] - 1)[:, None, None]
+    return jnp.take_along_axis(values, index, axis=1)[:, 0]
+
+  draft = state_lib.window(state.tokens, state.length + accepted + 1, 1)[:, 0]
+  correction = policy.correct(
+    here(logits), here(drafted.student_logits), jnp.where(rejected, draft, -1), draw_key,
+    setup.sampling)  # fmt: skip
   last = state_lib.window(state.tokens, state.length + accepted, 1)[:, 0]
-  return Verdict(accepted, correction, ~((accepted > 0) & (last == setup.eos_id)))
+  ended = (accepted > 0) & (last == setup.eos_id)
+  return Verdict(accepted, correction, (rejected | (policy.bonus & ~ended)))
 
 
-def verify(setup: Setup, state: DecodeState) -> DecodeState:
+def verify(setup: Setup, drafted: Round, key: Any) -> DecodeState:
   """Scores all drafts with one teacher pass, keeps a prefix and lets the teacher write after it.
 
-  Rolling back is lowering lengths: caches beyond them are stale and rewritten.
+  Rolling back is lowering lengths: caches beyond them are stale and rewritten. Where no row needs
+  the teacher, because all ended by themselves and the policy lets them, there is no pass.
   """
+  state, policy = drafted.state, setup.policy
+  called = ~state.done
+  if not policy.checks_end:
+    called = called & ~drafted_eos(setup, state)
+  unchecked = Verdict(state.pending, jnp.zeros_like(state.pending), jnp.zeros_like(state.done))
+
+  def check(now: tuple[DecodeState, Verdict, Array]) -> tuple[DecodeState, Verdict, Array]:
+    state, logits = forward.teacher_step(*setup.teacher, now[0], called, policy.k + policy.bonus)
+    found = judge(setup, drafted._replace(state=state), logits, key)
+    verdict = jax.tree.map(lambda new, old: jnp.where(called, new, old), found, now[1])
+    return state, verdict, jnp.array(False)
+
+  if policy.checks_end:
+    state, verdict, _ = check((state, unchecked, jnp.array(True)))
+  else:  # a loop of one turn or none: a conditional would copy the cache
+    start = (state._replace(student_cache=None), unchecked, jnp.any(called))
+    checked, verdict, _ = jax.lax.while_loop(lambda now: now[2], check, start)
+    state = checked._replace(student_cache=state.student_cache)
+  return settle(setup, state, verdict, drafted.asking)
+
+
+def settle(
+  setup: Setup, state: DecodeState, verdict: Verdict, asking: Bool[Array, " B"]
+) -> DecodeState:
+  """Takes over what the verdict keeps and writes the correction."""
   active = ~state.done
-  k = setup.policy.draft_length
-  state, logits = forward.teacher_step(*setup.teacher, state, active, k + 1)
-  verdict = judge(setup, state, logits)
-  by_teacher = active & verdict.corrected
+  corrected = active & verdict.corrected
   end = state.length + verdict.accepted
+  granted = corrected & asking & (verdict.accepted == state.pending)
   length = jnp.where(active, end + verdict.corrected, state.length)
   position = jnp.arange(state.asked.shape[1])[None, :]
-  written = state.written_by_teacher | (by_teacher[:, None] & (position == end[:, None]))
-  ended = ~verdict.corrected | (verdict.correction == setup.eos_id)
+  here = position == end[:, None]
+  tokens = state_lib.put(state.tokens, end + 1, verdict.correction, corrected)
+  last = state_lib.window(tokens, length, 1)[:, 0]
   full = length == state.asked.shape[1]
   return state._replace(
-    tokens=state_lib.put(state.tokens, end + 1, verdict.correction, by_teacher),
+    tokens=tokens,
     length=length,
     pending=jnp.zeros_like(state.pending),
-    done=state.done | ended | full,
+    done=state.done | (active & ((last == setup.eos_id) | full)),
     student_len=jnp.minimum(state.student_len, length),
     teacher_len=jnp.minimum(state.teacher_len, length),
-    written_by_teacher=written,
+    written_by_teacher=state.written_by_teacher | (corrected[:, None] & here),
+    asked=state.asked | (granted[:, None] & here),
+    asks=state.asks + granted,
   )

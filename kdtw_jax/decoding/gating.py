@@ -35,8 +35,8 @@ def max_prob(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
   return jnp.exp(jnp.max(jax.nn.log_softmax(logits, axis=-1), axis=-1))
 
 
-def entropy(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
-  """Entropy of the next token, `[B]` in nats."""
+def entropy(logits: Float[Array, "... V"]) -> Float[Array, "..."]:
+  """Entropy of the next token, in nats."""
   log_probs = jax.nn.log_softmax(logits, axis=-1)
   return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 

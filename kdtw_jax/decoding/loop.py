@@ -62,8 +62,8 @@ def decode(
     max_length: most tokens that a row may emit, EOS included; a row is cut there.
     sampling: how both models choose tokens.
     chunk: inputs that one catch-up pass of the teacher covers; a row that lags by more loops. A
-      drafting policy uses its draft length + 1 instead, a policy that runs the teacher at every
-      step uses 1.
+      policy that drafts covers its whole draft in one pass instead, a policy that runs the teacher
+      at every step uses 1.
     cap: 'none' or 'hard' (see gating.within_cap).
     eager: False lets the teacher catch up where a row asks; True has it read each input at once.
       Tokens are the same, and so are the counts per row: they say what catching up would have
@@ -83,6 +83,7 @@ def decode(
   setup = Setup(
     student=(student_fns, student_params),
     teacher=(teacher_fns, teacher_params),
+    teacher_source=teacher_source,
     policy=policy,
     budget=jnp.asarray(budget, jnp.float32),
     sampling=sampling,
@@ -158,13 +159,8 @@ def validate(
     raise ValueError(f"chunk={chunk}: must be >= 1")
   if cap not in gating.CAPS:
     raise ValueError(f"cap={cap!r}: must be 'none' or 'hard'")
-  if policy.drafts and policy.draft_length < 1:
-    raise ValueError(f"policy.k={policy.draft_length}: a draft needs at least 1 token")
-  if policy.drafts and not sampling.greedy:
-    raise ValueError(
-      f"sampling.temperature={sampling.temperature}: policy {policy.name!r} is exact for greedy "
-      "decoding only; use temperature 0"
-    )
+  if policy.drafts and policy.k < 1:
+    raise ValueError(f"policy.k={policy.k}: a draft needs at least 1 token")
   if cap == "hard" and (policy.drafts or not policy.needs_student):
     raise ValueError(
       f"cap='hard': policy {policy.name!r} does not ask token by token; use cap='none'"

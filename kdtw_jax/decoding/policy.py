@@ -6,6 +6,7 @@ Shape letters: B batch, V vocabulary.
 
 from typing import Any, ClassVar, NamedTuple
 
+import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -21,6 +22,7 @@ class Observation(NamedTuple):
     teacher_logits: `[B, V]` float32 for a policy with `teacher_every_step`, else None.
     length: `[B]` int32: tokens emitted so far.
     asks: `[B]` int32: asks so far.
+    run: `[B]` int32: tokens that the teacher has written without a break up to here.
     budget: `[B]` float32: allowed share of asks.
   """
 
@@ -29,11 +31,21 @@ class Observation(NamedTuple):
   teacher_logits: Float[Array, "B V"] | None
   length: Int[Array, " B"]
   asks: Int[Array, " B"]
+  run: Int[Array, " B"]
   budget: Float[Array, " B"]
+
+
+def static(default: Any) -> Any:
+  """A field that is part of the compiled program, not an argument of it."""
+  return flax.struct.field(pytree_node=False, default=default)
 
 
 class Policy:
   """Base of all policies: the static structure, with the values of a plain asking policy.
+
+  `name` is a static field and not a class attribute for a reason: jax compares the tree structures
+  of registered dataclasses by their static fields alone, not by their type (jax 0.10.2), so that
+  two policies without a distinguishing field may be served each other's compiled program.
 
   Attributes:
     name: name in configs, metrics and plots; every policy has it as a static field of its record.
@@ -41,7 +53,8 @@ class Policy:
     needs_student: True where the student runs.
     needs_teacher: True where the teacher may run.
     teacher_every_step: True where the teacher consumes every input as soon as it exists.
-    drafts: True where the student drafts `draft_length` tokens and the teacher verifies them.
+    drafts: True for a drafters.Drafter: tokens are drafted and the teacher verifies them.
+    whole_dial: True where the dial is static and a whole number: each value is its own program.
   """
 
   name: str
@@ -50,11 +63,7 @@ class Policy:
   needs_teacher: ClassVar[bool] = True
   teacher_every_step: ClassVar[bool] = False
   drafts: ClassVar[bool] = False
-
-  @property
-  def draft_length(self) -> int:
-    """Tokens drafted before a verification; 0 for a policy that writes token by token."""
-    return 0
+  whole_dial: ClassVar[bool] = False
 
   @property
   def catches_up(self) -> bool:

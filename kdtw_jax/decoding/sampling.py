@@ -49,7 +49,7 @@ def forbid_pad(logits: Float[Array, "... V"]) -> Float[Array, "... V"]:
   return jnp.where(is_pad, base.MASKED_LOGIT, logits)
 
 
-def nucleus(logits: Float[Array, "B V"], top_p: float) -> Float[Array, "B V"]:
+def nucleus(logits: Float[Array, "... V"], top_p: float) -> Float[Array, "... V"]:
   """Masks all but the smallest set of tokens whose mass reaches top_p.
 
       keep token v  iff  sum of the probabilities strictly above p_v's rank < top_p
@@ -57,11 +57,11 @@ def nucleus(logits: Float[Array, "B V"], top_p: float) -> Float[Array, "B V"]:
   Holtzman et al. 2020, arXiv 1904.09751. Tokens that tie with the last kept one are kept too.
 
   Args:
-    logits: `[B, V]` float32, already divided by the temperature.
+    logits: `[..., V]` float32, already divided by the temperature.
     top_p: mass to keep, in (0, 1].
 
   Returns:
-    `[B, V]` logits, MASKED_LOGIT outside of the nucleus.
+    `[..., V]` logits, MASKED_LOGIT outside of the nucleus.
   """
   descending = -jnp.sort(-logits, axis=-1)
   probs = jax.nn.softmax(descending, axis=-1)
@@ -69,6 +69,14 @@ def nucleus(logits: Float[Array, "B V"], top_p: float) -> Float[Array, "B V"]:
   num_kept = jnp.maximum(jnp.sum(mass_above < top_p, axis=-1, keepdims=True), 1)
   last_kept = jnp.take_along_axis(descending, num_kept - 1, axis=-1)
   return jnp.where(logits >= last_kept, logits, base.MASKED_LOGIT)
+
+
+def distribution(logits: Float[Array, "... V"], sampling: Sampling) -> Float[Array, "... V"]:
+  """Probabilities that `choose_token` draws from: tempered and cut, or one-hot when greedy."""
+  if sampling.greedy:
+    return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
+  logits = logits / sampling.temperature
+  return jax.nn.softmax(nucleus(logits, sampling.top_p) if sampling.top_p < 1 else logits, axis=-1)
 
 
 def choose_token(

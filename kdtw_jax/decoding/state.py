@@ -27,6 +27,7 @@ class Setup(NamedTuple):
   Attributes:
     student: the student's functions and parameters.
     teacher: the teacher's functions and parameters.
+    teacher_source: `[B, S]` int32 what the teacher reads, for policies that copy from it.
     policy: who writes.
     budget: `[B]` float32: allowed share of asks.
     sampling: how tokens are chosen.
@@ -38,6 +39,7 @@ class Setup(NamedTuple):
 
   student: tuple[base.DecoderFns | None, Any]
   teacher: tuple[base.DecoderFns | None, Any]
+  teacher_source: Any
   policy: Policy
   budget: Float[Array, " B"]
   sampling: Sampling
@@ -63,6 +65,7 @@ class DecodeState(NamedTuple):
     asked: `[B, L]` bool: True where the action was `<τ>`.
     gate_logits: `[B, L]` float32: the student's log-odds of asking when y_t was written.
     asks: `[B]` int32: actions `<τ>` so far.
+    run: `[B]` int32: asks without a break up to here; policies that write token by token keep it.
     student_steps: `[]` int32: student forwards executed for the whole batch.
     student_row_steps: `[B]` int32: student forwards that the row itself needed.
     teacher_passes: `[]` int32: teacher forwards executed for the whole batch.
@@ -85,6 +88,7 @@ class DecodeState(NamedTuple):
   asked: Bool[Array, "B L"]
   gate_logits: Float[Array, "B L"]
   asks: Int[Array, " B"]
+  run: Int[Array, " B"]
   student_steps: Int[Array, ""]
   student_row_steps: Int[Array, " B"]
   teacher_passes: Int[Array, ""]
@@ -162,6 +166,7 @@ def init_state(
     asked=jnp.zeros((B, L), bool),
     gate_logits=jnp.zeros((B, L), jnp.float32),
     asks=zeros(),
+    run=zeros(),
     student_steps=jnp.zeros((), jnp.int32),
     student_row_steps=zeros(),
     teacher_passes=jnp.zeros((), jnp.int32),

@@ -46,7 +46,7 @@ def write_step(setup: Setup, state: DecodeState) -> DecodeState:
     state, scores = forward.teacher_step(*setup.teacher, state, active, 1)
     teacher_logits = scores[:, 0]
   seen = Observation(logits, gate_logits, teacher_logits if looks else None, state.length,
-                     state.asks, setup.budget)
+                     state.asks, state.run, setup.budget)
   allowed = gating.within_cap(state.asks, state.length, setup.budget, setup.cap)
   ask = active & allowed & setup.policy.ask(seen, gate_key)
   if looks or setup.eager:
@@ -88,4 +88,5 @@ def write(
     asked=state_lib.put(state.asked, state.length, ask, active),
     gate_logits=state_lib.put(state.gate_logits, state.length, gate_logits, active),
     asks=state.asks + (ask & active),
+    run=jnp.where(ask, state.run + 1, 0),
   )

@@ -114,7 +114,7 @@ class Evaluator:
                                 label=f"{dial:g}")
       points.append(self._timed(point, split, decoding.make_policy(method, dial),
                                 self.students[stage]))
-    return Curve(method, tuple(points), TITLES[method], decoding.POLICIES[method].dial_name)
+    return Curve(method, tuple(points), TITLES[method], decoding.POLICIES[method][0].dial_name)
 
   def _timed(self, point: Point, split: str, policy, params: Params, *, budget: float = 0.0,
              cap: str = "none") -> Point:

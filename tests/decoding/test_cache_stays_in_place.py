@@ -84,13 +84,17 @@ TEACHER_CONFIG = ModelConfig(
 STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
 
 
-@pytest.mark.parametrize("name,dial", [("handover", 0.0), ("speculative", 3)])
-def test_no_decoder_copies_a_cache(name, dial):
+# Draft lengths: a pass of as many inputs as a head is wide has scores of a cache's size.
+@pytest.mark.parametrize("name,dial,fields", [
+  ("handover", 0.0, {}), ("speculative", 3, {}), ("cascade_opt", 0.3, {}),
+  ("big_little", 0.5, {"k": 9}), ("verify_handover", 0.0, {}), ("prompt_lookup", 3, {})],
+  ids=lambda x: str(x))  # fmt: skip
+def test_no_decoder_copies_a_cache(name, dial, fields):
   weights = [jax.eval_shape(model.init, jax.random.key(0)) for model in (STUDENT, TEACHER)]
   source = np.full((B, S), 5, np.int32)
   decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=L, chunk=4)
   args = (*weights, source, source, np.zeros((B,), np.float32), jax.random.key(0))
-  lowered = decoder.lower(*args, make_policy(name, dial))
+  lowered = decoder.lower(*args, make_policy(name, dial, **fields))
   caches = [
     jax.eval_shape(lambda p, s, fns=model.decoder_fns: fns.start(p, s, L), weight, source)
     for model, weight in zip((STUDENT, TEACHER), weights, strict=True)

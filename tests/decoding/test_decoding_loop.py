@@ -338,7 +338,6 @@ def test_sampled_gate_and_mixture_ask_at_their_rates():
     ("handover", 0.0, {"sampling": Sampling(-1.0)}, "temperature=-1.0: must be >= 0"),
     ("handover", 0.0, {"sampling": Sampling(1.0, 0.0)}, "top_p=0.0: must be in"),
     ("speculative", 0, {}, "policy.k=0: a draft needs"),
-    ("speculative", 2, {"sampling": Sampling(1.0)}, "exact for greedy"),
     ("speculative", 2, {"cap": "hard"}, "does not ask token by token"),
     ("teacher", None, {"cap": "hard"}, "does not ask token by token"),
   ],

@@ -7,7 +7,8 @@ from prefix_models import FNS, MODULUS, NumpyModel, greedy_decode, make_params, 
 import pytest
 
 from kdtw_jax import base
-from kdtw_jax.decoding import POLICIES, make_decoder, make_policy
+from kdtw_jax.decoding import POLICIES, deferral, make_decoder, make_policy
+from kdtw_jax.decoding.askers import RULES
 
 B, L = 4, 20
 STUDENT = make_params(1, noise=0.7, eos_bias=-1.0)
@@ -27,7 +28,19 @@ DIALS = {
   "margin": (0.3, 0.0, 1.1),
   "oracle": (0.7, 1e9, None),
   "mixture": (0.4, 0.0, 1.0),
-  "speculative": None,
+  "periodic": (0.3, 0.0, 1.0),
+  "prefix": (2, 0, L),
+}
+DIALS |= {f"span_{rule}": DIALS[rule] for rule in RULES}
+# Policies that draft and check: a middling dial.
+DRAFTERS = {
+  "speculative": 3,
+  "prompt_lookup": 3,
+  "lenient": 0.3,
+  "typical": 0.3,
+  "big_little": 0.5,
+  **{f"cascade_{rule}": 0.3 for rule in deferral.RULES},
+  **{f"verify_{rule}": DIALS[rule][0] for rule in RULES},
 }
 EXTRA = {"mixture": {"offset": -1e9}}  # the gate silent: the coin alone asks
 
@@ -42,18 +55,20 @@ def run(policy):
 
 
 def middling(name):
+  if name in DRAFTERS:
+    return policy_of(name, DRAFTERS[name])
   return policy_of(name, DIALS[name][0] if DIALS[name] else None)
 
 
 def test_every_policy_is_under_contract():
-  assert set(DIALS) == set(POLICIES)
+  assert {*DIALS, *DRAFTERS} == set(POLICIES)
 
 
 def test_no_two_policies_share_a_compiled_program():
   """Jit tells its programs apart by tree structure: each policy must have its own."""
   structures = [jax.tree.structure(middling(name)) for name in POLICIES]
   structures += [jax.tree.structure(make_policy("handover", 0.0, sampled=True))]
-  structures += [jax.tree.structure(make_policy("speculative", k)) for k in (2, 3)]
+  structures += [jax.tree.structure(make_policy("speculative", k)) for k in (2, 4)]
   for i, one in enumerate(structures):
     assert all(one != other for other in structures[i + 1 :]), one
 
@@ -88,7 +103,7 @@ def test_static_structure_says_which_models_run(name):
   assert (out.teacher_passes > 0) == policy.needs_teacher
   if policy.teacher_every_step:
     np.testing.assert_array_equal(out.teacher_calls, out.length)
-  assert policy.drafts == (policy.draft_length > 0)
+  assert policy.drafts == (name in DRAFTERS)
   if not policy.drafts:
     np.testing.assert_array_equal(out.asked, out.written_by_teacher)
 
@@ -102,6 +117,8 @@ def test_every_token_is_its_writers_choice(name):
     tokens = out.tokens[b, : out.length[b]].tolist()
     for t, token in enumerate(tokens):
       if out.written_by_teacher[b, t]:
+        assert token == teacher.greedy(SOURCE[b], tokens[:t])
+      elif name == "prompt_lookup":  # exact, whoever proposed the token
         assert token == teacher.greedy(SOURCE[b], tokens[:t])
       else:
         assert token == student.greedy(STUDENT_SOURCE[b], tokens[:t])

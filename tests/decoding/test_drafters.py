@@ -1,0 +1,271 @@
+"""Policies that draft and check: exact where they claim it, in distribution where they draw."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from prefix_models import (
+  FNS,
+  MODULUS,
+  NumpyModel,
+  greedy_decode,
+  make_params,
+  padded,
+  sources,
+)
+import pytest
+import scipy.stats
+
+from kdtw_jax import base
+from kdtw_jax.decoding import PromptLookup, Sampling, deferral, make_decoder, make_policy
+
+B, L = 6, 24
+STUDENT = make_params(1, noise=0.7, eos_bias=-1.0)
+TEACHER = make_params(2, noise=0.7, eos_bias=-1.0)
+SOURCE = sources(B)
+STUDENT_SOURCE = np.concatenate([np.array([[MODULUS - 9, 9]] * B, np.int32), SOURCE], axis=1)
+
+
+@functools.cache
+def decoder_of(max_length, temperature):
+  return make_decoder(
+    FNS, FNS, max_length=max_length, sampling=Sampling(temperature=temperature)
+  )
+
+
+def run(policy, *, max_length=L, student_source=STUDENT_SOURCE, source=SOURCE, temperature=0.0):
+  args = (STUDENT, TEACHER, student_source, source, np.zeros((len(source),), np.float32))
+  out = decoder_of(max_length, temperature)(*args, jax.random.key(7), policy)
+  return jax.tree.map(np.asarray, out)
+
+
+def alone(params, source):
+  model = NumpyModel(params, L)
+  return padded([greedy_decode(model, row, L) for row in source], L)
+
+
+EXACT = [
+  ("lenient", 1.0, {}), ("lenient", 1.0, {"k": 7}), ("prompt_lookup", 4, {}),
+  *[(f"cascade_{rule}", -2.0, {}) for rule in deferral.RULES],
+  ("cascade_token_v2", 0.0, {}), ("cascade_token_v3", 0.0, {}),
+  ("verify_max_prob", 0.5, {"tolerance": 0.0}), ("verify_handover", -0.5, {"tolerance": 0.0}),
+  ("verify_random", 0.2, {"tolerance": 0.0, "k": 3}), ("verify_prefix", 0, {"tolerance": 0.0}),
+  ("big_little", 0.4, {"tolerance": 0.0, "end": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name,dial,fields", EXACT, ids=lambda x: str(x))
+def test_the_strictest_setting_is_the_teacher(name, dial, fields):
+  out = run(make_policy(name, dial, **fields))
+  np.testing.assert_array_equal(out.tokens, alone(TEACHER, SOURCE))
+  assert (out.teacher_calls <= out.length).all()
+
+
+@pytest.mark.parametrize("name,dial,fields", [
+  *[(f"cascade_{rule}", 3.0, {}) for rule in deferral.RULES],
+  ("verify_max_prob", 0.0, {"tolerance": np.inf, "k": L, "end": False}),
+  ("verify_handover", -1e6, {"tolerance": np.inf, "k": L, "end": False}),
+])  # fmt: skip
+def test_the_loosest_setting_is_the_student(name, dial, fields):
+  out = run(make_policy(name, dial, **fields))
+  student = alone(STUDENT, STUDENT_SOURCE)
+  ended = (student == base.EOS_ID).any(axis=1)  # a row cut at L ends with the teacher's token
+  np.testing.assert_array_equal(out.tokens[ended], student[ended])
+  assert ended.any()
+  if name.startswith("verify"):
+    np.testing.assert_array_equal(out.teacher_calls[ended], 0)
+
+
+def verify_reference(b, rule, k, tolerance, end):
+  """Rounds of one row in plain Python: tokens, who asked, teacher calls."""
+  student, teacher = NumpyModel(STUDENT, L), NumpyModel(TEACHER, L)
+  emitted, asked, calls = [], [], 0
+  while len(emitted) < L and base.EOS_ID not in emitted:
+    drafts, asking = [], False
+    while len(drafts) < min(k, L - len(emitted) - 1) and base.EOS_ID not in drafts:
+      logits = student.logits[student.state(STUDENT_SOURCE[b], emitted + drafts)]
+      if rule(student, emitted + drafts, b):
+        asking = True
+        break
+      drafts.append(int(np.argmax(logits)))
+    if base.EOS_ID in drafts and not end:
+      emitted, asked = emitted + drafts, asked + [False] * len(drafts)
+      break
+    calls += 1
+    for i, token in enumerate(drafts):
+      logits = teacher.logits[teacher.state(SOURCE[b], emitted + drafts[:i])]
+      if logits.max() - logits[token] > tolerance:
+        drafts, asking = drafts[:i], False
+        break
+    emitted, asked = emitted + drafts, asked + [False] * len(drafts)
+    if base.EOS_ID not in emitted:
+      emitted.append(teacher.greedy(SOURCE[b], emitted))
+      asked.append(asking)
+  return emitted, asked, calls
+
+
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize("k", [3, 16])
+@pytest.mark.parametrize("tolerance", [0.5, 2.0])
+def test_verify_on_ask_equals_the_reference(k, end, tolerance):
+  def rule(student, emitted, b):
+    return student.gate(STUDENT_SOURCE[b], emitted) - 0.6 > 0
+
+  out = run(make_policy("verify_handover", -0.6, tolerance=tolerance, k=k, end=end))
+  tokens, asked, calls = zip(
+    *[verify_reference(b, rule, k, tolerance, end) for b in range(B)], strict=True
+  )
+  np.testing.assert_array_equal(out.tokens, padded(tokens, L))
+  np.testing.assert_array_equal(out.asked, padded(asked, L).astype(bool))
+  np.testing.assert_array_equal(out.teacher_calls, calls)
+  assert out.asks.any() and (out.written_by_teacher.sum(axis=1) > out.asks).any()
+
+
+def test_a_span_writes_all_its_tokens():
+  out = run(make_policy("span_handover", -0.6, span=3))
+  student = NumpyModel(STUDENT, L)
+  for b in range(B):
+    tokens, t = out.tokens[b, : out.length[b]].tolist(), 0
+    while t < len(tokens):
+      asks = student.gate(STUDENT_SOURCE[b], tokens[:t]) - 0.6 > 0
+      width = 3 if asks else 1
+      assert (out.asked[b, t : t + width] == asks)[: len(tokens) - t].all()
+      t += width
+  assert out.asks.any()
+
+
+def test_periodic_asks_meet_their_rate_and_prefix_asks_come_first():
+  for rate in (0.1, 0.25, 0.5):
+    out = run(make_policy("periodic", rate))
+    np.testing.assert_array_equal(out.asks, np.floor(rate * out.length + 1e-4).astype(int))
+  out = run(make_policy("prefix", 3))
+  np.testing.assert_array_equal(out.asked, np.arange(L)[None] < np.minimum(3, out.length)[:, None])
+
+
+# Drawn tokens -------------------------------------------------------------------------------------
+
+MANY, SHORT = 30_000, 3
+
+
+def softmax(logits):
+  exp = np.exp(np.float64(logits) - np.max(logits))
+  return exp / exp.sum()
+
+
+def probs(prefix):
+  """(q, p) of the fakes after a prefix, float64."""
+  student, teacher = NumpyModel(STUDENT, L), NumpyModel(TEACHER, L)
+  return (softmax(student.logits[student.state(STUDENT_SOURCE[0], prefix)]),
+          softmax(teacher.logits[teacher.state(SOURCE[0], prefix)]))  # fmt: skip
+
+
+def of_teacher(q, p):
+  del q
+  return p
+
+
+def of_cascade(rule, a):
+  """π by its definition, token by token: independent of deferral.py."""
+  keeps = {
+    "chow": lambda q, p, v: max(q) >= 1 - a,
+    "diff": lambda q, p, v: max(q) >= max(p) - a,
+    "opt": lambda q, p, v: max(q) >= max(p) - a * 0.5 * np.abs(q - p).sum(),
+    "token_v1": lambda q, p, v: q[v] >= max(p) - a,
+    "token_v2": lambda q, p, v: p[v] >= max(p) - a,
+    "token_v3": lambda q, p, v: p[v] >= max(p) * (1 - a),
+  }[rule]  # fmt: skip
+
+  def pi(q, p):
+    keep = np.array([keeps(q, p, v) for v in range(len(q))])
+    return q * keep + p * (q * ~keep).sum()
+
+  return pi
+
+
+def joint(chain, length, prefix=()):
+  """{tokens: probability} of all outputs of at most `length` tokens under a chain (q, p) -> π."""
+  if len(prefix) == length or base.EOS_ID in prefix:
+    return {prefix: 1.0}
+  found = {}
+  for v, weight in enumerate(chain(*probs(list(prefix)))):
+    if weight > 0:
+      rest = joint(chain, length, (*prefix, v))
+      found.update({tokens: weight * part for tokens, part in rest.items()})
+  return found
+
+
+def counted(policy, temperature=1.0):
+  wide = (np.broadcast_to(x[:1], (MANY, x.shape[1])) for x in (STUDENT_SOURCE, SOURCE))
+  student_source, source = wide
+  out = run(policy, max_length=SHORT, student_source=student_source, source=source,
+            temperature=temperature)  # fmt: skip
+  rows, counts = np.unique(out.tokens, axis=0, return_counts=True)
+  return {tuple(int(v) for v in row if v != base.PAD_ID): n for row, n in zip(rows, counts,
+                                                                             strict=True)}
+
+
+DRAWN = [
+  ("speculative", 2, {}, of_teacher), ("speculative", 3, {}, of_teacher),
+  ("lenient", 1.0, {"k": 2}, of_teacher), ("prompt_lookup", 2, {}, of_teacher),
+  *[(f"cascade_{rule}", a, {"k": 2}, of_cascade(rule, a))
+    for rule, a in (("chow", 0.6), ("diff", 0.05), ("opt", 0.3), ("token_v1", 0.2),
+                    ("token_v2", 0.2), ("token_v3", 0.7))],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name,dial,fields,chain", DRAWN, ids=lambda x: str(x)[:24])
+def test_drawn_outputs_follow_the_distribution_aimed_at(name, dial, fields, chain):
+  """Chi-square over all outputs of three tokens; rare ones in one cell."""
+  expected = joint(chain, SHORT)
+  assert abs(sum(expected.values()) - 1) < 1e-9
+  found = counted(make_policy(name, dial, **fields))
+  assert set(found) <= set(expected)
+  common = [tokens for tokens, p in expected.items() if p * MANY >= 10]
+  cells = np.array([found.get(tokens, 0) for tokens in common], np.float64)
+  wanted = np.array([expected[tokens] * MANY for tokens in common])
+  cells, wanted = np.append(cells, MANY - cells.sum()), np.append(wanted, MANY - wanted.sum())
+  assert len(common) > 50
+  assert scipy.stats.chisquare(cells, wanted).pvalue > 1e-3
+
+
+def test_the_test_of_distributions_sees_a_wrong_one():
+  """Leniency is not exact, and the chi-square says so; its bound p/l holds."""
+  found, expected = counted(make_policy("lenient", 0.6, k=2)), joint(of_teacher, 1)
+  first = np.zeros(len(probs([])[0]))
+  for tokens, n in found.items():
+    first[tokens[0]] += n / MANY
+  p = np.array([expected.get((v,), 0.0) for v in range(len(first))])
+  assert scipy.stats.chisquare(first[p > 0] * MANY, p[p > 0] * MANY).pvalue < 1e-6
+  assert (first <= p / 0.6 + 4 * np.sqrt(p / MANY)).all()
+
+
+def test_cascade_rules_keep_some_and_defer_some():
+  """The dials above are not all-or-nothing: π differs from q and from p somewhere."""
+  prefixes = [tuple(t) for t in np.random.default_rng(0).integers(2, 13, (40, 2))]
+  for name, _, _, chain in DRAWN[4:]:
+    pairs = [probs(list(prefix)) for prefix in prefixes]
+    mixed = [chain(q, p) for q, p in pairs]
+    assert any(np.abs(m - q).max() > 0.01 for m, (q, _) in zip(mixed, pairs, strict=True)), name
+    assert any(np.abs(m - p).max() > 0.01 for m, (_, p) in zip(mixed, pairs, strict=True)), name
+
+
+# Prompt lookup ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source,output,expected", [
+  ([5, 6, 7, 8, 9, 1], [5, 6], [7, 8, 9]),  # the longest match in the source
+  ([5, 6, 7, 4, 6, 8, 1], [6], [8, 1]),  # of equal ones the latest; nothing after EOS
+  ([5, 6, 7, 4, 6, 8, 1], [5, 6], [7, 4, 6]),  # a longer match wins over a later one
+  ([9, 9, 9, 1], [5, 6, 7, 5], [6, 7, 5]),  # the output itself
+  ([9, 8, 1], [5], []),  # no match
+  ([9, 8, 1], [], []),  # nothing written yet
+])  # fmt: skip
+def test_prompt_lookup_copies_what_followed(source, output, expected):
+  tokens = np.full((1, 12), 77, np.int32)  # stale beyond the output
+  tokens[0, : len(output) + 1] = [base.PAD_ID, *output]
+  padding = [[*source, base.PAD_ID, base.PAD_ID]]
+  drafts, count = PromptLookup(k=3).propose(
+    jnp.asarray(padding, jnp.int32), jnp.asarray(tokens), jnp.asarray([len(output)], jnp.int32)
+  )
+  assert drafts[0, : int(count[0])].tolist() == expected
