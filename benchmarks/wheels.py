@@ -20,7 +20,7 @@ from rich.console import Console
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import decoding, experiment
-from kdtw_jax.evaluation import evaluator
+from kdtw_jax.evaluation import comparing, evaluator
 from kdtw_jax.files import write_json
 
 VARIANTS = {
@@ -69,11 +69,10 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
       config, run.models, run.mesh, run.tokenizer(), students={"wheels": params},
       teacher_params=run.result("teacher"), sources={split: run.source(split) for split in splits},
       tokenised={split: run.tokenised(split) for split in splits})
-  curves, chosen = e.validation_curves(METHODS)
   alone = e.runner.run("validation", decoding.StudentAlone(), params)
   return {"variant": name, "overrides": overrides, "seed": config.seed,
           "student": e.runner.scores("validation", alone)[e.key],
-          "comparisons": e.comparisons(curves, chosen, "validation"),
+          "comparisons": comparing.comparisons(e, e.sweeps(METHODS), "validation"),
           "duals": run.summary("wheels")["duals"], "seconds": run.summary("wheels")["seconds"],
           "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}
 
@@ -88,7 +87,7 @@ def main(_):
       continue
     rows.append(run_variant(_CONFIG.value, Path(_BASE.value), name, VARIANTS[name]))
     write_json(out, rows)
-    for row in rows[-1]["comparisons"]:
+    for row in (row for row in rows[-1]["comparisons"] if row["equal"] == "share"):
       console.print(f"{name}: {row['handover']:.1f}@{row['handover_share']:.0%} against "
                     f"{row['baseline']} {row['baseline_score']:.1f}@{row['baseline_share']:.0%}",
                     highlight=False)

@@ -139,12 +139,20 @@ def defaults() -> ml_collections.ConfigDict:
   })
   config.evaluation = ml_collections.ConfigDict({
       "metric": "bleu", "batch_size": 64, "num_latency": 32, "throughput_batch": 32,
-      "random": (0.05, 0.1, 0.2, 0.3, 0.5),
-      "max_prob": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
-      "entropy": (4.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.6),
-      "margin": (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6),
-      "oracle_gap": (4.0, 2.0, 1.0, 0.5, 0.0),
-      "speculative": (1, 2, 3, 4, 6), "offset": (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
+      "dials": {  # what each method of kdtw_jax/evaluation/methods.py is swept over; (): not run
+          "random": (0.05, 0.1, 0.2, 0.3, 0.5),
+          "max_prob": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+          "entropy": (4.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.6),
+          "margin": (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6),
+          "oracle": (4.0, 2.0, 1.0, 0.5, 0.0), "speculative": (1, 2, 3, 4, 6),
+          **dict.fromkeys(("periodic", "prefix", "span_max_prob", "prompt_lookup", "lenient",
+                           "lenient_8", "typical", "cascade_chow", "cascade_diff", "cascade_opt",
+                           "cascade_token_v1", "cascade_token_v2", "cascade_token_v3",
+                           "big_little", "verify_max_prob", "verify_max_prob_end",
+                           "verify_margin_end", "verify_end"), ()),
+      },
+      "offset": (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
+      "tolerances": (),  # nats that a checking handover forgives; each is a curve over budgets
       # stages whose students the baselines may use; each takes the best on validation
       "baseline_students": ("distillation", "wheels"),
       "compare_at": (0.1, 0.2, 0.3),
@@ -318,7 +326,10 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.distillation.value_warmup_steps = config.wheels.value_warmup_steps = 2
   config.wheels.update(calibration_steps=2, calibration_batch_size=16)
   config.budgets.update(train=(0.0, 0.1, 0.2, 0.3), seen=(0.0, 0.2), held_out=(0.15,))
+  for name in config.evaluation.dials:
+    config.evaluation.dials[name] = ()
+  config.evaluation.dials.update(random=(0.1, 0.3), max_prob=(0.3, 0.6), oracle=(0.5,),
+                                 speculative=(2,), lenient=(0.3,))
   config.evaluation.update(
-      random=(0.1, 0.3), max_prob=(0.3, 0.6), entropy=(), margin=(), oracle_gap=(0.5,),
-      speculative=(2,), offset=(), compare_at=(0.2,), num_latency=2, num_resamples=50,
+      offset=(), tolerances=(2.0,), compare_at=(0.2,), num_latency=2, num_resamples=50,
       num_samples=4, batch_size=1, baseline_students=("wheels",), throughput_batch=1)

@@ -1,8 +1,8 @@
 """Trade-off curves: quality against use of the teacher, one curve per method.
 
 A method has a dial (a budget, a threshold, an offset). Each setting of it gives a `Point`; the
-points of a method are a `Curve`. Here curves are interpolated, integrated and written as a table.
-Nothing here decodes: an evaluator measures the points.
+points of a method are a `Curve`. Here curves are interpolated and written as a table; area.py
+integrates them. Nothing here decodes: an evaluator measures the points.
 
 Shape letters: P points of one curve.
 """
@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdtw_jax.files import write_atomically
-
-AREA_UP_TO = 0.5  # the largest teacher share that the area of a method counts
 
 _SCORES = "scores"
 
@@ -68,11 +66,11 @@ class Point:
   def from_json(cls, record: Mapping[str, Any]) -> "Point":
     """Reads the dict of `to_json`; every other key that holds a number is a score."""
     names = {f.name for f in dataclasses.fields(cls)} - {_SCORES}
-    scores = {k: float(v) for k, v in record.items() if k not in names and _is_number(v)}
-    known = {k: float(v) if _is_number(v) else v for k, v in record.items() if k in names}
+    scores = {k: float(v) for k, v in record.items() if k not in names and is_number(v)}
+    known = {k: float(v) if is_number(v) else v for k, v in record.items() if k in names}
     known |= {"dial": known.get("dial"), "label": known.get("label") or ""}
     seconds = known.get("seconds_per_sentence") or {}
-    known["seconds_per_sentence"] = {k: v for k, v in seconds.items() if _is_number(v)} or None
+    known["seconds_per_sentence"] = {k: v for k, v in seconds.items() if is_number(v)} or None
     return cls(scores=scores, **known)
 
 
@@ -207,57 +205,12 @@ def score_at_share(curve: Curve, key: str, share: float) -> ScoreEstimate | None
   Returns:
     The estimate, clamped to the curve's ends; None if the curve has no usable point.
   """
-  shares, scores = _line(curve, key)
+  shares, scores = line(curve, key)
   if shares.size == 0:
     return None
   at = float(np.clip(share, shares[0], shares[-1]))
   clamped = abs(at - share) > 1e-9
   return ScoreEstimate(float(np.interp(at, shares, scores)), at, clamped=clamped)
-
-
-def area_between(
-    curve: Curve,
-    key: str,
-    *,
-    student: float,
-    teacher: float,
-    up_to: float = 1.0,
-    min_span: float = 0.1,
-) -> float | None:
-  """Returns the part of the area between student and teacher that lies under a curve.
-
-  (1/u) ∫_0^u (q(s) − q_student) / (q_teacher − q_student) ds, q linear between points, s the
-  teacher's share. A curve without a point at s = 0 starts at the student and one without a point at
-  s = 1 ends at the teacher, so the straight line between both has 0.5 over the whole range. It may
-  leave 0..1 where a curve falls below the student or rises above the teacher.
-
-  Args:
-    curve: the method's points.
-    key: the score, e.g. "bleu".
-    student: the score of the student alone.
-    teacher: the score of the teacher alone.
-    up_to: u, the largest share that counts.
-    min_span: range of shares that the points must span. A method with one operating point, such as
-      exact speculative decoding, has no curve, and lines drawn to it from both ends would flatter.
-
-  Returns:
-    The area; None if the teacher is no better than the student or the points span too little.
-
-  Raises:
-    ValueError: if `up_to` is not in (0, 1].
-  """
-  if not 0.0 < up_to <= 1.0:
-    raise ValueError(f"up_to={up_to}: must be a share above 0 and at most 1")
-  shares, scores = _line(curve, key)
-  if shares.size == 0 or shares[-1] - shares[0] < min_span or not teacher > student:
-    return None
-  if shares[0] > 0:
-    shares, scores = np.append(0.0, shares), np.append(student, scores)
-  if shares[-1] < 1:
-    shares, scores = np.append(shares, 1.0), np.append(scores, teacher)
-  knots = np.append(shares[shares < up_to], up_to)
-  gained = (np.interp(knots, shares, scores) - student) / (teacher - student)
-  return float(np.sum(np.diff(knots) * (gained[1:] + gained[:-1]) / 2) / up_to)
 
 
 def write_tradeoff_csv(splits: Mapping[str, Sequence[Curve]], path: str | os.PathLike) -> Path:
@@ -323,10 +276,10 @@ def _nested(row: Mapping[str, str]) -> dict[str, Any]:
   return record | ({"seconds_per_sentence": latency} if latency else {})
 
 
-def _line(curve: Curve, key: str) -> tuple[np.ndarray, np.ndarray]:
+def line(curve: Curve, key: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns the curve's shares, rising and distinct, and the mean score at each."""
-  scored = [p for p in curve.points if _is_number(p.scores.get(key))]
-  usable = [p for p in scored if _is_number(p.teacher_share)]
+  scored = [p for p in curve.points if is_number(p.scores.get(key))]
+  usable = [p for p in scored if is_number(p.teacher_share)]
   return _merge_equal(
       np.array([p.teacher_share for p in usable], float),
       np.array([p.scores[key] for p in usable], float),
@@ -341,6 +294,7 @@ def _merge_equal(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return distinct, sums / np.maximum(counts, 1)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+  """True for a finite number that is no bool."""
   number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
   return bool(number and math.isfinite(value))

@@ -12,11 +12,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from kdtw_jax.evaluation.tradeoff import AREA_UP_TO
+from kdtw_jax.evaluation.area import AREA_UP_TO
 from kdtw_jax.report import samples, style, summary
 
 CAPTIONS = {
     "quality_share": "Quality over the share of output tokens that the teacher wrote (test split).",
+    "quality_calls": (
+        "Quality over the teacher's calls per output token (test split). A call may check tokens "
+        "of the student's as well as write one."
+    ),
     "quality_cost": (
         "Quality over sequential cost: teacher passes per output token, with student steps counted "
         "at their price."

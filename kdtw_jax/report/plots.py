@@ -47,6 +47,7 @@ def all_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
   """
   makers: dict[str, Callable[[Mapping[str, Any]], Figure | None]] = {
       "quality_share": quality_share,
+      "quality_calls": quality_calls,
       "quality_cost": quality_cost,
       "quality_latency": quality_latency,
       "budget_calibration": budget_calibration,
@@ -91,6 +92,14 @@ def quality_share(metrics: Mapping[str, Any]) -> Figure | None:
     axes = figure.axes[0]
     axes.set_xlabel("output tokens written by the teacher")
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+  return figure
+
+
+def quality_calls(metrics: Mapping[str, Any]) -> Figure | None:
+  """Draws quality over the teacher's calls per token, whoever wrote the token then."""
+  figure = _quality_figure(metrics, lambda point: point.teacher_calls)
+  if figure is not None:
+    figure.axes[0].set_xlabel("teacher calls per output token")
   return figure
 
 
@@ -155,7 +164,7 @@ def _quality_figure(
     label_points: bool = False,
 ) -> Figure | None:
   key = summary.quality_key(metrics)
-  found = summary.curves(metrics)
+  found = summary.plotted(metrics)
   main = summary.main_method([curve.method for curve in found])
   lines = {}
   for curve in found:

@@ -6,8 +6,9 @@ Plain dicts in, plain values out, for the page and the terminal alike. Nothing h
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdtw_jax.evaluation.area import AREA_UP_TO, area_between
 from kdtw_jax.evaluation.metrics import calibration_error, primary_score
-from kdtw_jax.evaluation.tradeoff import AREA_UP_TO, Curve, area_between, score_at_share
+from kdtw_jax.evaluation.tradeoff import Curve, score_at_share
 from kdtw_jax.report import style
 
 METRIC_TITLES = {
@@ -33,6 +34,7 @@ BUDGET_KINDS = {
 EQUAL_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 SHARE_TOLERANCE = 0.015  # a curve that ends at 48.9% still answers for 50%
 HEADLINE_SHARE = 0.2
+MOST_LINES = 9  # curves that a plot can hold and be read
 
 
 def quality_key(metrics: Mapping[str, Any]) -> str:
@@ -104,6 +106,32 @@ def area(metrics: Mapping[str, Any], curve: Curve) -> float | None:
                       up_to=AREA_UP_TO)
 
 
+def plotted(metrics: Mapping[str, Any]) -> list[Curve]:
+  """Returns the curves to draw: all of a small run, of a large one the handover and the strongest.
+
+  Strength is the hypervolume; of methods that differ in their last word alone (`cascade_opt`,
+  `cascade_chow`) the strongest stands for all.
+  """
+  found = curves(metrics)
+  if len(found) <= MOST_LINES:
+    return found
+  volumes = metrics.get("hypervolumes") or {}
+
+  def strength(curve: Curve) -> float:
+    value = volumes.get(curve.method)
+    return float(value) if style.is_number(value) else 0.0
+
+  always = [c for c in found if c.method.startswith(("handover", "oracle", "speculative"))]
+  families: dict[str, Curve] = {}
+  for curve in found:
+    family = curve.method.split("_")[0]
+    if curve not in always and strength(curve) >= strength(families.get(family, curve)):
+      families[family] = curve
+  others = sorted(families.values(), key=strength, reverse=True)
+  shown = {curve.method for curve in (*always, *others[:MOST_LINES - len(always)])}
+  return [curve for curve in found if curve.method in shown]
+
+
 def equal_share_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Reads every method's quality at the same teacher shares.
 
@@ -111,7 +139,7 @@ def equal_share_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     metrics: the dict of metrics.json.
 
   Returns:
-    For each method its name, title, area and `cells`, one for each of EQUAL_SHARES: the
+    For each method its name, title, area, volume and `cells`, one for each of EQUAL_SHARES: the
     interpolated score (None beyond the method's range) and whether it is the best of the column.
     Upper bounds do not compete.
   """
@@ -123,7 +151,8 @@ def equal_share_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
       found = score_at_share(curve, key, share)
       reached = found is not None and abs(found.share - share) <= SHARE_TOLERANCE
       cells.append({"score": found.score if reached else None, "best": False})
-    row = {"method": curve.method, "title": curve.title, "area": area(metrics, curve)}
+    row = {"method": curve.method, "title": curve.title, "area": area(metrics, curve),
+           "volume": (metrics.get("hypervolumes") or {}).get(curve.method)}
     rows.append(row | {"cells": cells, "bound": is_upper_bound(curve.method)})
   for column in range(len(EQUAL_SHARES)):
     competing = [row["cells"][column] for row in rows if not row["bound"]]
@@ -187,12 +216,20 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 def lead(metrics: Mapping[str, Any]) -> str:
   """Says, good or bad, how the handover compares there with its strongest baseline; else ""."""
-  row = _headline_comparison(metrics)
-  if row is None:
-    return ""
-  delta, title = row["delta"], method_titles(metrics).get(row["baseline"], row["baseline"])
+  parts = []
+  for equal, words in (("share", "That is {} the strongest method that asks as often: {}"),
+                       ("cost", "At equal sequential cost it is {} the strongest method: {}")):
+    row = _headline_comparison(metrics, equal)
+    if row is not None:
+      parts.append(_difference(row, words, method_titles(metrics)))
+  return " ".join(parts)
+
+
+def _difference(row: Mapping[str, Any], words: str, titles: Mapping[str, str]) -> str:
+  """One comparison in words, its interval included."""
+  delta, title = row["delta"], titles.get(row["baseline"], row["baseline"])
   direction = "above" if delta >= 0 else "below"
-  words = f"That is {style.number(abs(delta))} {direction} the strongest baseline there: {title}"
+  words = words.format(f"{style.number(abs(delta))} {direction}", title)
   low, high = (row.get("interval") or (None, None))[:2]
   if style.is_number(low) and style.is_number(high):
     words += f" (95% interval {style.signed(low)} to {style.signed(high)})"
@@ -201,14 +238,19 @@ def lead(metrics: Mapping[str, Any]) -> str:
   return words + "."
 
 
-def _headline_comparison(metrics: Mapping[str, Any]) -> Mapping[str, Any] | None:
-  """Returns the comparison with the strongest baseline at the share nearest HEADLINE_SHARE."""
+def _headline_comparison(
+    metrics: Mapping[str, Any], equal: str = "share"
+) -> Mapping[str, Any] | None:
+  """Returns the comparison with the strongest other method at the budget nearest HEADLINE_SHARE."""
   rows = [
       row
       for row in metrics.get("comparisons") or ()
       if style.is_number(row.get("delta"))
       and style.is_number(row.get("share"))
       and not is_upper_bound(row.get("baseline") or "")
+      and not (row.get("baseline") or "").startswith("handover")
+      and row.get("equal", "share") == equal
+      and row.get("reached", True)
   ]
   if not rows:
     return None

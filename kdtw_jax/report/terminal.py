@@ -42,12 +42,14 @@ def _table(metrics: Mapping[str, Any], rows: list[dict[str, Any]]) -> Table:
   for share in summary.EQUAL_SHARES:
     table.add_column(style.percent(share), justify="right")
   table.add_column("area", justify="right")
+  table.add_column("volume", justify="right")
   for row in rows:
     cells = []
     for cell in row["cells"]:
       text = style.number(cell["score"])
       cells.append(f"[bold]{text}[/bold]" if cell["best"] else text)
-    table.add_row(escape(row["title"]), *cells, style.number(row["area"], 2))
+    table.add_row(escape(row["title"]), *cells, style.number(row["area"], 2),
+                  style.number(row["volume"], 2))
   for name in ("student", "teacher"):
     score = summary.reference_score(metrics, name)
     if score is not None:

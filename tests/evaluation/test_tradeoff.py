@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kdtw_jax.evaluation import tradeoff
+from kdtw_jax.evaluation.area import area_between, hypervolume
 from kdtw_jax.evaluation.tradeoff import Curve, Point
 
 
@@ -113,7 +114,7 @@ def test_score_at_share():
 
 def test_areas_by_hand():
   def area(pairs, **kwargs):
-    return tradeoff.area_between(curve(pairs), "bleu", student=20.0, teacher=30.0, **kwargs)
+    return area_between(curve(pairs), "bleu", student=20.0, teacher=30.0, **kwargs)
 
   assert area([(0.0, 20.0), (1.0, 30.0)]) == pytest.approx(0.5)
   assert area([(0.0, 30.0), (1.0, 30.0)]) == pytest.approx(1.0)
@@ -127,14 +128,29 @@ def test_areas_by_hand():
   assert area([(0.0, 15.0), (1.0, 20.0)]) == pytest.approx(-0.25)
 
 
+def test_hypervolumes_by_hand():
+  def volume(pairs, cheapest=0.2):
+    points = tuple(Point(dial=0.0, scores={"bleu": y}, cost=x) for x, y in pairs)
+    return hypervolume(Curve("m", points), "bleu", student=20.0, teacher=30.0, cheapest=cheapest)
+
+  assert volume([(0.2, 20.0), (1.0, 30.0)]) == pytest.approx(0.0)  # the two alone dominate nothing
+  assert volume([(0.6, 25.0)]) == pytest.approx(0.5 * 0.5)
+  assert volume([(0.6, 25.0), (0.4, 22.0)]) == pytest.approx((0.6 * 2 + 0.4 * 3) / 8)
+  assert volume([(0.6, 25.0), (0.7, 24.0), (1.4, 31.0)]) == pytest.approx(0.25)  # dominated, dear
+  assert volume([(0.1, 33.0)]) == pytest.approx(1.0)  # better and cheaper than both
+  assert volume([(0.5, 25.0)], cheapest=1.0) is None
+  assert hypervolume(curve([(0.2, 25.0)]), "bleu", student=20.0, teacher=30.0,
+                     cheapest=0.1) is None  # no costs  # fmt: skip
+
+
 def test_areas_that_mean_nothing_are_none():
   line = curve([(0.0, 20.0), (1.0, 30.0)])
-  assert tradeoff.area_between(line, "bleu", student=30.0, teacher=30.0) is None
-  assert tradeoff.area_between(line, "chrf", student=20.0, teacher=30.0) is None
+  assert area_between(line, "bleu", student=30.0, teacher=30.0) is None
+  assert area_between(line, "chrf", student=20.0, teacher=30.0) is None
   one_place = curve([(0.38, 30.0), (0.4, 30.0)])
-  assert tradeoff.area_between(one_place, "bleu", student=20.0, teacher=30.0) is None
+  assert area_between(one_place, "bleu", student=20.0, teacher=30.0) is None
   with pytest.raises(ValueError, match="up_to=0"):
-    tradeoff.area_between(line, "bleu", student=20.0, teacher=30.0, up_to=0.0)
+    area_between(line, "bleu", student=20.0, teacher=30.0, up_to=0.0)
 
 
 def test_table_round_trip(tmp_path):

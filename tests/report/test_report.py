@@ -18,7 +18,8 @@ from kdtw_jax.report import __main__ as command
 from kdtw_jax.report import page as page_module
 from kdtw_jax.report import plots
 
-FIGURES = ("quality_share", "quality_cost", "quality_latency", "budget_calibration")
+FIGURES = ("quality_share", "quality_calls", "quality_cost", "quality_latency",
+           "budget_calibration")
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 

@@ -11,14 +11,39 @@ def test_headline_and_lead(full_metrics):
       "60% of the way from the student alone (30.0) to the teacher (40.0)."
   )
   assert summary.lead(full_metrics) == (
-      "That is 2.0 above the strongest baseline there: Max-prob (95% interval +1.2 to +2.8)."
+      "That is 2.0 above the strongest method that asks as often: Max-prob "
+      "(95% interval +1.2 to +2.8)."
   )
+
+
+def test_lead_names_the_strongest_at_equal_cost_too(full_metrics):
+  row = full_metrics["comparisons"][0]
+  dear = {**row, "baseline": "new", "equal": "cost", "delta": -3.0, "interval": [-4.0, -2.0]}
+  ours = {**dear, "baseline": "handover_checked_2", "delta": -5.0}
+  out_of_reach = {**dear, "baseline": "other", "delta": -9.0, "reached": False}
+  full_metrics["comparisons"] += [dear, ours, out_of_reach]
+  assert summary.lead(full_metrics).endswith(
+      "At equal sequential cost it is 3.0 below the strongest method: new "
+      "(95% interval −4.0 to −2.0)."
+  )
+
+
+def test_a_plot_of_many_methods_shows_the_strongest_of_each_family(full_metrics):
+  curve = full_metrics["methods"][1]
+  names = [f"cascade_{i}" for i in range(6)] + [f"other{i}" for i in range(9)]
+  full_metrics["methods"] += [{**curve, "method": name, "title": name} for name in names]
+  full_metrics["hypervolumes"] = {name: i / 20 for i, name in enumerate(names)}
+  full_metrics["hypervolumes"]["cascade_2"] = 0.9
+  shown = [curve.method for curve in summary.plotted(full_metrics)]
+  assert len(shown) == summary.MOST_LINES and "cascade_2" in shown and "cascade_5" not in shown
+  assert {"handover", "oracle", "speculative", "other8"} <= set(shown) and "other0" not in shown
 
 
 def test_a_loss_is_called_a_loss(full_metrics):
   full_metrics["comparisons"][0] |= {"delta": -1.5, "interval": [-2.0, 0.25]}
   assert summary.lead(full_metrics) == (
-      "That is 1.5 below the strongest baseline there: Max-prob (95% interval −2.0 to +0.2), "
+      "That is 1.5 below the strongest method that asks as often: Max-prob "
+      "(95% interval −2.0 to +0.2), "
       "a difference that this test set cannot tell from chance."
   )
 

@@ -1,0 +1,167 @@
+"""What an evaluation sweeps: the methods, the settings of their dials, and what a setting decodes.
+
+The values of the dials are in the config (`evaluation.dials`). Not here: measuring (evaluator.py).
+"""
+
+import dataclasses
+from typing import Any
+
+from kdtw_jax import data, decoding
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """One way to spend teacher calls.
+
+  Attributes:
+    title: its name for readers.
+    policy: a name in decoding.POLICIES.
+    fields: values of the policy's other fields.
+    dial: the field that is swept; "" for the policy's own dial.
+    student: the method whose choice of student it shares; "" for one that chooses for itself.
+  """
+
+  title: str
+  policy: str
+  fields: tuple[tuple[str, Any], ...] = ()
+  dial: str = ""
+  student: str = ""
+
+  @property
+  def dial_name(self) -> str:
+    """What the dial is called."""
+    return self.dial or decoding.POLICIES[self.policy][0].dial_name
+
+  def make(self, dial: float) -> decoding.Policy:
+    """The policy at a setting of the dial."""
+    fields = dict(self.fields)
+    if self.dial:
+      return decoding.make_policy(self.policy, **{**fields, self.dial: dial})
+    return decoding.make_policy(self.policy, dial, **fields)
+
+
+def _speculating(title: str, policy: str, **fields: Any) -> Method:
+  return Method(title, policy, tuple(fields.items()), student="speculative")
+
+
+def _asking(title: str, policy: str, **fields: Any) -> Method:
+  return Method(title, policy, tuple(fields.items()), student="max_prob")
+
+
+METHODS: dict[str, Method] = {
+    "random": Method("Random asking", "random"),
+    "max_prob": Method("Max-prob threshold", "max_prob"),
+    "entropy": Method("Entropy threshold", "entropy"),
+    "margin": Method("Margin threshold", "margin"),
+    "oracle": Method("Oracle (teacher's gap)", "oracle"),
+    "speculative": Method("Speculative decoding (exact)", "speculative"),
+    "periodic": _asking("Periodic asking", "periodic"),
+    "prefix": _asking("Prefix asking", "prefix"),
+    "span_max_prob": _asking("Max-prob threshold, spans of 3", "span_max_prob", span=3),
+    "prompt_lookup": _speculating("Prompt lookup (exact)", "prompt_lookup"),
+    "lenient": _speculating("Lenient speculation, k = 4", "lenient", k=4),
+    "lenient_8": _speculating("Lenient speculation, k = 8", "lenient", k=8),
+    "typical": _speculating("Typical acceptance, k = 4", "typical", k=4),
+    "cascade_chow": _speculating("Speculative cascade, Chow", "cascade_chow", k=4),
+    "cascade_diff": _speculating("Speculative cascade, Diff", "cascade_diff", k=4),
+    "cascade_opt": _speculating("Speculative cascade, OPT", "cascade_opt", k=4),
+    "cascade_token_v1": _speculating("Speculative cascade, token V1", "cascade_token_v1", k=4),
+    "cascade_token_v2": _speculating("Speculative cascade, token V2", "cascade_token_v2", k=4),
+    "cascade_token_v3": _speculating("Speculative cascade, token V3", "cascade_token_v3", k=4),
+    "big_little": _asking("Big-Little decoder", "big_little", tolerance=2.0),
+    "verify_max_prob": _asking("Max-prob ask that checks", "verify_max_prob", tolerance=2.0,
+                               end=False),
+    "verify_max_prob_end": _asking("Max-prob ask that checks, end too", "verify_max_prob",
+                                   tolerance=2.0),
+    "verify_margin_end": _asking("Margin ask that checks, end too", "verify_margin",
+                                 tolerance=2.0),
+    "verify_end": Method("Check at the end alone", "verify_prefix", (("dial", 0.0), ("k", 24)),
+                         "tolerance", student="max_prob"),
+}  # fmt: skip
+HANDOVERS: dict[str, Method] = {  # swept over budgets in words, not over a dial
+    "handover": Method("Handover (learned gate)", "handover"),
+    "handover_checked": Method("Handover that checks", "verify_handover", (("dial", 0.0),),
+                               "tolerance"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """One way to decode a split.
+
+  Attributes:
+    method: a name in METHODS or HANDOVERS.
+    dial: its setting.
+    stage: whose student is used.
+    budget: stated in the student's instruction, and enforced by the cap `hard`.
+    cap: `none` or `hard`.
+    template: wording of the instruction.
+  """
+
+  method: str
+  dial: float
+  stage: str
+  budget: float = 0.0
+  cap: str = "none"
+  template: str = data.TRAIN_TEMPLATES[0]
+
+  def policy(self) -> decoding.Policy:
+    """Who writes."""
+    return {**METHODS, **HANDOVERS}[self.method].make(self.dial)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+  """A method with the settings that it is measured at.
+
+  Attributes:
+    method: name of the curve.
+    title: its name for readers.
+    dial_name: what is swept.
+    settings: (dial, label, setting) of each point.
+    continuous: True where any dial between them may be decoded too, by `at`.
+  """
+
+  method: str
+  title: str
+  dial_name: str
+  settings: tuple[tuple[float, str, Setting], ...]
+  continuous: bool = False
+
+  def at(self, dial: float) -> Setting:
+    """The setting of a dial: a measured one, or for a continuous method any."""
+    for known, _, setting in self.settings:
+      if known == dial:
+        return setting
+    return dataclasses.replace(self.settings[0][2], dial=dial)
+
+
+def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
+  """The sweep of a method with a stage's student."""
+  method = METHODS[name]
+  settings = tuple((dial, f"{dial:g}", Setting(name, dial, stage)) for dial in dials)
+  return Sweep(name, method.title, method.dial_name, settings,
+               continuous=not decoding.POLICIES[method.policy][0].whole_dial)
+
+
+def handover_sweeps(budgets: tuple[float, ...], offsets: tuple[float, ...],
+                    tolerances: tuple[float, ...]) -> list[Sweep]:
+  """The learned gate over budgets: alone, under the hard cap, checking; and over gate offsets."""
+  title = HANDOVERS["handover"].title
+
+  def over_budgets(method: str, of_method: str, words: str, dial: float = 0.0, cap: str = "none"):
+    return Sweep(method, words, "budget", tuple(
+        (b, f"{b:.0%}", Setting(of_method, dial, "wheels", b, cap)) for b in budgets))
+
+  sweeps = [over_budgets("handover", "handover", title),
+            over_budgets("handover_capped", "handover", "Handover, hard cap", cap="hard")]
+  sweeps += [over_budgets(f"handover_checked_{tolerance:g}", "handover_checked",
+                          f"Handover that checks, tolerance {tolerance:g}", tolerance)
+             for tolerance in tolerances]
+  if offsets:
+    middle = budgets[len(budgets) // 2]
+    settings = tuple((dial, f"{dial:+g}", Setting("handover", dial, "wheels", middle))
+                     for dial in offsets)
+    sweeps.append(Sweep("handover_offset", "Handover, offset dial", "offset", settings,
+                        continuous=True))
+  return sweeps
