@@ -241,7 +241,7 @@ _RULES = (
           lambda v: "wheels" in v and set(v) <= {"sft", "warm_start", "distillation", "wheels"},
           "must name wheels, and else only sft, warm_start, distillation"),
     _within("wheels.explore", 0.0, 1.0), _at_least("wheels.calibration_steps", 0),
-    _at_least("decode.max_length", 1), _at_least("decode.chunk", 1),
+    _at_least("decode.max_length", 1), _at_least("decode.chunk", 0),
     _at_least("evaluation.batch_size", 1), _one_of("evaluation.metric", "bleu", "rouge"),
     _at_least("checkpoint.keep", 1),
 )

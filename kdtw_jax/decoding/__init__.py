@@ -14,6 +14,8 @@ from kdtw_jax.decoding.askers import (
   StudentAlone,
   TeacherAlone,
 )
+from kdtw_jax.decoding.chunking import best_chunk, pass_seconds
+from kdtw_jax.decoding.continuous import Finished, Request, make_continuous_decoder
 from kdtw_jax.decoding.copying import PromptLookup
 from kdtw_jax.decoding.drafters import (
   Cascade,
@@ -45,6 +47,7 @@ __all__ = [
   "DecodeResult",
   "DecodeState",
   "Entropy",
+  "Finished",
   "Handover",
   "Lenient",
   "Margin",
@@ -57,6 +60,7 @@ __all__ = [
   "Prefix",
   "PromptLookup",
   "RandomAsk",
+  "Request",
   "Sampling",
   "Span",
   "Speculative",
@@ -64,15 +68,18 @@ __all__ = [
   "TeacherAlone",
   "Typical",
   "Verify",
+  "best_chunk",
   "choose_token",
   "decode",
   "entropy",
   "gap",
   "gate_greedy",
   "gate_sampled",
+  "make_continuous_decoder",
   "make_decoder",
   "make_policy",
   "margin",
   "max_prob",
+  "pass_seconds",
   "within_cap",
 ]

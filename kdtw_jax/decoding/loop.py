@@ -66,9 +66,9 @@ def decode(
       at every step uses 1.
     cap: 'none' or 'hard' (see gating.within_cap).
     eager: False lets the teacher catch up where a row asks; True has it read each input at once.
-      Tokens are the same, and so are the counts per row: they say what catching up would have
-      cost. For large batches, in which some row asks at nearly every step and a catch-up pass is
-      mostly idle work.
+      Tokens are the same, and so are the counts per row: they say what the row's own asks would
+      have cost alone. For large batches, in which some row asks at nearly every step and a
+      catch-up pass is mostly idle work.
     eos_id: token that ends a row.
 
   Returns:
@@ -92,19 +92,7 @@ def decode(
     eager=eager,
     eos_id=eos_id,
   )
-  state = _start(setup, student_source, teacher_source, max_length, key)
-  step = drafting.draft_round if policy.drafts else writing.write_step
-
-  def unfinished(now: DecodeState) -> Bool[Array, ""]:
-    return ~jnp.all(now.done)
-
-  def advance(now: DecodeState) -> DecodeState:
-    return step(setup, now)
-
-  result = state_lib.finish(jax.lax.while_loop(unfinished, advance, state), eos_id)
-  if eager and policy.catches_up:
-    return state_lib.count_catch_up(result, setup.chunk)
-  return result
+  return result_of(setup, advance(setup, start(setup, student_source, max_length, key)))
 
 
 def make_decoder(
@@ -173,15 +161,13 @@ def _require(needed: bool, who: str, fns: Any, source: Any, policy: Policy) -> N
       raise ValueError(f"{field}=None: policy {policy.name!r} runs the {who}; give it")
 
 
-def _start(
-  setup: Setup, student_source: Any, teacher_source: Any, max_length: int, key: Any
-) -> DecodeState:
+def start(setup: Setup, student_source: Any, max_length: int, key: Any) -> DecodeState:
   """Encodes the sources of the models that will run and makes the first state."""
   caches = []
   padding = jnp.zeros(setup.budget.shape, bool)
   for needed, (fns, params), source in (
     (setup.policy.needs_student, setup.student, student_source),
-    (setup.policy.needs_teacher, setup.teacher, teacher_source),
+    (setup.policy.needs_teacher, setup.teacher, setup.teacher_source),
   ):
     if needed:
       source = jnp.asarray(source, jnp.int32)
@@ -189,3 +175,25 @@ def _start(
     caches.append(fns.start(params, source, max_length) if needed else None)
   key = key if setup.policy.draws or not setup.sampling.greedy else None
   return state_lib.init_state(*caches, padding, max_length, key)
+
+
+def advance(
+  setup: Setup, state: DecodeState, until: Int[Array, ""] | None = None
+) -> DecodeState:
+  """Runs the loop until so many rows are done; None: all."""
+  step = drafting.draft_round if setup.policy.drafts else writing.write_step
+  enough = state.done.shape[0] if until is None else until
+
+  def unfinished(now: DecodeState) -> Bool[Array, ""]:
+    return jnp.sum(now.done) < enough
+
+  def one(now: DecodeState) -> DecodeState:
+    return step(setup, now)
+
+  return jax.lax.while_loop(unfinished, one, state)
+
+
+def result_of(setup: Setup, state: DecodeState) -> DecodeResult:
+  """What the rows have written so far, with what it has cost."""
+  result = state_lib.finish(state, setup.eos_id)
+  return state_lib.count_catch_up(result, setup.chunk) if setup.policy.catches_up else result

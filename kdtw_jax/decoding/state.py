@@ -228,12 +228,12 @@ def finish(state: DecodeState, eos_id: int) -> DecodeResult:
 
 
 def count_catch_up(result: DecodeResult, chunk: int) -> DecodeResult:
-  """Replaces the counts per row by those of a teacher that catches up when a row asks.
+  """Gives the counts per row of a teacher that catches up when that row asks, and only then.
 
       lag = t - (position of the ask before t, else -1);   passes = Σ_asks ceil(lag / chunk)
 
   Args:
-    result: of a teacher that ran at every step.
+    result: of a policy that asks token by token, however the teacher was run.
     chunk: inputs that one catch-up pass covers.
 
   Returns:

@@ -51,13 +51,18 @@ class Runner:
     self.references = {split: [example.references for example in examples]
                        for split, examples in self.examples.items()}
     student, teacher = models
+    chunk = config.decode.chunk
+    if not chunk:
+      source = np.ones((1, max(length for length, _ in config.data.buckets)), np.int32)
+      chunk = decoding.best_chunk(decoding.pass_seconds(
+          teacher.decoder_fns, teacher_params, source, max_length=config.decode.max_length), 0.2)
 
     def decode(cap, eager, student_params, teacher_params, batch, policy):
       key = jax.random.fold_in(jax.random.key(config.seed), batch.example_id[0])
       return decoding.decode(
           student.decoder_fns, teacher.decoder_fns, student_params, teacher_params,
           batch.student_source, batch.teacher_source, batch.budget, key, policy, cap=cap,
-          eager=eager, max_length=config.decode.max_length, chunk=config.decode.chunk)
+          eager=eager, max_length=config.decode.max_length, chunk=chunk)
 
     def first_cost_values(params, batch, price):
       encoded = student.encode(params, batch.student_source)

@@ -89,7 +89,9 @@ def test_output_and_counters_are_consistent(name):
   np.testing.assert_array_equal(out.length[~out.ended], L)
   assert (out.teacher_calls <= out.teacher_row_passes).all()
   assert (out.teacher_row_passes <= out.teacher_tokens).all()
-  assert out.teacher_row_passes.max() <= out.teacher_passes <= out.teacher_row_passes.sum()
+  # Rows that lag read on in passes that others pay for: alone a row may need more than the batch.
+  own = out.asks if policy.catches_up else out.teacher_row_passes
+  assert own.max() <= out.teacher_passes <= out.teacher_row_passes.sum()
   assert out.student_row_steps.max() <= out.student_steps <= out.student_row_steps.sum()
   assert (out.written_by_teacher.sum(axis=1) <= out.teacher_calls).all()
 

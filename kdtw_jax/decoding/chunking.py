@@ -1,0 +1,93 @@
+"""The width of the teacher's catch-up pass, chosen by measuring this machine.
+
+A wide pass reads more lagging tokens at once; a narrow one costs less where few lag. Which width is
+best depends on the hardware and on how often the teacher is asked.
+"""
+
+from collections.abc import Mapping
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Int
+import numpy as np
+
+from kdtw_jax import base
+
+WIDTHS = (1, 4, 8, 16, 32)
+_PASSES = 8  # in a row for one timing, so that the launch does not count
+
+
+def pass_seconds(
+  fns: base.DecoderFns,
+  params: base.Params,
+  source: Int[base.ArrayLike, "B S"],
+  *,
+  max_length: int,
+  widths: tuple[int, ...] = WIDTHS,
+  runs: int = 5,
+) -> dict[int, float]:
+  """Times one decoder pass of each width, readout of one position included.
+
+  Args:
+    fns: the teacher.
+    params: its parameters.
+    source: `[B, S]` int32 sources of the batch size that matters.
+    max_length: room of the cache.
+    widths: inputs per pass; those beyond `max_length` are left out.
+    runs: timings of each width, interleaved; the fastest counts.
+
+  Returns:
+    Seconds per pass by width.
+  """
+
+  def passes(params: Any, cache: Any, tokens: Any) -> Any:
+    def one(i: Any, carry: Any) -> Any:
+      cache, total = carry
+      hidden, cache = fns.extend(params, cache, tokens + total, jnp.full(tokens.shape[:1], i))
+      logits = fns.readout(params, cache, hidden[:, -1:]).logits
+      return cache, jnp.argmax(logits[0, 0]).astype(jnp.int32) % 2  # the next pass waits for it
+
+    return jax.lax.fori_loop(0, _PASSES, one, (cache, jnp.int32(0)))[1]
+
+  source = jnp.asarray(source, jnp.int32)
+  cache = jax.jit(fns.start, static_argnums=2)(params, source, max_length)
+  run = jax.jit(passes)
+  fastest = {}
+  chunks = {w: jnp.full((source.shape[0], w), 5, jnp.int32) for w in widths if w <= max_length}
+  for tokens in chunks.values():
+    jax.block_until_ready(run(params, cache, tokens))  # compiles
+  for _ in range(runs):
+    for width, tokens in chunks.items():
+      started = time.perf_counter()
+      jax.block_until_ready(run(params, cache, tokens))
+      seconds = (time.perf_counter() - started) / _PASSES
+      fastest[width] = min(seconds, fastest.get(width, np.inf))
+  return fastest
+
+
+def seconds_per_ask(seconds: Mapping[int, float], use: float) -> dict[int, float]:
+  """Expected time of a catch-up by width, for a teacher that is asked at random.
+
+      lag ~ Geometric(use),   E ceil(lag / C) · t(C) = t(C) / (1 − (1 − use)^C)
+
+  Args:
+    seconds: t(C) by width C, of `pass_seconds`.
+    use: asks per token, above 0 and at most 1.
+
+  Returns:
+    Seconds by width.
+
+  Raises:
+    ValueError: use outside of (0, 1].
+  """
+  if not 0.0 < use <= 1.0:
+    raise ValueError(f"use={use}: must be above 0 and at most 1")
+  return {width: t / (1.0 - (1.0 - use) ** width) for width, t in seconds.items()}
+
+
+def best_chunk(seconds: Mapping[int, float], use: float) -> int:
+  """The width whose catch-up is cheapest: the `chunk` of `decode` on this machine."""
+  expected = seconds_per_ask(seconds, use)
+  return min(expected, key=lambda width: expected[width])
