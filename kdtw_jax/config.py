@@ -135,7 +135,7 @@ def defaults() -> ml_collections.ConfigDict:
 
   config.decode = ml_collections.ConfigDict({
       "max_length": 40,  # output tokens
-      "chunk": 8,  # width of the teacher's catch-up pass
+      "chunk": 8,  # width of the teacher's catch-up pass; 0: the fastest here when asked for 20%
   })
   config.evaluation = ml_collections.ConfigDict({
       "metric": "bleu", "batch_size": 64, "num_latency": 32, "throughput_batch": 32,
