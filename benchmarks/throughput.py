@@ -1,0 +1,120 @@
+"""Tokens per second of a trained pair on its test sentences: batches, and continuous batching.
+
+    python benchmarks/throughput.py --workdir=runs/m30k-0 --out=FILE.json
+
+Real outputs end at different lengths. A batch runs until its longest row is done; with continuous
+batching a slot whose row is done takes the next sentence. Three ways of feeding the same sentences,
+in turns: batches as they come, batches sorted by source length (all sentences must be there first),
+and slots. Every way writes the same tokens.
+"""
+
+from pathlib import Path
+import platform
+import time
+
+from absl import app, flags
+import jax
+import ml_collections
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kdtw_jax import data, decoding
+from kdtw_jax.experiment import Experiment
+from kdtw_jax.files import write_json
+from kdtw_jax.pair import load_pair
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run", required=True)
+_BATCHES = flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Batch sizes, or slots")
+_BUDGET = flags.DEFINE_float("budget", 0.2, "Budget of the handover")
+_SENTENCES = flags.DEFINE_integer("sentences", 512, "Test sentences")
+_RUNS = flags.DEFINE_integer("runs", 3, "Timed runs of each way, in turns; the median counts")
+_OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
+
+
+class Bench:
+  """A trained pair and its test sentences."""
+
+  def __init__(self, workdir: Path):
+    self.pair = load_pair(workdir)
+    self.config = ml_collections.ConfigDict(self.pair.config)
+    self.tokenised = Experiment(self.config, workdir).tokenised("test")
+    self.params = (self.pair.student_params, self.pair.teacher_params)
+    self.fns = (self.pair.student.decoder_fns, self.pair.teacher.decoder_fns)
+
+  def batches(self, size: int, by_length: bool) -> list:
+    """The sentences in batches of one shape."""
+    found, left = [], _SENTENCES.value
+    for batch in data.eval_batches(
+        self.tokenised, self.pair.tokenizer, batch_size=size, budget=_BUDGET.value,
+        template=data.TRAIN_TEMPLATES[0], prompt_length=self.config.data.prompt_length,
+        by_length=by_length):
+      found.append(batch)
+      left -= size
+      if left <= 0:
+        break
+    return found
+
+  def in_batches(self, size: int, policy, eager: bool, by_length: bool):
+    """A function that decodes all sentences batch by batch and gives {sentence: length}."""
+    batches = self.batches(size, by_length)
+    decode = decoding.make_decoder(
+        *self.fns, max_length=self.config.decode.max_length, eager=eager)
+
+    def run():
+      results = [decode(*self.params, b.student_source, b.teacher_source, b.budget,
+                        jax.random.key(0), policy) for b in batches]  # fmt: skip
+      lengths = np.concatenate([np.asarray(result.length) for result in results])
+      return int(lengths.sum())
+
+    return run
+
+  def in_slots(self, slots: int, policy, eager: bool):
+    """The same with continuous batching."""
+    requests = [decoding.Request(b.student_source[0], b.teacher_source[0], float(b.budget[0]))
+                for b in self.batches(1, False)]  # fmt: skip
+    serve = decoding.make_continuous_decoder(
+        *self.fns, batch=slots, max_length=self.config.decode.max_length, eager=eager)
+
+    def run():
+      return int(sum(done.result.length for done in serve(*self.params, requests,
+                                                          jax.random.key(0), policy)))
+
+    return run
+
+
+def main(argv):
+  """Measures and prints."""
+  del argv
+  bench, console = Bench(Path(_WORKDIR.value)), Console(width=110)
+  report = {"workdir": Path(_WORKDIR.value).name, "sentences": _SENTENCES.value,
+            "budget": _BUDGET.value, "jax": jax.__version__, "rows": [],
+            "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}, "
+                        f"{platform.machine()}"}
+  for name in ("student", "teacher", "handover"):
+    policy = decoding.make_policy(name)
+    for size in map(int, _BATCHES.value):
+      eager = name == "handover" and size > 4
+      ways = {"as they come": bench.in_batches(size, policy, eager, False),
+              "by source length": bench.in_batches(size, policy, eager, True),
+              "slots": bench.in_slots(size, policy, eager)}
+      seconds, tokens = {way: [] for way in ways}, {way: run() for way, run in ways.items()}
+      for _ in range(_RUNS.value):
+        for way, run in ways.items():
+          started = time.perf_counter()
+          run()
+          seconds[way].append(time.perf_counter() - started)
+      report["rows"].append({"method": name, "batch": size, "eager": eager, **{
+          way: tokens[way] / float(np.median(seconds[way])) for way in ways}})
+  table = Table(title="tokens per second", title_justify="left")
+  for column in report["rows"][0]:
+    table.add_column(column, justify="left" if column == "method" else "right")
+  for row in report["rows"]:
+    table.add_row(*(f"{v:,.0f}" if isinstance(v, float) else str(v) for v in row.values()))
+  console.print(table)
+  if _OUT.value:
+    write_json(_OUT.value, report)
+
+
+if __name__ == "__main__":
+  app.run(main)
