@@ -32,7 +32,7 @@ def get_config(arg=None):
         random=(0.1, 0.2, 0.35, 0.5), max_prob=(0.2, 0.3, 0.5, 0.8), entropy=(3.5, 2.5, 1.5, 0.7),
         margin=(0.05, 0.15, 0.4, 0.7), oracle=(4.0, 1.0, 0.0), speculative=(2, 4))
     config.evaluation.update(
-        offset=(), baseline_students=("wheels",), num_latency=16)
+        baseline_students=("wheels",), num_latency=16)
     if mode == "paper":
       config.student.model.update(gate="token", gate_alpha=1.0)
       config.wheels.update(gate_credit="sampled", gate_sampled=True, calibration_steps=0)

@@ -31,7 +31,7 @@ def get_config(arg=None):
     config.distillation.update(steps=300, learning_rate=2e-4, ema_decay=0.98)
     config.wheels.update(steps=800, learning_rate=1e-3, ema_decay=0.98, path_consistency=0.05,
                          forward_kl=1.0, rollout_temperature=0.5)
-    config.evaluation.update(batch_size=128, offset=(), tolerances=(2.0,))
+    config.evaluation.update(batch_size=128, tolerances=(2.0,))
     ask, lenience = (0.1, 0.2, 0.3, 0.45, 0.65), (0.05, 0.15, 0.3, 0.6)
     config.evaluation.dials.update(
         max_prob=ask, entropy=(4.0, 3.0, 2.2, 1.5, 0.8), margin=(0.02, 0.06, 0.15, 0.3, 0.5),

@@ -151,7 +151,7 @@ def defaults() -> ml_collections.ConfigDict:
                            "big_little", "verify_max_prob", "verify_max_prob_end",
                            "verify_margin_end", "verify_end"), ()),
       },
-      "offset": (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0),
+      "offset_shares": (),  # shares to which the gate's offset is brought on validation
       "tolerances": (),  # nats that a checking handover forgives; each is a curve over budgets
       # stages whose students the baselines may use; each takes the best on validation
       "baseline_students": ("distillation", "wheels"),
@@ -331,5 +331,5 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.evaluation.dials.update(random=(0.1, 0.3), max_prob=(0.3, 0.6), oracle=(0.5,),
                                  speculative=(2,), lenient=(0.3,))
   config.evaluation.update(
-      offset=(), tolerances=(2.0,), compare_at=(0.2,), num_latency=2, num_resamples=50,
+      offset_shares=(0.3,), tolerances=(2.0,), compare_at=(0.2,), num_latency=2, num_resamples=50,
       num_samples=4, batch_size=1, baseline_students=("wheels",), throughput_batch=1)

@@ -63,8 +63,8 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
   assert set(metrics["reference"]) == {"teacher", "student", "sft_student", "kl_student",
                                        "pcl_student"}
   methods = {curve["method"]: curve["points"] for curve in metrics["methods"]}
-  assert set(methods) == {"handover", "handover_capped", "handover_checked_2", "random", "max_prob",
-                          "oracle", "speculative", "lenient"}
+  assert set(methods) == {"handover", "handover_capped", "handover_checked_2", "handover_offset",
+                          "random", "max_prob", "oracle", "speculative", "lenient"}
   teacher = metrics["reference"]["teacher"]["bleu"]
   assert methods["speculative"][0]["bleu"] == pytest.approx(teacher)  # exact
   for point in methods["handover_capped"]:
@@ -75,7 +75,7 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
   assert {row["baseline"] for row in rows if row["equal"] == "cost"} == {
       *methods} - {"handover", "oracle"}
   assert {row["baseline"] for row in rows if row["equal"] == "share"} == {
-      "handover_capped", "random", "max_prob"}
+      "handover_capped", "handover_offset", "random", "max_prob"}
   assert metrics["samples"] and metrics["difficulty"] and metrics["latency"]
   assert [s["stage"] for s in metrics["stages"]][:2] == ["teacher", "sft"]
 

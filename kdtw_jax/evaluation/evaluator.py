@@ -27,7 +27,7 @@ from kdtw_jax.evaluation.difficulty import difficulty_map
 from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
 from kdtw_jax.evaluation.outputs import Outputs, Runner, written
 from kdtw_jax.evaluation.samples import sample_rows
-from kdtw_jax.evaluation.tradeoff import Curve, Point, score_at_share
+from kdtw_jax.evaluation.tradeoff import Curve, Point, bisect_dial, score_at_share
 from kdtw_jax.models import Model
 
 
@@ -132,9 +132,20 @@ class Evaluator:
   def handovers(self) -> list[Sweep]:
     """The learned gate, in all its ways."""
     budgets = sorted({*self.config.budgets.seen, *self.config.budgets.held_out})
-    offsets, tolerances = (tuple(map(float, self.config.evaluation[name]))
-                           for name in ("offset", "tolerances"))
-    return methods.handover_sweeps(tuple(budgets), offsets, tolerances)
+    sweeps = methods.handover_sweeps(
+        tuple(budgets), tuple(map(float, self.config.evaluation.tolerances)))
+    shares = self.config.evaluation.offset_shares
+    if shares:
+      budget = budgets[len(budgets) // 2]
+      offsets = {share: bisect_dial(functools.partial(self._offset_share, budget), share)
+                 for share in shares}
+      sweeps.append(methods.offset_sweep(budget, offsets))
+    return sweeps
+
+  def _offset_share(self, budget: float, offset: float) -> float:
+    """Share of the teacher's tokens on validation with an offset added to the gate."""
+    outputs = self.outputs("validation", Setting("handover", offset, "wheels", budget))
+    return written(outputs).sum() / outputs.counts["length"].sum()
 
   # Budgets ----------------------------------------------------------------------------------------
 

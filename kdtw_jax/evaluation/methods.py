@@ -144,9 +144,8 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
                continuous=not decoding.POLICIES[method.policy][0].whole_dial)
 
 
-def handover_sweeps(budgets: tuple[float, ...], offsets: tuple[float, ...],
-                    tolerances: tuple[float, ...]) -> list[Sweep]:
-  """The learned gate over budgets: alone, under the hard cap, checking; and over gate offsets."""
+def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -> list[Sweep]:
+  """The learned gate over budgets: alone, under the hard cap, and checking."""
   title = HANDOVERS["handover"].title
 
   def over_budgets(method: str, of_method: str, words: str, dial: float = 0.0, cap: str = "none"):
@@ -158,10 +157,16 @@ def handover_sweeps(budgets: tuple[float, ...], offsets: tuple[float, ...],
   sweeps += [over_budgets(f"handover_checked_{tolerance:g}", "handover_checked",
                           f"Handover that checks, tolerance {tolerance:g}", tolerance)
              for tolerance in tolerances]
-  if offsets:
-    middle = budgets[len(budgets) // 2]
-    settings = tuple((dial, f"{dial:+g}", Setting("handover", dial, "wheels", middle))
-                     for dial in offsets)
-    sweeps.append(Sweep("handover_offset", "Handover, offset dial", "offset", settings,
-                        continuous=True))
   return sweeps
+
+
+def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
+  """The learned gate under one budget, its offset the dial.
+
+  Args:
+    budget: stated in the instruction.
+    offsets: by the share that each is meant to give.
+  """
+  settings = tuple((offset, f"{share:.0%}", Setting("handover", offset, "wheels", budget))
+                   for share, offset in offsets.items())
+  return Sweep("handover_offset", "Handover, offset dial", "offset", settings, continuous=True)

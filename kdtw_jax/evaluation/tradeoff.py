@@ -7,7 +7,7 @@ integrates them. Nothing here decodes: an evaluator measures the points.
 Shape letters: P points of one curve.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import csv
 import dataclasses
 import io
@@ -172,6 +172,33 @@ def dial_for_share(
   part = (target - fit[above - 1]) / (fit[above] - fit[above - 1])
   dial = dials[above - 1] + part * (dials[above] - dials[above - 1])
   return DialEstimate(float(dial), float(target), clamped=False)
+
+
+def bisect_dial(
+    share_of: Callable[[float], float], target: float, *, low: float = -20.0, high: float = 20.0,
+    tolerance: float = 0.004, max_steps: int = 14,
+) -> float:  # fmt: skip
+  """Finds the dial that gives a share, by measuring: for a dial that raises the share.
+
+  Args:
+    share_of: measures the share at a dial.
+    target: wished-for share, 0..1.
+    low: a dial that gives less.
+    high: a dial that gives more.
+    tolerance: how near is near enough.
+    max_steps: most measurements.
+
+  Returns:
+    The measured dial nearest to the target.
+  """
+  found: dict[float, float] = {}
+  for _ in range(max_steps):
+    middle = (low + high) / 2
+    found[middle] = share_of(middle)
+    if abs(found[middle] - target) <= tolerance:
+      break
+    low, high = (middle, high) if found[middle] < target else (low, middle)
+  return min(found, key=lambda dial: abs(found[dial] - target))
 
 
 def isotonic_fit(values: np.ndarray) -> np.ndarray:

@@ -143,6 +143,16 @@ def test_periodic_asks_meet_their_rate_and_prefix_asks_come_first():
   np.testing.assert_array_equal(out.asked, np.arange(L)[None] < np.minimum(3, out.length)[:, None])
 
 
+def test_a_budget_without_a_gate_is_periodic_asking():
+  """Asking whenever the hard cap allows it is asking at the budget's rate."""
+  budget = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 1.0], np.float32)
+  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, budget, jax.random.key(0))
+  capped = make_decoder(FNS, FNS, max_length=L, cap="hard")(*args, make_policy("periodic", 1.0))
+  rate = decoder_of(L, 0.0)(*args, make_policy("periodic", budget))
+  np.testing.assert_array_equal(capped.asked, rate.asked)
+  np.testing.assert_array_equal(capped.tokens, rate.tokens)
+
+
 # Drawn tokens -------------------------------------------------------------------------------------
 
 MANY, SHORT = 30_000, 3

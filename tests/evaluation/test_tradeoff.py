@@ -128,6 +128,19 @@ def test_areas_by_hand():
   assert area([(0.0, 15.0), (1.0, 20.0)]) == pytest.approx(-0.25)
 
 
+def test_bisection_finds_the_dial_of_a_share_or_the_nearest():
+  asked = []
+
+  def share_of(dial):
+    asked.append(dial)
+    return 1 / (1 + math.exp(-dial))
+
+  found = tradeoff.bisect_dial(share_of, 0.2)
+  assert share_of(found) == pytest.approx(0.2, abs=0.004) and len(asked) <= 15
+  steps = tradeoff.bisect_dial(lambda dial: 0.1 if dial < 1 else 0.4, 0.2)  # no dial gives 20%
+  assert steps < 1
+
+
 def test_hypervolumes_by_hand():
   def volume(pairs, cheapest=0.2):
     points = tuple(Point(dial=0.0, scores={"bleu": y}, cost=x) for x, y in pairs)
