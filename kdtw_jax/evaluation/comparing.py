@@ -14,8 +14,8 @@ from kdtw_jax.evaluation import bootstrap
 from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
 from kdtw_jax.evaluation.tradeoff import Point, dial_for_share
 
-_REFINEMENTS = 2  # dials tried between the measured ones
-_CLOSE = 0.02  # a dial this near to the target, relative, is not refined
+_REFINEMENTS = 1  # dials tried between the measured ones
+_CLOSE = 0.03  # a dial this near to the target, relative, is not refined
 
 
 def comparisons(e: Any, sweeps: list[Sweep], split: str = "test") -> list[dict]:
@@ -66,7 +66,7 @@ def point(e: Any, split: str, setting: Setting) -> Point:
 def matched_dial(e: Any, sweep: Sweep, equal: str, target: float) -> float:
   """The dial at which a method has a share or cost on validation.
 
-  Interpolated, measured, interpolated anew; for a method of few settings the nearest one. The dial
+  Interpolated and measured; for a method of few settings the nearest one. The dial
   at which a rule never asks is known, so a share below the sweep's is found too.
   """
   curve = e.curve("validation", sweep)
