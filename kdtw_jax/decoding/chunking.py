@@ -1,10 +1,11 @@
 """The width of the teacher's catch-up pass, chosen by measuring this machine.
 
-A wide pass reads more lagging tokens at once; a narrow one costs less where few lag. Which width is
-best depends on the hardware and on how often the teacher is asked.
+A wide pass reads more lagging tokens at once; a narrow one costs less where few lag. Which widths
+are best depends on the hardware and on how often the teacher is asked.
 """
 
 from collections.abc import Mapping
+import itertools
 import time
 from typing import Any
 
@@ -67,27 +68,50 @@ def pass_seconds(
   return fastest
 
 
-def seconds_per_ask(seconds: Mapping[int, float], use: float) -> dict[int, float]:
-  """Expected time of a catch-up by width, for a teacher that is asked at random.
+def seconds_per_ask(seconds: Mapping[int, float], widths: tuple[int, ...], use: float) -> float:
+  """Expected time of a catch-up, for a teacher that is asked at random.
 
-      lag ~ Geometric(use),   E ceil(lag / C) · t(C) = t(C) / (1 − (1 − use)^C)
+      lag ~ Geometric(use);   E Σ_C n_C(lag) t(C),  n_C as in state.count_catch_up
 
   Args:
     seconds: t(C) by width C, of `pass_seconds`.
+    widths: those that are compiled, ascending.
     use: asks per token, above 0 and at most 1.
 
   Returns:
-    Seconds by width.
+    Seconds.
 
   Raises:
     ValueError: use outside of (0, 1].
   """
   if not 0.0 < use <= 1.0:
     raise ValueError(f"use={use}: must be above 0 and at most 1")
-  return {width: t / (1.0 - (1.0 - use) ** width) for width, t in seconds.items()}
+  lag = np.arange(1, int(np.ceil(12 / use)) + 1)  # beyond: less than e^-12 of the asks
+  probability = use * (1 - use) ** (lag - 1)
+  total, left = np.zeros(len(lag)), lag
+  for narrower, width in reversed(list(itertools.pairwise((0, *widths)))):
+    needed = np.maximum(np.ceil((left - narrower) / width), 0).astype(int)
+    total, left = total + needed * seconds[width], left - needed * width
+  return float(np.sum(probability * total))
 
 
-def best_chunk(seconds: Mapping[int, float], use: float) -> int:
-  """The width whose catch-up is cheapest: the `chunk` of `decode` on this machine."""
-  expected = seconds_per_ask(seconds, use)
-  return min(expected, key=lambda width: expected[width])
+def best_chunk(
+  seconds: Mapping[int, float], use: float, *, worth: float = 0.03
+) -> tuple[int, ...]:
+  """The widths whose catch-up is cheapest: the `chunk` of `decode` on this machine.
+
+  Args:
+    seconds: t(C) by width C, of `pass_seconds`.
+    use: asks per token, above 0 and at most 1.
+    worth: what one more width must save, relative, since each is compiled.
+
+  Returns:
+    The widths, ascending.
+  """
+
+  def price(widths: tuple[int, ...]) -> float:
+    return seconds_per_ask(seconds, widths, use) * (1 + worth) ** len(widths)
+
+  sets = (widths for n in range(1, len(seconds) + 1)
+          for widths in itertools.combinations(sorted(seconds), n))  # fmt: skip
+  return min(sets, key=price)

@@ -72,7 +72,7 @@ def make_continuous_decoder(
   max_length: int,
   refill: int | None = None,
   sampling: Sampling = loop.GREEDY,
-  chunk: int = 8,
+  chunk: int | tuple[int, ...] = 8,
   cap: str = "none",
   eager: bool = False,
   eos_id: int = base.EOS_ID,
@@ -106,7 +106,8 @@ def make_continuous_decoder(
 
   def setup_of(params: Any, slots: _Slots | Any, policy: Policy) -> Setup:
     return Setup((student_fns, params[0]), (teacher_fns, params[1]), slots.teacher_source, policy,
-                 slots.budget, sampling, cap, min(chunk, max_length), eager, eos_id)  # fmt: skip
+                 slots.budget, sampling, cap, loop.widths_of(chunk, max_length), eager,
+                 eos_id)  # fmt: skip
 
   def begin(params: Any, student_source: Any, teacher_source: Any, budget: Any, key: Any,
             policy: Policy) -> _Slots:  # fmt: skip

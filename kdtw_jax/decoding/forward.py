@@ -10,6 +10,8 @@ branch and no select ever touches a cache, which XLA would pay for with a copy o
 Shape letters: B batch, C chunk of inputs in one call, D width, V vocabulary.
 """
 
+import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -107,13 +109,14 @@ def teacher_catch_up(
   rows: Bool[Array, " B"],
   key: Any,
   *,
-  chunk: int,
+  widths: tuple[int, ...],
   sampling: sampling_lib.Sampling,
 ) -> tuple[DecodeState, Int[Array, " B"]]:
   """Runs the teacher over what was written since its last call, and lets it choose the next token.
 
-  A loop of passes over `chunk` inputs per row: none where no row asks, one where all asking rows
-  lag by at most `chunk`. The loop's condition is the only predicate, so there is no `lax.cond`.
+  For each width, the widest first, a loop of passes over that many inputs per row, as long as some
+  asking row lags by more than the next width covers: so no pass where no row asks, and a last pass
+  no wider than it must be. The loops' conditions are the only predicates: there is no `lax.cond`.
   Rows that do not ask but lag read on too, since the pass is paid for: in a batch of 8 that ask for
   a tenth of their tokens this saves more than a third of the passes. What a row's own asks cost is
   therefore counted from who asked when (state.count_catch_up), not here.
@@ -125,7 +128,7 @@ def teacher_catch_up(
     rows: `[B]` rows that ask; the passes go on until they have caught up.
     key: PRNG key of the teacher's draw, or None when greedy. A row draws with it once: in the pass
       that reaches the row's last input.
-    chunk: static inputs per pass.
+    widths: static, ascending: inputs per pass.
     sampling: how the teacher chooses.
 
   Returns:
@@ -133,10 +136,10 @@ def teacher_catch_up(
   """
   end = state.length
 
-  def lagging(now: _CatchUp) -> Bool[Array, ""]:
-    return jnp.any(rows & (now.teacher_len <= end))
+  def lagging(now: _CatchUp, by_more_than: int) -> Bool[Array, ""]:
+    return jnp.any(rows & (end + 1 - now.teacher_len > by_more_than))
 
-  def advance(now: _CatchUp) -> _CatchUp:
+  def advance(now: _CatchUp, chunk: int) -> _CatchUp:
     inputs = state_lib.window(state.tokens, now.teacher_len, chunk)
     hidden, cache = fns.extend(params, now.cache, inputs, now.teacher_len)
     last = end - now.teacher_len
@@ -157,7 +160,10 @@ def teacher_catch_up(
     token=jnp.zeros(rows.shape, jnp.int32),
     passes=state.teacher_passes,
   )
-  after = jax.lax.while_loop(lagging, advance, before)
+  after = before
+  for narrower, width in reversed(list(itertools.pairwise((0, *widths)))):
+    after = jax.lax.while_loop(functools.partial(lagging, by_more_than=narrower),
+                               functools.partial(advance, chunk=width), after)  # fmt: skip
   state = state._replace(
     teacher_cache=after.cache,
     teacher_len=after.teacher_len,

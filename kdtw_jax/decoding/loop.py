@@ -38,7 +38,7 @@ def decode(
   *,
   max_length: int,
   sampling: Sampling = GREEDY,
-  chunk: int = 8,
+  chunk: int | tuple[int, ...] = 8,
   cap: str = "none",
   eager: bool = False,
   eos_id: int = base.EOS_ID,
@@ -61,9 +61,10 @@ def decode(
     policy: who writes which token.
     max_length: most tokens that a row may emit, EOS included; a row is cut there.
     sampling: how both models choose tokens.
-    chunk: inputs that one catch-up pass of the teacher covers; a row that lags by more loops. A
-      policy that drafts covers its whole draft in one pass instead, a policy that runs the teacher
-      at every step uses 1.
+    chunk: inputs that one catch-up pass of the teacher covers; a row that lags by more loops.
+      Several widths, e.g. (1, 4, 16), let each pass be as narrow as the lag allows. A policy that
+      drafts covers its whole draft in one pass instead, a policy that runs the teacher at every
+      step uses 1.
     cap: 'none' or 'hard' (see gating.within_cap).
     eager: False lets the teacher catch up where a row asks; True has it read each input at once.
       Tokens are the same, and so are the counts per row: they say what the row's own asks would
@@ -88,7 +89,7 @@ def decode(
     budget=jnp.asarray(budget, jnp.float32),
     sampling=sampling,
     cap=cap,
-    chunk=min(chunk, max_length),
+    widths=widths_of(chunk, max_length),
     eager=eager,
     eos_id=eos_id,
   )
@@ -101,7 +102,7 @@ def make_decoder(
   *,
   max_length: int,
   sampling: Sampling = GREEDY,
-  chunk: int = 8,
+  chunk: int | tuple[int, ...] = 8,
   cap: str = "none",
   eager: bool = False,
   eos_id: int = base.EOS_ID,
@@ -117,7 +118,8 @@ def make_decoder(
     teacher_fns: the teacher, or None.
     max_length: most tokens that a row may emit, EOS included.
     sampling: how both models choose tokens.
-    chunk: inputs that one catch-up pass of the teacher covers.
+    chunk: inputs that one catch-up pass of the teacher covers, or several widths; `best_chunk`
+      measures which are best.
     cap: 'none' or 'hard'.
     eager: True for large batches; see `decode`.
     eos_id: token that ends a row.
@@ -133,7 +135,7 @@ def make_decoder(
 
 
 def validate(
-  policy: Policy, *, max_length: int, sampling: Sampling, chunk: int, cap: str
+  policy: Policy, *, max_length: int, sampling: Sampling, chunk: int | tuple[int, ...], cap: str
 ) -> None:
   """Refuses settings that cannot work, before anything is traced.
 
@@ -143,7 +145,7 @@ def validate(
   sampling.validate()
   if max_length < 1:
     raise ValueError(f"max_length={max_length}: must be >= 1")
-  if chunk < 1:
+  if min(_as_tuple(chunk), default=0) < 1:
     raise ValueError(f"chunk={chunk}: must be >= 1")
   if cap not in gating.CAPS:
     raise ValueError(f"cap={cap!r}: must be 'none' or 'hard'")
@@ -153,6 +155,15 @@ def validate(
     raise ValueError(
       f"cap='hard': policy {policy.name!r} does not ask token by token; use cap='none'"
     )
+
+
+def widths_of(chunk: int | tuple[int, ...], max_length: int) -> tuple[int, ...]:
+  """The widths of a catch-up pass, ascending, none beyond what a row can lag by."""
+  return tuple(sorted({min(width, max_length) for width in _as_tuple(chunk)}))
+
+
+def _as_tuple(chunk: int | tuple[int, ...]) -> tuple[int, ...]:
+  return chunk if isinstance(chunk, tuple) else (chunk,)
 
 
 def _require(needed: bool, who: str, fns: Any, source: Any, policy: Policy) -> None:
@@ -196,4 +207,4 @@ def advance(
 def result_of(setup: Setup, state: DecodeState) -> DecodeResult:
   """What the rows have written so far, with what it has cost."""
   result = state_lib.finish(state, setup.eos_id)
-  return state_lib.count_catch_up(result, setup.chunk) if setup.policy.catches_up else result
+  return state_lib.count_catch_up(result, setup.widths) if setup.policy.catches_up else result

@@ -10,6 +10,7 @@ stale beyond; rolling back is lowering a length, never touching a cache.
 Shape letters: B batch, L most tokens that a row may emit, S source length.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ class Setup(NamedTuple):
     budget: `[B]` float32: allowed share of asks.
     sampling: how tokens are chosen.
     cap: what a budget forbids, 'none' or 'hard'.
-    chunk: static inputs per catch-up pass.
+    widths: static, ascending: inputs per catch-up pass.
     eager: static; True runs the teacher at every step instead of letting it catch up.
     eos_id: token that ends a row.
   """
@@ -44,7 +45,7 @@ class Setup(NamedTuple):
   budget: Float[Array, " B"]
   sampling: Sampling
   cap: str
-  chunk: int
+  widths: tuple[int, ...]
   eager: bool
   eos_id: int
 
@@ -227,14 +228,16 @@ def finish(state: DecodeState, eos_id: int) -> DecodeResult:
   )
 
 
-def count_catch_up(result: DecodeResult, chunk: int) -> DecodeResult:
+def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResult:
   """Gives the counts per row of a teacher that catches up when that row asks, and only then.
 
-      lag = t - (position of the ask before t, else -1);   passes = Σ_asks ceil(lag / chunk)
+      lag = t - (position of the ask before t, else -1);   passes = Σ_asks n(lag)
+
+  n(lag): for each width, the widest first, as many passes as leave no more than the next covers.
 
   Args:
     result: of a policy that asks token by token, however the teacher was run.
-    chunk: inputs that one catch-up pass covers.
+    widths: ascending: inputs that one catch-up pass may cover.
 
   Returns:
     The result with `teacher_row_passes`, `teacher_calls` and `teacher_tokens` replaced.
@@ -244,8 +247,12 @@ def count_catch_up(result: DecodeResult, chunk: int) -> DecodeResult:
   last = jax.lax.cummax(jnp.where(result.asked, position, -1), axis=1)
   before = jnp.pad(last, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
   lag = jnp.where(result.asked, position - before, 0)
+  passes, left = jnp.zeros_like(lag), lag
+  for narrower, width in reversed(list(itertools.pairwise((0, *widths)))):
+    needed = jnp.maximum(-((narrower - left) // width), 0)
+    passes, left = passes + needed, left - needed * width
   return result._replace(
-    teacher_row_passes=jnp.sum(-(-lag // chunk), axis=1),
+    teacher_row_passes=jnp.sum(passes, axis=1),
     teacher_calls=result.asks,
     teacher_tokens=jnp.sum(lag, axis=1),
   )

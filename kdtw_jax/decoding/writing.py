@@ -53,7 +53,7 @@ def write_step(setup: Setup, state: DecodeState) -> DecodeState:
     teacher_token = sampling_lib.choose_token(teacher_logits, teacher_key, setup.sampling)
   else:
     state, teacher_token = forward.teacher_catch_up(
-      *setup.teacher, state, ask, teacher_key, chunk=setup.chunk, sampling=setup.sampling
+      *setup.teacher, state, ask, teacher_key, widths=setup.widths, sampling=setup.sampling
     )
   return write(state, jnp.where(ask, teacher_token, token), ask, gate_logits, setup.eos_id)
 

@@ -86,13 +86,15 @@ STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
 
 # Draft lengths: a pass of as many inputs as a head is wide has scores of a cache's size.
 @pytest.mark.parametrize("name,dial,fields", [
-  ("handover", 0.0, {}), ("speculative", 3, {}), ("cascade_opt", 0.3, {}),
-  ("big_little", 0.5, {"k": 9}), ("verify_handover", 0.0, {}), ("prompt_lookup", 3, {})],
+  ("handover", 0.0, {}), ("handover", 0.0, {"chunk": (1, 4)}), ("speculative", 3, {}),
+  ("cascade_opt", 0.3, {}), ("big_little", 0.5, {"k": 9}), ("verify_handover", 0.0, {}), ("prompt_lookup", 3, {})],
   ids=lambda x: str(x))  # fmt: skip
 def test_no_decoder_copies_a_cache(name, dial, fields):
   weights = [jax.eval_shape(model.init, jax.random.key(0)) for model in (STUDENT, TEACHER)]
   source = np.full((B, S), 5, np.int32)
-  decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=L, chunk=4)
+  fields = dict(fields)
+  chunk = fields.pop("chunk", 4)
+  decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=L, chunk=chunk)
   args = (*weights, source, source, np.zeros((B,), np.float32), jax.random.key(0))
   lowered = decoder.lower(*args, make_policy(name, dial, **fields))
   caches = [
