@@ -87,7 +87,8 @@ STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
 # Draft lengths: a pass of as many inputs as a head is wide has scores of a cache's size.
 @pytest.mark.parametrize("name,dial,fields", [
   ("handover", 0.0, {}), ("handover", 0.0, {"chunk": (1, 4)}), ("speculative", 3, {}),
-  ("cascade_opt", 0.3, {}), ("big_little", 0.5, {"k": 9}), ("verify_handover", 0.0, {}), ("prompt_lookup", 3, {})],
+  ("cascade_opt", 0.3, {}), ("big_little", 0.5, {"k": 9}), ("verify_handover", 0.0, {}),
+  ("prompt_lookup", 3, {})],
   ids=lambda x: str(x))  # fmt: skip
 def test_no_decoder_copies_a_cache(name, dial, fields):
   weights = [jax.eval_shape(model.init, jax.random.key(0)) for model in (STUDENT, TEACHER)]
