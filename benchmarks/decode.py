@@ -133,7 +133,6 @@ class Ours:
     source = np.full((1, _SOURCE.value), 5, np.int32)
     self.pass_seconds = decoding.pass_seconds(
         self.models[1].decoder_fns, self.params[1], source, max_length=_LENGTH.value)
-    self.chunks = {use: decoding.best_chunk(self.pass_seconds, use) for use in (0.1, 0.2, 0.3)}
 
   @functools.cache  # noqa: B019  one object per run
   def decoder(self, length: int, chunk: int, eager: bool):
@@ -146,7 +145,8 @@ class Ours:
     found = {"student": (decoding.make_policy("student"), 8, False),
              "teacher": (decoding.make_policy("teacher"), 8, False),
              "handover 0%": (decoding.make_policy("random", 0.0), 8, False)}
-    for use, chunk in self.chunks.items():
+    for use in (0.1, 0.2, 0.3):
+      chunk = decoding.best_chunk(self.pass_seconds, use, batch=batch)
       policy = decoding.make_policy("random", use)
       found[f"handover {use:.0%}"] = (policy, chunk, False)
       if batch > 1:
@@ -156,14 +156,15 @@ class Ours:
     return found
 
   def call(self, batch: int, policy, chunk: int = 8, eager: bool = False, length: int = 0):
-    """A function of the run's number that decodes and waits; its last result is `.result`."""
+    """A function of the run's number that decodes and waits; what it gave is in `.results`."""
     decoder = self.decoder(length or _LENGTH.value, chunk, eager)
     source, budget = sources(batch), np.zeros(batch, np.float32)
 
     def run(number):
-      run.result = jax.block_until_ready(decoder(
+      run.results[number] = jax.block_until_ready(decoder(
           *self.params, source, source, budget, jax.random.key(number), policy))
 
+    run.results = {}
     return run
 
   def measure(self, batch: int) -> dict[str, dict]:
@@ -173,11 +174,16 @@ class Ours:
            for who in ("student", "teacher")}
     seconds = interleaved({**calls, **one}, _RUNS.value)
     tokens = batch * _LENGTH.value
+
+    def per_token(name, count):
+      counts = [int(getattr(result, count)) for result in calls[name].results.values()]
+      return float(np.mean(counts)) / _LENGTH.value
+
     rows = {name: {"seconds": seconds[name], "ms_per_token": 1e3 * seconds[name] / tokens,
                    "tokens_per_second": tokens / seconds[name],
-                   "teacher_passes": int(call.result.teacher_passes) / _LENGTH.value,
-                   "student_steps": int(call.result.student_steps) / _LENGTH.value}
-            for name, call in calls.items()}
+                   "teacher_passes": per_token(name, "teacher_passes"),
+                   "student_steps": per_token(name, "student_steps"),
+                   "widths": str(self.systems(batch)[name][1])} for name in calls}
     for who in ("student", "teacher"):  # what a step costs once the source is read
       first = seconds[f"{who}, first token"]
       rows[who]["first_token_ms"] = 1e3 * first
@@ -185,7 +191,8 @@ class Ours:
     for name in calls:  # the sum of its parts: encoders, student steps, teacher passes
       if name.startswith("handover"):
         parts = (rows["student"]["seconds"] + 1e-3 * rows["teacher"]["first_token_ms"]
-                 + 1e-3 * rows["teacher"]["step_ms"] * int(calls[name].result.teacher_passes))
+                 + 1e-3 * rows["teacher"]["step_ms"]
+                 * rows[name]["teacher_passes"] * _LENGTH.value)
         rows[name]["over_parts"] = seconds[name] / parts
     return rows
 
@@ -279,7 +286,7 @@ class Peer:
     seconds = interleaved({"ours": mine, "theirs": theirs}, max(3, _RUNS.value // 2))
     per_token = 1e3 / (batch * _LENGTH.value)
     # Ours never writes padding nor `<τ>`; theirs is told so outside of the timed runs.
-    same = np.mean(np.asarray(mine.result.tokens) == theirs(0, suppress_tokens=[0, 3]))
+    same = np.mean(np.asarray(mine.results[0].tokens) == theirs(0, suppress_tokens=[0, 3]))
     return {"ms_per_token": seconds["ours"] * per_token,
             "peer_ms_per_token": seconds["theirs"] * per_token,
             "times_faster": seconds["theirs"] / seconds["ours"], "same_tokens": float(same)}
@@ -312,19 +319,17 @@ def main(argv):
                         f"{platform.machine()}",
             "params": [num_params(p) for p in ours.params],
             "configs": [dataclasses.asdict(m.config) for m in ours.models],
-            "pass_ms": {str(c): 1e3 * t for c, t in ours.pass_seconds.items()},
-            "chunks": {str(use): chunk for use, chunk in ours.chunks.items()}}
+            "pass_ms": {str(c): 1e3 * t for c, t in ours.pass_seconds.items()}}
   show(console, "teacher pass by width, ms", {"": {str(c): 1e3 * t for c, t in
                                                    ours.pass_seconds.items()}},
        {str(c): ".3f" for c in ours.pass_seconds})
-  console.print(f"chunk by use: {ours.chunks}", highlight=False)
   for batch in sorted({1, *map(int, _BATCHES.value)}):
     rows = report[f"batch_{batch}"] = ours.measure(batch)
     for row in rows.values():
       row["times_teacher"] = rows["teacher"]["seconds"] / row["seconds"]
     show(console, f"batch {batch}", rows, {
         "ms_per_token": ".3f", "tokens_per_second": ",.0f", "times_teacher": ".2f",
-        "teacher_passes": ".2f", "over_parts": ".2f", "step_ms": ".3f"})
+        "teacher_passes": ".2f", "over_parts": ".2f", "step_ms": ".3f", "widths": ""})
     if batch == 1:
       report["teacher_per_student_step"] = rows["teacher"]["step_ms"] / rows["student"]["step_ms"]
       report["bounds"] = ours.bounds(rows)

@@ -17,7 +17,7 @@ from kdtw_jax.report.metrics_json import read_json
 FILES = ("tradeoff.csv", "quality_share.png", "quality_calls.png", "quality_cost.png",
          "budget_calibration.png")
 
-_OUT = flags.DEFINE_string("out", None, "Folder of the results", required=True)
+_OUT = flags.DEFINE_string("out", None, "Folder of this run's results", required=True)
 
 
 def portable(value, paths: dict[str, str]):
@@ -35,15 +35,15 @@ def portable(value, paths: dict[str, str]):
 
 
 def main(argv):
-  """Publishes each workdir."""
-  for workdir in map(Path, argv[1:]):
-    metrics = read_json(workdir / "metrics.json")
-    config = metrics["config"]
-    paths = {config["data"]["path"]: "DIR", f"{Path.cwd()}/": ""}
-    folder = Path(_OUT.value) / f"seed{config['seed']}"
-    write_json(folder / "metrics.json", portable(metrics, {k: v for k, v in paths.items() if k}))
-    for name in FILES:
-      shutil.copyfile(workdir / name, folder / name)
+  """Publishes a workdir."""
+  if len(argv) != 2:
+    raise app.UsageError("name one workdir")
+  workdir, folder = Path(argv[1]), Path(_OUT.value)
+  metrics = read_json(workdir / "metrics.json")
+  paths = {metrics["config"]["data"]["path"]: "DIR", f"{Path.cwd()}/": ""}
+  write_json(folder / "metrics.json", portable(metrics, {k: v for k, v in paths.items() if k}))
+  for name in FILES:
+    shutil.copyfile(workdir / name, folder / name)
 
 
 if __name__ == "__main__":

@@ -40,24 +40,50 @@ def references(runs: list[dict]) -> str:
 
 
 def equal_shares(runs: list[dict]) -> str:
-  """Scores of every method at equal shares of teacher tokens."""
-  tables = [summary.equal_share_table(run) for run in runs]
-  rows = [[same[0]["title"], *(over_seeds(row["cells"][i]["score"] for row in same)
-                               for i in range(len(summary.EQUAL_SHARES))),
-           over_seeds((row["area"] for row in same), 2)]
-          for same in zip(*tables, strict=True)]
-  return table(["", *(f"{share:.0%}" for share in summary.EQUAL_SHARES), "area"], rows)
+  """Scores at equal shares of teacher tokens, of every method that all runs have."""
+  tables = [{row["method"]: row for row in summary.equal_share_table(run)} for run in runs]
+  rows = []
+  for method, first in tables[0].items():
+    if all(method in table for table in tables):
+      same = [table[method] for table in tables]
+      cells = (over_seeds(row["cells"][i]["score"] for row in same)
+               for i in range(len(summary.EQUAL_SHARES)))
+      rows.append([first["title"], *cells, over_seeds((row["area"] for row in same), 2),
+                   over_seeds((row["volume"] for row in same), 2)])
+  return table(["", *(f"{share:.0%}" for share in summary.EQUAL_SHARES), "area", "volume"], rows)
 
 
 def comparisons(runs: list[dict]) -> str:
-  """The handover against each baseline at its own share, seed by seed with 95% intervals."""
+  """The handover against each method, run by run with 95% intervals."""
+  found: dict[tuple, list[dict]] = {}
+  for run in runs:
+    for row in run["comparisons"]:
+      found.setdefault((row["share"], row["equal"], row["title"]), []).append(row)
   rows = []
-  for same in zip(*(run["comparisons"] for run in runs), strict=True):
-    found = "; ".join(f"{row['delta']:+.1f} ({row['interval'][0]:+.1f} to {row['interval'][1]:+.1f}"
-                      f", p {row['p_value']:.3f})" for row in same)
-    shares = over_seeds(100 * row["handover_share"] for row in same)
-    rows.append([f"{same[0]['share']:.0%}", shares, same[0]["baseline"], found])
-  return table(["budget", "use, %", "against", "difference, each seed"], rows)
+  for (share, equal, title), same in found.items():
+    if len(same) == len(runs):
+      differences = "; ".join(
+          f"{row['delta']:+.1f} ({row['interval'][0]:+.1f} to {row['interval'][1]:+.1f}, "
+          f"p {row['p_value']:.3f})" for row in same)
+      of_both = ("; ".join(_spent(row, who) for row in same) for who in ("handover", "baseline"))
+      rows.append([f"{share:.0%}", equal, title, *of_both, differences])
+  return table(["budget", "equal", "handover against", "handover", "other",
+                "difference, each run"], rows)
+
+
+def _spent(row: dict, who: str) -> str:
+  score = row["handover" if who == "handover" else "baseline_score"]
+  if row["equal"] == "share":
+    return f"{score:.1f} @ {100 * row[f'{who}_share']:.0f}%"
+  missed = "" if row["reached"] else " (its nearest)"
+  return f"{score:.1f} @ {row[f'{who}_cost']:.2f}{missed if who == 'baseline' else ''}"
+
+
+def frontier(runs: list[dict]) -> str:
+  """Points that no other beats in both quality and teacher calls; of the first run."""
+  return table(["frontier of the first run", "setting", "calls, %", "cost", "score"], [
+      [row["title"], row["label"], f"{100 * row['calls']:.1f}", f"{row['cost']:.2f}",
+       f"{row['score']:.1f}"] for row in summary.frontier(runs[0])])
 
 
 def budgets(runs: list[dict]) -> str:
@@ -79,7 +105,7 @@ def main() -> None:
   if not runs:
     sys.exit(__doc__)
   print(runs[0]["signature"], "\n")
-  for part in (references, equal_shares, comparisons, budgets):
+  for part in (references, equal_shares, comparisons, frontier, budgets):
     print(part(runs), "\n")
 
 

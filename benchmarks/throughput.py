@@ -8,6 +8,7 @@ in turns: batches as they come, batches sorted by source length (all sentences m
 and slots. Every way writes the same tokens.
 """
 
+import logging
 from pathlib import Path
 import platform
 import time
@@ -86,6 +87,7 @@ class Bench:
 def main(argv):
   """Measures and prints."""
   del argv
+  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
   bench, console = Bench(Path(_WORKDIR.value)), Console(width=110)
   report = {"workdir": Path(_WORKDIR.value).name, "sentences": _SENTENCES.value,
             "budget": _BUDGET.value, "jax": jax.__version__, "rows": [],

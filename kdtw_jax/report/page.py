@@ -88,6 +88,7 @@ def render_page(metrics: Mapping[str, Any], figures: Mapping[str, str]) -> str:
       tiles=_tiles(metrics, quality),
       equal_shares=summary.EQUAL_SHARES,
       equal_rows=summary.equal_share_table(metrics),
+      frontier=summary.frontier(metrics),
       calibration=summary.calibration(metrics),
       budgets=[{**row, "kind": summary.budget_kind(row)} for row in metrics.get("budgets") or ()],
       budget_kinds=summary.BUDGET_KINDS,

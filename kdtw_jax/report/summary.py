@@ -162,6 +162,33 @@ def equal_share_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
   return rows
 
 
+def frontier(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Returns the points that no other beats in both quality and calls, the fewest calls first.
+
+  Calls are the teacher's per output token; upper bounds do not compete.
+
+  Args:
+    metrics: the dict of metrics.json.
+
+  Returns:
+    For each point the method's title, its label, `calls`, `cost` and `score`.
+  """
+  key = quality_key(metrics)
+  rows = [
+      {"title": curve.title, "method": curve.method, "label": point.label, "cost": point.cost,
+       "calls": point.teacher_calls, "score": point.scores[key]}
+      for curve in curves(metrics) if not is_upper_bound(curve.method)
+      for point in curve.points
+      if style.is_number(point.teacher_calls) and style.is_number(point.scores.get(key))
+  ]
+  best, kept = float("-inf"), []
+  for row in sorted(rows, key=lambda row: (row["calls"], -row["score"])):
+    if row["score"] > best:
+      best = row["score"]
+      kept.append(row)
+  return kept
+
+
 def budget_kind(row: Mapping[str, Any]) -> str:
   """Returns one of BUDGET_KINDS: whether training showed the budget, and in this wording."""
   if not row.get("seen"):

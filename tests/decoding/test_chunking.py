@@ -42,5 +42,7 @@ def test_cheap_width_wins_rare_asks_and_dear_width_loses():
   assert chunking.best_chunk({1: 1.0, 8: 1.5}, 0.95) == (1,)
   assert chunking.best_chunk({1: 1.0, 4: 1.3, 16: 3.0}, 0.2) != (16,)
   assert len(chunking.best_chunk({1: 1.0, 4: 1.3, 8: 1.7, 16: 3.0}, 0.1, worth=0.0)) > 1
+  t = {1: 1.0, 4: 1.3, 16: 1.6}
+  assert max(chunking.best_chunk(t, 0.05)) == 16 and chunking.best_chunk(t, 0.05, batch=200) == (1,)
   with pytest.raises(ValueError, match=r"use=0\.0: must be above 0"):
     chunking.best_chunk({1: 1.0}, 0.0)
