@@ -185,8 +185,9 @@ def _quality_figure(
 def _usable(
     curve: Curve, x_of: Callable[[Point], float | None], key: str
 ) -> list[tuple[float, float, str]]:
+  """Points with both numbers, in the order of the sweep: a line follows its dial."""
   rows = [(x_of(point), point.scores.get(key), point.label) for point in curve.points]
-  return sorted(row for row in rows if style.is_number(row[0]) and style.is_number(row[1]))
+  return [row for row in rows if style.is_number(row[0]) and style.is_number(row[1])]
 
 
 def _new_figure(metrics: Mapping[str, Any]) -> Figure:
