@@ -23,9 +23,9 @@ def get_config(arg=None):
     config.student.model.update(d_model=32, d_ff=64, num_heads=4, d_kv=8, num_encoder_layers=1,
                                 num_decoder_layers=1, gate_hidden=48)
     for stage in (config.sft, config.warm_start):
-      stage.update(optimizer="muon", steps=300, learning_rate=1e-2, warmup_steps=40, ema_decay=0.98)
+      stage.update(optimizer="muon", steps=450, learning_rate=1e-2, warmup_steps=40, ema_decay=0.98)
     config.distillation.update(steps=80, value_warmup_steps=30, learning_rate=2e-4, ema_decay=0.95)
-    config.wheels.update(steps=160, value_warmup_steps=30, learning_rate=1e-3, ema_decay=0.95,
+    config.wheels.update(steps=260, value_warmup_steps=30, learning_rate=1e-3, ema_decay=0.95,
                          path_consistency=0.05, forward_kl=1.0, max_difficulty=4.0,
                          calibration_steps=40)
     config.evaluation.dials.update(
