@@ -1,0 +1,59 @@
+"""What it is worth that a call of the learned gate checks as well as writes, on test.
+
+    python benchmarks/checking.py --config=configs/multi30k.py --config.data.path=DIR \
+        --workdir=runs/m30k-0 --out=FILE.json
+
+The same trained gate under the same budgets: its asks write alone, or the pass that an ask pays for
+also takes back what the teacher would not have written by more than a tolerance. The end of a
+sentence is not checked, so a call is an ask.
+"""
+
+import logging
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from kdtw_jax import decoding
+from kdtw_jax.evaluation.outputs import Runner, written
+from kdtw_jax.experiment import Experiment
+from kdtw_jax.files import write_json
+from kdtw_jax.pair import load_pair
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the finished run")
+_OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
+flags.mark_flags_as_required(["config", "workdir", "out"])
+
+BUDGETS = (0.05, 0.1, 0.15, 0.2, 0.3)
+TOLERANCES = (None, 2.0, 1.0, 0.5)  # nats; None: asks write alone
+
+
+def main(argv):
+  """Measures and prints."""
+  del argv
+  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
+  config, workdir, console = _CONFIG.value, Path(_WORKDIR.value), Console(width=100)
+  pair, run = load_pair(workdir), Experiment(config, workdir)
+  runner = Runner(config, (pair.student, pair.teacher), run.mesh, pair.tokenizer,
+                  pair.teacher_params, sources={"test": run.source("test")},
+                  tokenised={"test": run.tokenised("test")})
+  rows = []
+  for tolerance in TOLERANCES:
+    policy = (decoding.make_policy("handover") if tolerance is None else
+              decoding.make_policy("verify_handover", 0.0, tolerance=tolerance, end=False))
+    for budget in BUDGETS:
+      outputs = runner.run("test", policy, pair.student_params, budget=budget)
+      tokens = outputs.counts["length"].sum()
+      rows.append({
+          "tolerance": tolerance, "budget": budget,
+          "calls": float(outputs.counts["teacher_calls"].sum() / tokens),
+          "written": float(written(outputs).sum() / tokens), **runner.scores("test", outputs)})
+      console.print({key: value if value is None else round(value, 3)
+                     for key, value in rows[-1].items()})
+  write_json(_OUT.value, rows)
+
+
+if __name__ == "__main__":
+  app.run(main)
