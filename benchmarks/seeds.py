@@ -73,10 +73,10 @@ def comparisons(runs: list[dict]) -> str:
 
 def _spent(row: dict, who: str) -> str:
   score = row["handover" if who == "handover" else "baseline_score"]
+  missed = " (its nearest)" if who == "baseline" and not row["reached"] else ""
   if row["equal"] == "share":
-    return f"{score:.1f} @ {100 * row[f'{who}_share']:.0f}%"
-  missed = "" if row["reached"] else " (its nearest)"
-  return f"{score:.1f} @ {row[f'{who}_cost']:.2f}{missed if who == 'baseline' else ''}"
+    return f"{score:.1f} @ {100 * row[f'{who}_share']:.0f}%{missed}"
+  return f"{score:.1f} @ {row[f'{who}_cost']:.2f}{missed}"
 
 
 def frontier(runs: list[dict]) -> str:

@@ -74,7 +74,7 @@ class PromptLookup(Drafter):
   def stays(self, drafts: Drafts, key: Any, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps what the teacher writes; drawn, a copy stays with probability p(v)."""
     if sampling.greedy:
-      return drafts.tokens == jnp.argmax(drafts.teacher_logits, axis=-1)
+      return Drafter.stays(self, drafts, key, sampling)
     p = of_draft(sampling_lib.distribution(drafts.teacher_logits, sampling), drafts.tokens)
     return coin(key, p) < p
 

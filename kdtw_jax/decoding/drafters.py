@@ -64,8 +64,8 @@ class Drafter(Policy):
     return jnp.zeros(seen.length.shape, bool)
 
   def stays(self, drafts: Drafts, key: Any, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Says which drafts may stay, if all before them stay."""
-    raise NotImplementedError
+    """Says which drafts may stay, if all before them stay: here what the teacher would write."""
+    return drafts.tokens == jnp.argmax(drafts.teacher_logits, axis=-1)
 
   def correct(
     self, teacher_logits: Float[Array, "B V"], student_logits: Float[Array, "B V"] | None,
@@ -136,7 +136,7 @@ class Speculative(Drafter):
   def stays(self, drafts: Drafts, key: Any, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps min(1, p/q) of them."""
     if sampling.greedy:
-      return drafts.tokens == jnp.argmax(drafts.teacher_logits, axis=-1)
+      return Drafter.stays(self, drafts, key, sampling)
     p = of_draft(sampling_lib.distribution(drafts.teacher_logits, sampling), drafts.tokens)
     q = of_draft(sampling_lib.distribution(drafts.student_logits, sampling), drafts.tokens)
     return coin(key, p) * q < p

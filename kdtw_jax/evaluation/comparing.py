@@ -14,7 +14,6 @@ from kdtw_jax.evaluation import bootstrap
 from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
 from kdtw_jax.evaluation.tradeoff import Point, dial_for_share
 
-_REFINEMENTS = 1  # dials tried between the measured ones
 _CLOSE = 0.03  # a dial this near to the target, relative, is not refined
 
 
@@ -34,14 +33,14 @@ def comparisons(e: Any, sweeps: list[Sweep], split: str = "test") -> list[dict]:
   rows = []
   for share in e.config.evaluation.compare_at:
     setting = Setting("handover", 0.0, "wheels", share)
-    target, system = point(e, "validation", setting), point(e, split, setting)
+    target, system = e.point("validation", setting), e.point(split, setting)
     for sweep in sweeps:
       if sweep.method in ("handover", "oracle"):
         continue
       for equal in ("share", "cost") if _asks(sweep) else ("cost",):
         dial = matched_dial(e, sweep, equal, _value(target, equal))
         other = sweep.at(dial)
-        on_validation, measured = point(e, "validation", other), point(e, split, other)
+        on_validation, measured = e.point("validation", other), e.point(split, other)
         wanted, got = _value(target, equal), _value(on_validation, equal)
         found = bootstrap.paired_bootstrap(
             e.outputs(split, setting).texts, e.outputs(split, other).texts,
@@ -57,12 +56,6 @@ def comparisons(e: Any, sweeps: list[Sweep], split: str = "test") -> list[dict]:
   return rows
 
 
-def point(e: Any, split: str, setting: Setting) -> Point:
-  """A setting's shares, counts and cost."""
-  found = e.runner.point(split, e.outputs(split, setting), dial=setting.dial, label="")
-  return Point(**{**found.__dict__, "cost": e.cost(found)})
-
-
 def matched_dial(e: Any, sweep: Sweep, equal: str, target: float) -> float:
   """The dial at which a method has a share or cost on validation.
 
@@ -75,13 +68,12 @@ def matched_dial(e: Any, sweep: Sweep, equal: str, target: float) -> float:
   if sweep.method in METHODS and equal == "share" and sweep.continuous:
     dials.append(float(np.log(e.tokenizer.vocab_size)) if sweep.method == "entropy" else 0.0)
     values.append(0.0)
-  for _ in range(_REFINEMENTS if sweep.continuous and len(dials) > 1 else 0):
+  nearest = min(abs(value - target) for value in values)
+  if sweep.continuous and len(dials) > 1 and nearest > _CLOSE * target:
     estimate = dial_for_share(dials, values, target)
-    nearest = min(abs(value - target) for value in values)
-    if estimate.clamped or estimate.dial in dials or nearest <= _CLOSE * target:
-      break
-    dials.append(estimate.dial)
-    values.append(_value(point(e, "validation", sweep.at(estimate.dial)), equal))
+    if not estimate.clamped and estimate.dial not in dials:
+      dials.append(estimate.dial)
+      values.append(_value(e.point("validation", sweep.at(estimate.dial)), equal))
   return min(zip(dials, values, strict=True), key=lambda pair: abs(pair[1] - target))[0]
 
 

@@ -81,17 +81,21 @@ class Evaluator:
     """A method's points on a split; on test with their latency."""
     points = []
     for dial, label, setting in sweep.settings:
-      point = self.runner.point(split, self.outputs(split, setting), dial=dial, label=label)
-      point = dataclasses.replace(point, cost=self.cost(point))
+      point = dataclasses.replace(self.point(split, setting), dial=dial, label=label)
       if split == "test":
         seconds = self.seconds(setting.policy(), setting.stage, setting.budget, setting.cap)
         point = dataclasses.replace(point, seconds_per_sentence=seconds)
       points.append(point)
     return Curve(sweep.method, tuple(points), sweep.title, sweep.dial_name)
 
-  def cost(self, point: Point) -> float:
-    """Sequential cost per token in teacher passes: c · student steps + teacher passes."""
-    return self.step_ratio * point.student_steps + point.teacher_passes
+  def point(self, split: str, setting: Setting) -> Point:
+    """A setting's scores, shares and counts, and its sequential cost per token.
+
+    Cost in teacher passes: c · student steps + teacher passes.
+    """
+    found = self.runner.point(split, self.outputs(split, setting), dial=setting.dial, label="")
+    return dataclasses.replace(
+        found, cost=self.step_ratio * found.student_steps + found.teacher_passes)
 
   def seconds(self, policy: decoding.Policy, stage: str | None, budget: float = 0.0,
               cap: str = "none", split: str = "test") -> dict[str, float]:

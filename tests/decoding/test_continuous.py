@@ -5,7 +5,6 @@ import numpy as np
 from prefix_models import FNS, MODULUS, make_params, sources
 import pytest
 
-from kdtw_jax import base
 from kdtw_jax.decoding import Request, make_continuous_decoder, make_decoder, make_policy
 
 L, N = 16, 23
@@ -84,4 +83,3 @@ def test_nothing_to_do_and_impossible_settings():
     next(serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), by_row))
   with pytest.raises(ValueError, match="refill=5: must be from 1 to the batch of 4"):
     make_continuous_decoder(FNS, FNS, batch=4, max_length=L, refill=5)
-  assert base.PAD_ID == 0
