@@ -235,7 +235,7 @@ class Peer:
     import torch
     import transformers
 
-    from kdtw_jax.models.pretrained import export_t5
+    from kdtw_jax.published import export_t5
 
     self.torch = torch
     self.models = []
@@ -247,7 +247,7 @@ class Peer:
           num_heads=c.num_heads, feed_forward_proj=c.feed_forward,
           tie_word_embeddings=c.tie_embeddings, decoder_start_token_id=0, dropout_rate=0.0)
       peer = transformers.T5ForConditionalGeneration(config).eval()
-      weights = {name: torch.tensor(array) for name, array in export_t5(params, c).items()}
+      weights = {name: torch.tensor(array) for name, array in export_t5(params, c)}
       peer.load_state_dict(weights, strict=False)
       peer = peer.to(getattr(torch, _DTYPE.value))
       peer.generation_config.eos_token_id = None

@@ -48,7 +48,7 @@ class Bench:
     found, left = [], _SENTENCES.value
     for batch in data.eval_batches(
         self.tokenised, self.pair.tokenizer, batch_size=size, budget=_BUDGET.value,
-        template=data.TRAIN_TEMPLATES[0], prompt_length=self.config.data.prompt_length,
+        wording=data.TRAIN_WORDINGS[0], prompt_length=self.config.data.prompt_length,
         by_length=by_length):
       found.append(batch)
       left -= size

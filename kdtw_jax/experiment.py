@@ -7,7 +7,9 @@ always done anew.
 """
 
 from collections.abc import Iterator
+import dataclasses
 import functools
+import itertools
 import json
 from pathlib import Path
 import time
@@ -17,12 +19,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdtw_jax import checkpoint, data, losses, pair, rollouts
+from kdtw_jax import checkpoint, data, losses, pair, published, rollouts
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, Params
 from kdtw_jax.evaluation import evaluator
-from kdtw_jax.files import write_json
-from kdtw_jax.models import Model, num_params, with_duals
+from kdtw_jax.files import replaced_folder, write_json
+from kdtw_jax.models import HEADS, Model, build, num_params, with_duals
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.training import calibration, loop, objectives, optim, sharding
 from kdtw_jax.training import state as state_lib
@@ -83,27 +85,38 @@ class Experiment:
 
   # Parts ------------------------------------------------------------------------------------------
 
-  @property
-  def tokenizer_path(self) -> Path:
-    """Where this run's tokenizer lies."""
-    if self.config.tokenizer.path:
-      return Path(self.config.tokenizer.path)
-    if self.config.teacher.checkpoint:
-      return Path(self.config.teacher.checkpoint) / "tokenizer.model"
-    return self.workdir / "tokenizer.model"
+  def tokenizer(self) -> data.AnyTokenizer:
+    """The tokenizer of the models that the run begins with, or one trained; kept in the workdir.
 
-  def tokenizer(self) -> data.Tokenizer:
-    """Trains the tokenizer on the training split and the instructions, or loads it."""
-    if not self.tokenizer_path.is_file() and self.tokenizer_path.parent == self.workdir:
-      source = self.source("train")
-      text = (side for i in range(len(source)) for side in (source[i].source, source[i].target))
-      data.train_tokenizer(
-          [*text, *data.tokenizer_text()], str(self.tokenizer_path), seed=self.config.seed,
-          kind=self.config.tokenizer.kind, vocab_size=self.config.tokenizer.vocab_size)
-    return data.Tokenizer.load(str(self.tokenizer_path))
+    All that the config names must have the same vocabulary.
+    """
+    kept = self.workdir / "tokenizer"
+    if kept.is_dir():
+      return data.load_tokenizer(kept)
+    paths = {f"config.{who}.pretrained={name!r}": published.locate(name)
+             for who in ("student", "teacher") if (name := self.config[who].pretrained)}
+    if self.config.teacher.checkpoint:
+      paths["config.teacher.checkpoint"] = Path(self.config.teacher.checkpoint) / "tokenizer"
+    if self.config.tokenizer.path:
+      paths["config.tokenizer.path"] = Path(self.config.tokenizer.path)
+    found = {name: data.load_tokenizer(path) for name, path in paths.items()}
+    for (a, first), (b, second) in itertools.pairwise(found.items()):
+      data.check_same_vocabulary(first, second, names=(a, b))
+    tokenizer = next(iter(found.values()), None) or self._trained_tokenizer()
+    with replaced_folder(kept) as folder:
+      tokenizer.save(folder)
+    return tokenizer
+
+  def _trained_tokenizer(self) -> data.Tokenizer:
+    """A SentencePiece model of the training split and the instructions."""
+    source = self.source("train")
+    text = (side for i in range(len(source)) for side in (source[i].source, source[i].target))
+    return data.train_tokenizer(
+        [*text, *data.tokenizer_text(self.config.data.task)], seed=self.config.seed,
+        kind=self.config.tokenizer.kind, vocab_size=self.config.tokenizer.vocab_size)
 
   @functools.cache  # noqa: B019  one experiment per run
-  def _vocabulary(self) -> data.Tokenizer:
+  def _vocabulary(self) -> data.AnyTokenizer:
     return self.tokenizer()
 
   @functools.cached_property
@@ -126,7 +139,7 @@ class Experiment:
     if split != "train":
       buckets, over_long = buckets[-1:], "truncate"
     return data.tokenise(self.source(split), self._vocabulary(), buckets=buckets,
-                         over_long=over_long)
+                         over_long=over_long, task=self.config.data.task)
 
   def batches(self, stage: ml_collections.ConfigDict, seed: int, *, split: str = "train",
               budgets: tuple[float, ...] = (), batch_size: int = 0) -> Iterator[Batch]:
@@ -155,6 +168,8 @@ class Experiment:
   def result(self, name: str) -> Params:
     """The parameters that a finished stage left, on the mesh."""
     model = self.models[1] if name == "teacher" else self.models[0]
+    if name == "teacher" and pair.teacher_is_published(self.config):
+      return pair.published_params(self.config, "teacher", model, self._put)
     if self.summary(name) is None:
       raise ValueError(f"stage {name!r} is needed and not done in {self.workdir}: add it to "
                        "config.stages")
@@ -163,6 +178,21 @@ class Experiment:
             leaf.shape, leaf.dtype, sharding=sharding.param_sharding(self.mesh, leaf.shape)),
         pair.abstract_params(model))
     return checkpoint.load_params(self._directory(name) / "params", like)
+
+  def _put(self, array: np.ndarray) -> jax.Array:
+    """Brings one parameter to its place on the mesh."""
+    return jax.device_put(array, sharding.param_sharding(self.mesh, array.shape))
+
+  def _start(self, who: str, stage: str) -> Params:
+    """Where training begins: the published model, or fresh parameters; heads are always fresh."""
+    model = self.models[who == "teacher"]
+    model = build(dataclasses.replace(model.config, param_dtype="float32"))
+    key = jax.random.key(self._seed(stage))
+    if not self.config[who].pretrained:
+      return model.init(key)
+    params = pair.published_params(self.config, who, model, self._put)
+    fresh = jax.jit(model.init)(key)
+    return {**params, **{name: fresh[name] for name in HEADS if name in fresh}}
 
   def _run(self, name: str, stage: ml_collections.ConfigDict, params: Params, objective,
            *, frozen: Params | None = None, budgets: tuple[float, ...] = (), rollout=None,
@@ -198,24 +228,24 @@ class Experiment:
     write_json(directory / "summary.json", summary)
 
   def teacher(self) -> None:
-    """Trains the teacher on references, or takes it from another run."""
-    if self.config.teacher.checkpoint:
+    """Trains the teacher on references, or takes it from another run or as it is published."""
+    if self.config.teacher.checkpoint or pair.teacher_is_published(self.config):
       self.result("teacher")
       return
-    model, stage = self.models[1], self.config.teacher.train
-    self._run("teacher", stage, model.init(jax.random.key(self._seed("teacher"))),
-              objectives.supervised(model, stage, source="teacher_source"))
+    stage = self.config.teacher.train
+    self._run("teacher", stage, self._start("teacher", "teacher"),
+              objectives.supervised(self.models[1], stage, source="teacher_source"))
 
   def sft(self) -> None:
     """Baseline: the student trained on references alone."""
-    model, stage = self.models[0], self.config.sft
-    self._run("sft", stage, model.init(jax.random.key(self._seed("sft"))),
-              objectives.supervised(model, stage, source="teacher_source"))
+    stage = self.config.sft
+    self._run("sft", stage, self._start("student", "sft"),
+              objectives.supervised(self.models[0], stage, source="teacher_source"))
 
   def warm_start(self) -> None:
     """The student learns the teacher's distribution, and to read budgets without losing its way."""
     stage = self.config.warm_start
-    self._run("warm_start", stage, self.models[0].init(jax.random.key(self._seed("warm_start"))),
+    self._run("warm_start", stage, self._start("student", "warm_start"),
               objectives.distribution_matching(*self.models, stage),
               frozen=self.result("teacher"), budgets=self.config.budgets.train)
 
@@ -277,8 +307,9 @@ class Experiment:
     if wheels is None:
       raise ValueError("stage 'evaluation' needs stage 'wheels': add it to config.stages")
     pair.save_pair(self.workdir / "pair", config=config_lib.to_json(self.config),
-                   tokenizer_path=self.tokenizer_path, student_params=self.result("wheels"),
-                   teacher_params=self.result("teacher"), duals=wheels["duals"])
+                   models=self.models, tokenizer=self._vocabulary(),
+                   student_params=self.result("wheels"), teacher_params=self.result("teacher"),
+                   duals=wheels["duals"])
     students = {name: self.result(name) for name in ("sft", "warm_start", "distillation", "wheels")
                 if self.summary(name)}
     metrics = evaluator.evaluate(

@@ -1,8 +1,11 @@
-"""Files that are whole or absent: a kill or a full disk leaves the old file as it was."""
+"""Files and folders, whole or absent: a kill or a full disk leaves the old one as it was."""
 
+from collections.abc import Iterator
+import contextlib
 import json
 import os
 from pathlib import Path
+import shutil
 from typing import Any
 
 
@@ -37,3 +40,38 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
 def write_json(path: str | os.PathLike, value: Any) -> Path:
   """Writes indented JSON atomically; raises TypeError for what JSON cannot hold."""
   return write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
+  """Makes a folder under another name, and puts it in its place when the block ends well.
+
+  Args:
+    path: the folder; what was there before is kept until the new one is whole.
+
+  Yields:
+    An empty folder to fill.
+
+  Raises:
+    OSError: it cannot be written; the old folder stays.
+  """
+  path = Path(path)
+  unfinished, old = (path.with_name(path.name + end) for end in (".unfinished", ".old"))
+  for leftover in (unfinished, old):
+    shutil.rmtree(leftover, ignore_errors=True)
+  unfinished.mkdir(parents=True)
+  try:
+    yield unfinished
+    for file in unfinished.rglob("*"):
+      if file.is_file():
+        with file.open("rb") as opened:
+          os.fsync(opened.fileno())
+    if path.exists():
+      path.rename(old)
+    unfinished.rename(path)
+  except BaseException:
+    shutil.rmtree(unfinished, ignore_errors=True)
+    if old.exists() and not path.exists():
+      old.rename(path)
+    raise
+  shutil.rmtree(old, ignore_errors=True)

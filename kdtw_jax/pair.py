@@ -1,22 +1,30 @@
 """A trained pair in one folder: student, teacher, tokenizer, config and duals.
 
+    student/    a transformers folder with the tokenizer, the heads and the duals
+    teacher/    likewise; left out where pair.json names a published teacher that was not trained
+    pair.json   the run's config, and that name
+
 What a later run, the decoder, the evaluation and the notebooks load.
 """
 
+from collections.abc import Callable
 import dataclasses
 import json
 from pathlib import Path
-import shutil
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdtw_jax import checkpoint
+from kdtw_jax import published
 from kdtw_jax.base import Params
-from kdtw_jax.data import Tokenizer
+from kdtw_jax.data import AnyTokenizer, load_tokenizer
 from kdtw_jax.files import write_json
 from kdtw_jax.models import Model, ModelConfig, build
+
+Config = ml_collections.ConfigDict | dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Pair:
   """
 
   config: dict
-  tokenizer: Tokenizer
+  tokenizer: AnyTokenizer
   student: Model
   student_params: Params
   teacher: Model
@@ -42,17 +50,49 @@ class Pair:
   duals: tuple[float, ...]
 
 
-def build_models(
-    config: ml_collections.ConfigDict | dict, tokenizer: Tokenizer) -> tuple[Model, Model]:
+def build_models(config: Config, tokenizer: AnyTokenizer) -> tuple[Model, Model]:
   """The student's and the teacher's functions for a vocabulary.
 
   Raises:
-    ValueError: a field of a model's config is impossible.
+    FileNotFoundError: a published model is not to be found.
+    ValueError: a field of a model's config is impossible, or a published model is of another kind.
   """
-  shared = {"vocab_size": tokenizer.vocab_size, "tau_id": tokenizer.tau_id,
-            "price_knots": tuple(config["budgets"]["knots"])}
-  return tuple(build(ModelConfig(**config[who]["model"], **shared))
-               for who in ("student", "teacher"))
+  student, teacher = (_build(config, who, tokenizer) for who in ("student", "teacher"))
+  return student, teacher
+
+
+def _build(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:
+  section = config[who]
+  fields = dict(section["model"])
+  if section["pretrained"]:
+    fields |= published.open_published(section["pretrained"]).architecture
+  return build(ModelConfig(
+      **fields, vocab_size=tokenizer.vocab_size, num_tokens=tokenizer.num_tokens,
+      tau_id=tokenizer.tau_id, price_knots=tuple(config["budgets"]["knots"])))
+
+
+def teacher_is_published(config: Config) -> bool:
+  """True where the run takes a published teacher as it is."""
+  teacher = config["teacher"]
+  return bool(teacher["pretrained"] and not teacher["checkpoint"] and not teacher["train"]["steps"])
+
+
+def published_params(
+    config: Config, who: str, model: Model, put: Callable[[np.ndarray], Any] = jnp.asarray
+) -> Params:
+  """The weights of the published model that a section of the config names, without heads.
+
+  Args:
+    config: of the run.
+    who: "student" or "teacher".
+    model: from `build_models`.
+    put: brings a host array to its devices.
+
+  Raises:
+    FileNotFoundError: it is not to be found.
+    ValueError: it is damaged or does not fit.
+  """
+  return published.load_params(config[who]["pretrained"], model.config, put)
 
 
 def abstract_params(model: Model) -> Params:
@@ -66,24 +106,32 @@ def abstract_params(model: Model) -> Params:
       jax.eval_shape(model.init, jax.random.key(0)))
 
 
-def save_pair(directory: Path, *, config: dict, tokenizer_path: Path, student_params: Params,
-              teacher_params: Params, duals: np.ndarray) -> None:
-  """Writes the folder: `student/`, `teacher/`, `tokenizer.model`, `pair.json`, the last one last.
+def save_pair(directory: Path, *, config: dict, models: tuple[Model, Model],
+              tokenizer: AnyTokenizer, student_params: Params, teacher_params: Params,
+              duals: np.ndarray) -> None:
+  """Writes the folder, `pair.json` last.
 
   Args:
     directory: made if missing; an older pair in it is replaced.
     config: plain JSON values.
-    tokenizer_path: the SentencePiece model to copy.
+    models: (student, teacher).
+    tokenizer: of both.
     student_params: the student's parameters.
-    teacher_params: the teacher's parameters.
+    teacher_params: the teacher's parameters; not written where the teacher is a published one.
     duals: `[K]` λ at the knots.
   """
   directory = Path(directory)
-  directory.mkdir(parents=True, exist_ok=True)
-  checkpoint.save_params(directory / "student", student_params)
-  checkpoint.save_params(directory / "teacher", teacher_params)
-  shutil.copyfile(tokenizer_path, directory / "tokenizer.model")
-  write_json(directory / "pair.json", {"config": config, "duals": np.asarray(duals).tolist()})
+  found = {"student": (models[0], student_params, duals)}
+  if not teacher_is_published(config):
+    found["teacher"] = (models[1], teacher_params, None)
+  for who, (model, params, extra) in found.items():
+    name = config[who]["pretrained"]
+    published.save_model(
+        directory / who, params, model.config, duals=extra, save_tokenizer=tokenizer.save,
+        original=published.open_published(name).config if name else None)
+  write_json(directory / "pair.json", {
+      "config": config,
+      "teacher": config["teacher"]["pretrained"] if teacher_is_published(config) else None})
 
 
 def load_pair(directory: Path) -> Pair:
@@ -106,11 +154,13 @@ def load_pair(directory: Path) -> Pair:
     raise FileNotFoundError(f"{directory}: no trained pair (pair.json is missing): give the "
                             "workdir of a finished run, or train one: python -m kdtw_jax.main")
   saved = json.loads((directory / "pair.json").read_text(encoding="utf-8"))
-  tokenizer = Tokenizer.load(str(directory / "tokenizer.model"))
-  student, teacher = build_models(saved["config"], tokenizer)
-  return Pair(
-      config=saved["config"], tokenizer=tokenizer, student=student,
-      student_params=checkpoint.load_params(directory / "student", abstract_params(student)),
-      teacher=teacher,
-      teacher_params=checkpoint.load_params(directory / "teacher", abstract_params(teacher)),
-      duals=tuple(saved["duals"]))
+  config, tokenizer = saved["config"], load_tokenizer(directory / "student")
+  student = published.load_model(directory / "student")
+  if saved["teacher"]:
+    teacher = _build(config, "teacher", tokenizer)
+    teacher_params = published_params(config, "teacher", teacher)
+  else:
+    teacher, teacher_params, _ = published.load_model(directory / "teacher")
+  return Pair(config=config, tokenizer=tokenizer, student=student.model,
+              student_params=student.params, teacher=teacher, teacher_params=teacher_params,
+              duals=tuple(student.duals.tolist()))

@@ -18,12 +18,13 @@ ALLOWED = {
     "data": {"files"},
     "checkpoint": set(),
     "rollouts": {"decoding"},
-    "pair": {"checkpoint", "data", "files", "models"},
+    "published": {"files", "models"},
+    "pair": {"data", "files", "models", "published"},
     "training": {"models", "losses", "decoding", "checkpoint"},
     "evaluation": {"config", "data", "decoding", "files", "models", "training"},
     "report": {"evaluation", "files"},
     "experiment": {"checkpoint", "config", "data", "evaluation", "files", "losses", "models",
-                   "pair", "report", "rollouts", "training"},
+                   "pair", "published", "report", "rollouts", "training"},
     "main": {"experiment"},
 }
 
@@ -67,7 +68,8 @@ def test_imports_run_downwards(path):
 
 @pytest.mark.parametrize("package, rooms", [
     ("orbax", {"checkpoint"}), ("pickle", set()), ("torch", set()), ("grain", {"data"}),
-    ("sacrebleu", {"evaluation"}), ("matplotlib", {"report"}), ("tensorboardX", {"training"}),
+    ("sacrebleu", {"evaluation"}), ("safetensors", {"published"}), ("transformers", {"data"}),
+    ("huggingface_hub", {"published"}), ("matplotlib", {"report"}), ("tensorboardX", {"training"}),
 ])
 def test_libraries_have_one_door(package, rooms):
   users = {room(path) for path in modules()

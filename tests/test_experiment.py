@@ -52,7 +52,8 @@ def finished(cache, tmp_path_factory):
 
 def test_the_run_leaves_a_report_and_says_where(finished):
   workdir, output = finished
-  for name in ("metrics.json", "tradeoff.csv", "report.html", "config.json", "tokenizer.model"):
+  for name in ("metrics.json", "tradeoff.csv", "report.html", "config.json",
+               "tokenizer/tokenizer.model"):
     assert (workdir / name).stat().st_size > 0
   assert list(workdir.glob("*.png")) and list(workdir.glob("*.svg"))
   assert "report.html" in output and "ETA" in output and "tok/s" in output

@@ -5,10 +5,15 @@ from kdtw_jax.data.example import Source as Source
 from kdtw_jax.data.pipeline import TrainingPlan as TrainingPlan
 from kdtw_jax.data.pipeline import eval_batches as eval_batches
 from kdtw_jax.data.pipeline import train_batches as train_batches
-from kdtw_jax.data.prompts import HELD_OUT_TEMPLATES as HELD_OUT_TEMPLATES
-from kdtw_jax.data.prompts import TRAIN_TEMPLATES as TRAIN_TEMPLATES
+from kdtw_jax.data.prompts import HELD_OUT_WORDINGS as HELD_OUT_WORDINGS
+from kdtw_jax.data.prompts import TRAIN_WORDINGS as TRAIN_WORDINGS
+from kdtw_jax.data.prompts import Wording as Wording
 from kdtw_jax.data.prompts import render as render
 from kdtw_jax.data.prompts import tokenizer_text as tokenizer_text
+from kdtw_jax.data.published_tokenizer import AnyTokenizer as AnyTokenizer
+from kdtw_jax.data.published_tokenizer import PublishedTokenizer as PublishedTokenizer
+from kdtw_jax.data.published_tokenizer import check_same_vocabulary as check_same_vocabulary
+from kdtw_jax.data.published_tokenizer import load_tokenizer as load_tokenizer
 from kdtw_jax.data.sources import load_split as load_split
 from kdtw_jax.data.tokenised import TokenisedSplit as TokenisedSplit
 from kdtw_jax.data.tokenised import tokenise as tokenise

@@ -9,7 +9,7 @@ is one number, so a run resumes at the very next batch. An epoch is made like th
   3. what is left over of the last bucket (fewer than batch_size examples) sits this epoch out;
   4. the batches are shuffled.
 
-The number of batches of an epoch is the same in every epoch. Budget and template of an example are
+The number of batches of an epoch is the same in every epoch. Budget and wording of an example are
 a pure function of (seed, epoch, example id), whatever batch it is in. Shape letters: B, S, T.
 """
 
@@ -24,10 +24,11 @@ import numpy as np
 from kdtw_jax.base import Batch
 from kdtw_jax.data import prompts as prompts_lib
 from kdtw_jax.data.hashing import hash_ids
+from kdtw_jax.data.prompts import Wording
+from kdtw_jax.data.published_tokenizer import AnyTokenizer
 from kdtw_jax.data.tokenised import TokenisedSplit, lay_out
-from kdtw_jax.data.tokenizer import Tokenizer
 
-_ORDER, _BUDGET, _TEMPLATE = range(3)  # purposes of random numbers
+_ORDER, _BUDGET, _WORDING = range(3)  # purposes of random numbers
 _ENDLESS = 2**62
 
 
@@ -42,34 +43,36 @@ class TrainingPlan:
   def __init__(
       self,
       split: TokenisedSplit,
-      tokenizer: Tokenizer,
+      tokenizer: AnyTokenizer,
       *,
       batch_size: int,
       budgets: Sequence[float | int],
       prompt_length: int,
       seed: int,
-      templates: Sequence[str] = prompts_lib.TRAIN_TEMPLATES,
+      wordings: Sequence[Wording] = prompts_lib.TRAIN_WORDINGS,
       process_index: int = 0,
       process_count: int = 1,
   ):
     """Makes the plan; arguments as of `train_batches`."""
     _check_batch(split, batch_size, process_index, process_count)
-    if budgets and not templates:
-      raise ValueError("templates=(): budgets need at least one template to be worded in")
+    if budgets and not wordings:
+      raise ValueError("wordings=(): budgets need at least one wording to be stated in")
     self._split = split
     self._budgets = np.array(budgets, np.float32)
-    self._num_templates = len(templates) if budgets else 0
+    self._num_wordings = len(wordings) if budgets else 0
+    self._task = encode_task(tokenizer, split.task)
     self._prompts = [
-        [encode_prompt(tokenizer, budget, template, prompt_length) for template in templates]
+        [encode_prompt(tokenizer, budget, wording, split.task, prompt_length)
+         for wording in wordings]
         for budget in budgets
-    ]
+    ]  # fmt: skip
     self._batch_size = batch_size
     self._prompt_length = prompt_length
     self._seed = seed
     rows = batch_size // process_count
     self._slice = slice(process_index * rows, (process_index + 1) * rows)
     self.batches_per_epoch = len(self._epoch(0))
-    self.shapes = tuple((s + prompt_length, s, t) for s, t in split.buckets)
+    self.shapes = tuple((s + prompt_length, s + len(self._task), t) for s, t in split.buckets)
 
   def __len__(self) -> int:
     return _ENDLESS
@@ -80,17 +83,18 @@ class TrainingPlan:
     rows = all_rows[self._slice]
     budgets, prompts = self._instructions(epoch, self._split.example_id[rows])
     return lay_out(
-        self._split, rows, prompts, budgets, bucket=bucket, prompt_length=self._prompt_length
+        self._split, rows, prompts, budgets, task=self._task, bucket=bucket,
+        prompt_length=self._prompt_length,
     )
 
   def _instructions(
       self, epoch: int, example_id: np.ndarray
   ) -> tuple[np.ndarray, list[Sequence[int]]]:
     if not self._prompts:
-      return np.zeros(len(example_id), np.float32), [()] * len(example_id)
+      return np.zeros(len(example_id), np.float32), [self._task] * len(example_id)
     budget = hash_ids(example_id, self._seed, _BUDGET, epoch) % np.uint64(len(self._prompts))
-    template = hash_ids(example_id, self._seed, _TEMPLATE, epoch) % np.uint64(self._num_templates)
-    prompts = [self._prompts[int(i)][int(j)] for i, j in zip(budget, template, strict=True)]
+    wording = hash_ids(example_id, self._seed, _WORDING, epoch) % np.uint64(self._num_wordings)
+    prompts = [self._prompts[int(i)][int(j)] for i, j in zip(budget, wording, strict=True)]
     return self._budgets[budget.astype(np.int64)], prompts
 
   @functools.lru_cache(maxsize=2)  # noqa: B019  a plan lives as long as its run
@@ -110,13 +114,13 @@ class TrainingPlan:
 
 def train_batches(
     split: TokenisedSplit,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     *,
     batch_size: int,
     budgets: Sequence[float | int],
     prompt_length: int,
     seed: int,
-    templates: Sequence[str] = prompts_lib.TRAIN_TEMPLATES,
+    wordings: Sequence[Wording] = prompts_lib.TRAIN_WORDINGS,
     process_index: int = 0,
     process_count: int = 1,
     num_prefetch: int = 4,
@@ -127,11 +131,11 @@ def train_batches(
     split: the tokenised training split.
     tokenizer: encodes the instructions.
     batch_size: rows of a global batch; each process gets `batch_size / process_count` of them.
-    budgets: budgets to draw from, uniformly per example and epoch; () gives no instruction and
-      budget 0 (in the same shapes).
+    budgets: budgets to draw from, uniformly per example and epoch; () gives budget 0 and no
+      instruction but the task (in the same shapes).
     prompt_length: tokens reserved for the instruction.
-    seed: of order, budgets and templates.
-    templates: instructions to draw from, uniformly per example and epoch.
+    seed: of order, budgets and wordings.
+    wordings: ways to state a budget to draw from, uniformly per example and epoch.
     process_index: this process.
     process_count: processes that share a global batch.
     num_prefetch: batches made ahead by a thread; 0 for none.
@@ -146,7 +150,7 @@ def train_batches(
   """
   plan = TrainingPlan(
       split, tokenizer, batch_size=batch_size, budgets=budgets, prompt_length=prompt_length,
-      seed=seed, templates=templates, process_index=process_index, process_count=process_count,
+      seed=seed, wordings=wordings, process_index=process_index, process_count=process_count,
   )
   options = grain.ReadOptions(num_threads=min(num_prefetch, 1), prefetch_buffer_size=num_prefetch)
   return iter(grain.MapDataset.source(plan).to_iter_dataset(options))
@@ -154,11 +158,11 @@ def train_batches(
 
 def eval_batches(
     split: TokenisedSplit,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     *,
     batch_size: int,
     budget: float | int,
-    template: str,
+    wording: Wording,
     prompt_length: int,
     by_length: bool = False,
 ) -> Iterator[Batch]:
@@ -173,8 +177,8 @@ def eval_batches(
     tokenizer: encodes the instruction.
     batch_size: rows of every batch.
     budget: allowed share of teacher tokens, 0..1.
-    template: wording of the instruction.
-    prompt_length: tokens reserved for it.
+    wording: how the instruction states it.
+    prompt_length: tokens reserved for the instruction.
     by_length: False keeps the split's order; True goes from the shortest source to the longest, so
       that the outputs of a batch end at about the same time.
 
@@ -186,36 +190,39 @@ def eval_batches(
   """
   if batch_size < 1:
     raise ValueError(f"batch_size={batch_size}: must be at least 1")
-  prompt = encode_prompt(tokenizer, budget, template, prompt_length)
+  prompt = encode_prompt(tokenizer, budget, wording, split.task, prompt_length)
+  task = encode_task(tokenizer, split.task)
   order = np.arange(len(split.example_id))
   if by_length:
     order = np.argsort(np.diff(split.source.starts), kind="stable")
-  return _in_order(split, order, prompt, float(budget), batch_size, prompt_length)
+  return _in_order(split, order, prompt, task, float(budget), batch_size, prompt_length)
 
 
 def _in_order(
-    split: TokenisedSplit, order: np.ndarray, prompt: list[int], budget: float, batch_size: int,
-    prompt_length: int,
-) -> Iterator[Batch]:
+    split: TokenisedSplit, order: np.ndarray, prompt: list[int], task: list[int], budget: float,
+    batch_size: int, prompt_length: int,
+) -> Iterator[Batch]:  # fmt: skip
   for start in range(0, len(order), batch_size):
     rows = order[start : start + batch_size]
     bucket = int(split.bucket[rows].max())
     rows = np.pad(rows, (0, batch_size - len(rows)), constant_values=-1)
     budgets = np.full(batch_size, budget, np.float32)
     yield lay_out(
-        split, rows, [prompt] * batch_size, budgets, bucket=bucket, prompt_length=prompt_length
+        split, rows, [prompt] * batch_size, budgets, task=task, bucket=bucket,
+        prompt_length=prompt_length,
     )
 
 
 def encode_prompt(
-    tokenizer: Tokenizer, budget: float | int, template: str, prompt_length: int
+    tokenizer: AnyTokenizer, budget: float | int, wording: Wording, task: str, prompt_length: int
 ) -> list[int]:
-  """Gives an instruction as ids.
+  """Gives the student's instruction as ids.
 
   Args:
     tokenizer: gives the ids.
     budget: allowed share of teacher tokens, 0..1.
-    template: wording with `{percent}`.
+    wording: how to state it.
+    task: what to do with the input; "" where nothing is said.
     prompt_length: most ids.
 
   Returns:
@@ -224,14 +231,19 @@ def encode_prompt(
   Raises:
     ValueError: more than `prompt_length` ids.
   """
-  text = prompts_lib.render(budget, template)
-  ids = tokenizer.encode(text)
+  text = prompts_lib.render(budget, wording, task)
+  ids = tokenizer.encode_instruction(text)
   if len(ids) > prompt_length:
     raise ValueError(
         f"config.data.prompt_length={prompt_length}: the instruction {text!r} takes {len(ids)} "
-        "tokens: raise it, or train the tokenizer on prompts.tokenizer_text() too"
+        "tokens: raise it, or shorten config.data.task"
     )
   return ids
+
+
+def encode_task(tokenizer: AnyTokenizer, task: str) -> list[int]:
+  """Gives the teacher's instruction as ids, `[]` without a task."""
+  return tokenizer.encode_instruction(prompts_lib.task_instruction(task)) if task else []
 
 
 def _check_batch(

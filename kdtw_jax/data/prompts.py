@@ -1,62 +1,103 @@
 """Budgets in words: the instruction that stands before the student's input.
 
-The teacher never reads it. Training templates are what the student learns from; the held-out ones
-say the same with the same words in other places, to see whether the wording was understood.
+    alone        use the teacher for at most 20% of the tokens: Two men stand at the stove.
+    with a task  summarize, using the teacher for at most 20% of the tokens: Dear all, ...
+
+The teacher reads the task alone, "summarize: Dear all, ...", never the budget. Training wordings
+are what the student learns from; the held-out ones say the same with the same words in other
+places, to see whether the wording was understood.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 SLOT = "{percent}"
 
-TRAIN_TEMPLATES = (
-    "use the teacher for at most {percent} of the tokens: ",
-    "ask the teacher for no more than {percent} of the words: ",
-    "you may call the teacher for up to {percent} of the tokens: ",
-    "let the teacher write {percent} of the output or less: ",
-    "at most {percent} of the output may come from the teacher: ",
-    "teacher budget of {percent} or less: ",
-    "write alone, with help for up to {percent} of the words: ",
-    "keep the help of the teacher at {percent} or below: ",
-)
 
-HELD_OUT_TEMPLATES = (
-    "with at most {percent} help from the teacher: ",
-    "no more than {percent} of the tokens may come from the teacher: ",
-    "ask for help for up to {percent} of the output: ",
-    "budget of {percent} or below for the words of the teacher: ",
-)
+class Wording(NamedTuple):
+  """One way to state a budget, with `{percent}` once in each form.
+
+  Attributes:
+    alone: the whole instruction, where the task needs none of its own.
+    joined: the clause that follows a task and a comma.
+  """
+
+  alone: str
+  joined: str
+
+  def template(self, task: str = "") -> str:
+    """The instruction before `{percent}` is filled in, ended by a colon and a space."""
+    return f"{task}, {self.joined}: " if task else f"{self.alone}: "
 
 
-def render(budget: float | int, template: str) -> str:
-  """Writes a budget into a template.
+TRAIN_WORDINGS = (
+    Wording("use the teacher for at most {percent} of the tokens",
+            "using the teacher for at most {percent} of the tokens"),
+    Wording("ask the teacher for no more than {percent} of the words",
+            "asking the teacher for no more than {percent} of the words"),
+    Wording("you may call the teacher for up to {percent} of the tokens",
+            "calling the teacher for up to {percent} of the tokens"),
+    Wording("let the teacher write {percent} of the output or less",
+            "letting the teacher write {percent} of the output or less"),
+    Wording("at most {percent} of the output may come from the teacher",
+            "with at most {percent} of the output from the teacher"),
+    Wording("teacher budget of {percent} or less", "on a teacher budget of {percent} or less"),
+    Wording("write alone, with help for up to {percent} of the words",
+            "writing alone, with help for up to {percent} of the words"),
+    Wording("keep the help of the teacher at {percent} or below",
+            "keeping the help of the teacher at {percent} or below"),
+)  # fmt: skip
 
-  `render(0.2, "use the teacher for at most {percent} of the tokens: ")` is
-  `"use the teacher for at most 20% of the tokens: "`.
+HELD_OUT_WORDINGS = (
+    Wording("with at most {percent} help from the teacher",
+            "with at most {percent} help from the teacher"),
+    Wording("no more than {percent} of the tokens may come from the teacher",
+            "with no more than {percent} of the tokens from the teacher"),
+    Wording("ask for help for up to {percent} of the output",
+            "asking for help for up to {percent} of the output"),
+    Wording("budget of {percent} or below for the words of the teacher",
+            "on a budget of {percent} or below for the words of the teacher"),
+)  # fmt: skip
+
+
+def render(budget: float | int, wording: Wording, task: str = "") -> str:
+  """Writes a budget in words.
+
+  `render(0.2, TRAIN_WORDINGS[0], "summarize")` is
+  `"summarize, using the teacher for at most 20% of the tokens: "`.
 
   Args:
     budget: allowed share of teacher tokens, 0..1.
-    template: text that holds `{percent}` once.
+    wording: how to say it.
+    task: what to do with the input, e.g. "translate English to German"; "" where nothing is said.
 
   Returns:
-    The instruction.
+    The instruction, with a space at its end.
 
   Raises:
-    ValueError: the budget is outside 0..1, or the template has no slot.
+    ValueError: the budget is outside 0..1, or the wording has no slot.
   """
   if not 0.0 <= budget <= 1.0:
     raise ValueError(f"budget={budget}: must be a share between 0 and 1, e.g. 0.2 for 20%")
+  template = wording.template(task)
   if template.count(SLOT) != 1:
-    raise ValueError(f"template {template!r}: must hold {SLOT} exactly once")
+    raise ValueError(f"instruction {template!r}: must hold {SLOT} exactly once")
   return template.replace(SLOT, f"{round(100.0 * budget, 2):g}%")
 
 
-def tokenizer_text(templates: Sequence[str] = TRAIN_TEMPLATES) -> list[str]:
+def task_instruction(task: str) -> str:
+  """What the teacher reads before the input: `"summarize: "`; "" without a task."""
+  return f"{task}: " if task else ""
+
+
+def tokenizer_text(task: str = "", wordings: Sequence[Wording] = TRAIN_WORDINGS) -> list[str]:
   """Gives instructions for whole percents 0..100, text for training a tokenizer.
 
   Args:
-    templates: the templates to render.
+    task: what to do with the input.
+    wordings: the ways to state a budget.
 
   Returns:
-    `101 * len(templates)` instructions.
+    `101 * len(wordings)` instructions.
   """
-  return [render(percent / 100, template) for template in templates for percent in range(101)]
+  return [render(percent / 100, wording, task) for wording in wordings for percent in range(101)]

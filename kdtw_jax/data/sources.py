@@ -43,8 +43,8 @@ def _text(config: ConfigDict, split: str, limit: int) -> Source:
   return open_text(
       _path(config),
       config[f"{split}_split"],
-      source_language=config.source_language,
-      target_language=config.target_language,
+      source_field=config.source_field,
+      target_field=config.target_field,
       limit=limit,
   )
 
@@ -78,8 +78,8 @@ def _tfds(config: ConfigDict, split: str, limit: int) -> Source:
       config.tfds_name,
       config[f"{split}_split"],
       data_dir=config.tfds_data_dir,
-      source_field=config.source_field or config.source_language,
-      target_field=config.target_field or config.target_language,
+      source_field=config.source_field,
+      target_field=config.target_field,
       reference_fields=config.get("reference_fields", ()),
       limit=limit,
   )

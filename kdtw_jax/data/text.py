@@ -1,6 +1,7 @@
-"""Aligned text files `<language>.<split>.txt`, the naming that `tfds.TranslateFolder` reads.
+"""Aligned text files `<field>.<split>.txt`, the naming that `tfds.TranslateFolder` reads.
 
-One sentence per line; line i of one file translates line i of the other.
+One text per line, e.g. `en.train.txt` and `de.train.txt`; line i of one file goes with line i of
+the other.
 """
 
 import os
@@ -9,15 +10,15 @@ from kdtw_jax.data.example import InMemorySource, keep_filled, read_lines
 
 
 def open_text(
-    path: str, split: str, *, source_language: str, target_language: str, limit: int = 0
+    path: str, split: str, *, source_field: str, target_field: str, limit: int = 0
 ) -> InMemorySource:
   """Opens one split of a folder of aligned text files.
 
   Args:
     path: the folder.
     split: name of the split in the file names, e.g. "train".
-    source_language: first part of the name of the source file, e.g. "en".
-    target_language: the same for the target file, e.g. "de".
+    source_field: first part of the name of the source file, e.g. "en".
+    target_field: the same for the target file, e.g. "de".
     limit: most examples to keep; 0 keeps all.
 
   Returns:
@@ -27,9 +28,7 @@ def open_text(
     FileNotFoundError: a file is missing.
     ValueError: the files differ in length, hold no filled line, or are not UTF-8.
   """
-  sides = [
-      _read_side(path, language, split) for language in (source_language, target_language)
-  ]
+  sides = [_read_side(path, field, split) for field in (source_field, target_field)]
   (source_file, sources), (target_file, targets) = sides
   if len(sources) != len(targets):
     raise ValueError(
@@ -41,12 +40,13 @@ def open_text(
   return InMemorySource(keep_filled(rows, limit=limit, where=where))
 
 
-def _read_side(path: str, language: str, split: str) -> tuple[str, list[str]]:
-  file = os.path.join(path, f"{language}.{split}.txt")
+def _read_side(path: str, field: str, split: str) -> tuple[str, list[str]]:
+  file = os.path.join(path, f"{field}.{split}.txt")
   if not os.path.isfile(file):
     raise FileNotFoundError(
         f"{file}: no such file. config.data.source='text' expects files named "
-        f"<language>.<split>.txt in config.data.path={path!r}; found: {_listing(path)}"
+        f"<field>.<split>.txt in config.data.path={path!r}, the fields named by "
+        f"config.data.source_field and config.data.target_field; found: {_listing(path)}"
     )
   return file, read_lines(file)
 

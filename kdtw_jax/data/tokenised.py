@@ -14,7 +14,7 @@ import numpy as np
 
 from kdtw_jax.base import EOS_ID, PAD_ID, Batch
 from kdtw_jax.data.example import Source
-from kdtw_jax.data.tokenizer import Tokenizer
+from kdtw_jax.data.published_tokenizer import AnyTokenizer
 
 _logger = logging.getLogger(__name__)
 _CHUNK = 4096  # examples per call of the tokenizer
@@ -43,6 +43,7 @@ class TokenisedSplit(NamedTuple):
     bucket: `[E]` int32: number of the first bucket that holds both sides.
     buckets: `(source_length, target_length)` in tokens incl. EOS, growing in both.
     num_over_long: how many examples were longer than the last bucket.
+    task: what to do with a source, said before it; "" where nothing is said.
   """
 
   source: Ragged
@@ -51,6 +52,7 @@ class TokenisedSplit(NamedTuple):
   bucket: Int[np.ndarray, " E"]
   buckets: tuple[tuple[int, int], ...]
   num_over_long: int
+  task: str = ""
 
 
 def check_buckets(buckets: Buckets) -> tuple[tuple[int, int], ...]:
@@ -82,10 +84,11 @@ def check_buckets(buckets: Buckets) -> tuple[tuple[int, int], ...]:
 
 def tokenise(
     source: Source,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     *,
     buckets: Buckets,
     over_long: str = "drop",
+    task: str = "",
     progress_fn: Callable[[int, int], None] | None = None,
 ) -> TokenisedSplit:
   """Tokenises all examples of a source; those with an empty side are dropped and logged.
@@ -96,6 +99,7 @@ def tokenise(
     buckets: `(source_length, target_length)` in tokens incl. EOS, without the instruction.
     over_long: what to do with an example that the last bucket does not hold: "drop" it, or
       "truncate" the side that is too long to its first tokens and EOS. Both are logged with counts.
+    task: what to do with a source, e.g. "summarize"; batches say it, lengths do not count it.
     progress_fn: called with (examples done, examples in all) now and then.
 
   Returns:
@@ -115,7 +119,7 @@ def tokenise(
     sides[1].extend(tokenizer.encode_batch([example.target for example in examples]))
     if progress_fn is not None:
       progress_fn(stop, len(source))
-  return _split_of(sides[0], sides[1], checked, over_long)
+  return _split_of(sides[0], sides[1], checked, over_long)._replace(task=task)
 
 
 def _split_of(
@@ -169,6 +173,7 @@ def lay_out(
     prompts: Sequence[Sequence[int]],
     budgets: Float[np.ndarray, " B"],
     *,
+    task: Sequence[int],
     bucket: int,
     prompt_length: int,
 ) -> Batch:
@@ -177,27 +182,33 @@ def lay_out(
   Args:
     split: the tokenised split.
     rows: `[B]` rows of the split; -1 makes a row of pure padding.
-    prompts: B instructions as ids, each at most `prompt_length` long; () for none.
+    prompts: B instructions of the student as ids, each at most `prompt_length` long; () for none.
     budgets: `[B]` the budgets that the instructions state.
+    task: P_t ids of the teacher's instruction; () for none.
     bucket: number of the bucket that gives the shape.
-    prompt_length: P, width that the student's source has beyond the teacher's.
+    prompt_length: P, room for the student's instruction.
 
   Returns:
-    A batch with `S_student = S_teacher + P`.
+    A batch with `S_student = S + P` and `S_teacher = S + P_t`, S the bucket's source length.
   """
   source_length, target_length = split.buckets[bucket]
   shape = len(rows)
   student = np.full((shape, source_length + prompt_length), PAD_ID, np.int32)
-  teacher = np.full((shape, source_length), PAD_ID, np.int32)
+  teacher = np.full((shape, source_length + len(task)), PAD_ID, np.int32)
   target = np.full((shape, target_length), PAD_ID, np.int32)
   example_id = np.full(shape, -1, np.int32)
   for b, row in enumerate(rows.tolist()):
     if row < 0:
       continue
     source, reference, prompt = split.source.row(row), split.target.row(row), prompts[b]
-    student[b, : len(prompt)] = prompt
-    student[b, len(prompt) : len(prompt) + len(source)] = source
-    teacher[b, : len(source)] = source
+    _fill(student[b], prompt, source)
+    _fill(teacher[b], task, source)
     target[b, : len(reference)] = reference
     example_id[b] = split.example_id[row]
   return Batch(student, teacher, target, budgets.astype(np.float32), example_id)
+
+
+def _fill(row: np.ndarray, instruction: Sequence[int], source: np.ndarray) -> None:
+  """Writes an instruction and a source into a row, in place."""
+  start, stop = len(instruction), len(instruction) + len(source)
+  row[:start], row[start:stop] = instruction, source

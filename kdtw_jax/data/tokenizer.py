@@ -18,6 +18,7 @@ import sentencepiece
 from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
 from kdtw_jax.files import write_atomically
 
+MODEL_FILE = "tokenizer.model"  # its name in a folder
 TAU_ID = 3
 DIGITS = [*"0123456789%"]
 _SPECIAL_IDS = frozenset((PAD_ID, EOS_ID, TAU_ID))
@@ -44,7 +45,8 @@ class Tokenizer:
   """Text to piece ids and back.
 
   Attributes:
-    vocab_size: number of ids, special ones included.
+    vocab_size: V, number of ids, special ones included.
+    num_tokens: the same: no id is padding of a table.
     pad_id: 0.
     eos_id: 1.
     unk_id: 2.
@@ -66,7 +68,7 @@ class Tokenizer:
       ValueError: the model's special ids are others than this code's.
     """
     self._processor = sentencepiece.SentencePieceProcessor(model_proto=model_proto)
-    self.vocab_size = int(self._processor.get_piece_size())
+    self.vocab_size = self.num_tokens = int(self._processor.get_piece_size())
     found = (
         self._processor.pad_id(),
         self._processor.eos_id(),
@@ -105,9 +107,17 @@ class Tokenizer:
           f"{path}: not a SentencePiece model: delete it and train the tokenizer again"
       ) from error
 
+  def save(self, folder: str | os.PathLike) -> None:
+    """Writes the model as `tokenizer.model` into a folder, which is made if missing."""
+    write_atomically(os.path.join(folder, MODEL_FILE), self._processor.serialized_model_proto())
+
   def encode(self, text: str) -> list[int]:
     """Gives the ids of one text, without EOS; never pad, EOS or `<τ>`."""
     return self._processor.encode(normalise(text))
+
+  def encode_instruction(self, text: str) -> list[int]:
+    """Gives the ids of a text that another text follows after its last space."""
+    return self.encode(text)
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """Gives the ids of many texts, without EOS."""
@@ -134,7 +144,6 @@ class Tokenizer:
 
 def train_tokenizer(
     sentences: Iterable[str],
-    path: str,
     *,
     vocab_size: int,
     kind: str = "bpe",
@@ -143,15 +152,13 @@ def train_tokenizer(
     character_coverage: float = 1.0,
     byte_fallback: bool = False,
 ) -> Tokenizer:
-  """Trains a SentencePiece model in this process and writes it to `path` in one step.
+  """Trains a SentencePiece model in this process.
 
   Kudo and Richardson 2018, https://arxiv.org/abs/1808.06226. Each digit and "%" is always a piece
-  of its own, so that a budget never trained on is read from digits that were. The file appears
-  whole or not at all.
+  of its own, so that a budget never trained on is read from digits that were.
 
   Args:
     sentences: training text of both sides, and of the budget prompts.
-    path: the file to write; its folder is made.
     vocab_size: number of ids, the four special ones included.
     kind: "bpe", or "unigram", which wants open-ended text: it never makes a piece of letters that
       only one word of the text holds, so most words of a small lexicon stay in parts.
@@ -195,8 +202,7 @@ def train_tokenizer(
     )
   except RuntimeError as error:
     raise ValueError(_failure(vocab_size, len(lines), str(error))) from error
-  write_atomically(path, model.getvalue())
-  return Tokenizer.load(path)
+  return Tokenizer(model.getvalue())
 
 
 def _failure(vocab_size: int, num_lines: int, message: str) -> str:

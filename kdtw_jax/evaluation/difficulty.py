@@ -9,14 +9,16 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from kdtw_jax.data import Source, Tokenizer
+from kdtw_jax.data import AnyTokenizer, Source
 from kdtw_jax.evaluation.outputs import Outputs
 
 # Frequency classes of untagged sources: rank of a word in the training targets.
+MOST_TARGETS = 100_000  # training targets that ranks are counted in
+EOS_PIECE = "</s>"
 RANKS = ((100, "the 100 most frequent"), (1000, "up to rank 1,000"), (5000, "up to rank 5,000"))
 
 
-def difficulty_map(outputs: Outputs, source: Source, tokenizer: Tokenizer,
+def difficulty_map(outputs: Outputs, source: Source, tokenizer: AnyTokenizer,
                    training: Source) -> list[dict]:
   """Groups output tokens by kind of word.
 
@@ -43,7 +45,7 @@ def difficulty_map(outputs: Outputs, source: Source, tokenizer: Tokenizer,
 
 
 def _by_tag(ids: Sequence[int], tags: Iterable[tuple[str, ...]],
-            tokenizer: Tokenizer) -> list[tuple[str, str]]:
+            tokenizer: AnyTokenizer) -> list[tuple[str, str]]:
   pieces = tokenizer.pieces(ids)
   ends = np.cumsum([len(piece) for piece in pieces])
   text = "".join(pieces).replace("▁", " ")
@@ -59,14 +61,15 @@ def _by_tag(ids: Sequence[int], tags: Iterable[tuple[str, ...]],
 
 
 def _by_rank(ids: Sequence[int], ranks: dict[str, int],
-             tokenizer: Tokenizer) -> list[tuple[str, str]]:
+             tokenizer: AnyTokenizer) -> list[tuple[str, str]]:
   words, owner = [], []
   for piece in tokenizer.pieces(ids):
-    if piece.startswith("▁") or not words:
+    if piece.startswith("▁") or piece == EOS_PIECE or not words:
       words.append("")
     words[-1] += piece.lstrip("▁")
     owner.append(len(words) - 1)
-  classes = [_rank_class(ranks.get(word.strip(".,!?"))) for word in words]
+  classes = ["end of the text" if word == EOS_PIECE else _rank_class(ranks.get(word.strip(".,!?")))
+             for word in words]
   return [("word", classes[i]) for i in owner]
 
 
@@ -77,6 +80,6 @@ def _rank_class(rank: int | None) -> str:
 
 
 def _ranks(training: Source) -> dict[str, int]:
-  words = Counter(word.strip(".,!?") for i in range(len(training))
+  words = Counter(word.strip(".,!?") for i in range(min(len(training), MOST_TARGETS))
                   for word in training[i].target.split())
   return {word: rank for rank, (word, _) in enumerate(words.most_common())}

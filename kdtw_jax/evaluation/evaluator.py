@@ -35,7 +35,7 @@ class Evaluator:
   """Holds what every measurement of a run needs, and keeps each decoding for later ones."""
 
   def __init__(self, config: ml_collections.ConfigDict, models: tuple[Model, Model], mesh,
-               tokenizer: data.Tokenizer, *, students: dict[str, Params], teacher_params: Params,
+               tokenizer: data.AnyTokenizer, *, students: dict[str, Params], teacher_params: Params,
                sources: dict[str, data.Source], tokenised: dict[str, data.TokenisedSplit]):
     """Args: the run's parts; `students` by the stage that made them, `wheels` among them."""
     self.config, self.models, self.mesh, self.students = config, models, mesh, students
@@ -59,7 +59,7 @@ class Evaluator:
     if who == "teacher":
       return self.runner.run(split, decoding.TeacherAlone(), None)
     return self.runner.run(split, decoding.StudentAlone(), self.students[who],
-                           template=None if who == "sft" else data.TRAIN_TEMPLATES[0])
+                           wording=None if who == "sft" else data.TRAIN_WORDINGS[0])
 
   @functools.cached_property
   def step_ratio(self) -> float:
@@ -74,7 +74,7 @@ class Evaluator:
   def outputs(self, split: str, setting: Setting) -> Outputs:
     """What a setting writes."""
     return self.runner.run(split, setting.policy(), self.students[setting.stage],
-                           budget=setting.budget, template=setting.template, cap=setting.cap)
+                           budget=setting.budget, wording=setting.wording, cap=setting.cap)
 
   @functools.cache  # noqa: B019
   def curve(self, split: str, sweep: Sweep) -> Curve:
@@ -100,7 +100,7 @@ class Evaluator:
   def seconds(self, policy: decoding.Policy, stage: str | None, budget: float = 0.0,
               cap: str = "none", split: str = "test") -> dict[str, float]:
     """Seconds per sentence at batch 1, over the first sentences of a split."""
-    batches = self.runner.batches(split, budget=budget, template=data.TRAIN_TEMPLATES[0],
+    batches = self.runner.batches(split, budget=budget, wording=data.TRAIN_WORDINGS[0],
                                   batch_size=1)
     return latency.seconds_per_sentence(
         lambda batch: self.runner.decode(policy, self.students.get(stage), batch, cap=cap),
@@ -159,23 +159,25 @@ class Evaluator:
     for budgets, seen in ((self.config.budgets.seen, True), (self.config.budgets.held_out, False)):
       for i, budget in enumerate(budgets):
         for known in ((True, False) if seen else (False,)):
-          templates = data.TRAIN_TEMPLATES if known else data.HELD_OUT_TEMPLATES
-          template = templates[i % len(templates)]
-          rows.append(self._budget_row(budget, template, duals, seen=seen, known=known))
+          wordings = data.TRAIN_WORDINGS if known else data.HELD_OUT_WORDINGS
+          wording = wordings[i % len(wordings)]
+          rows.append(self._budget_row(budget, wording, duals, seen=seen, known=known))
     return rows
 
-  def _budget_row(self, budget: float, template: str, duals, *, seen: bool, known: bool) -> dict:
-    outputs = self.outputs("test", Setting("handover", 0.0, "wheels", budget, template=template))
+  def _budget_row(self, budget: float, wording: data.Wording, duals, *, seen: bool,
+                  known: bool) -> dict:
+    outputs = self.outputs("test", Setting("handover", 0.0, "wheels", budget, wording=wording))
     tokens = int(outputs.counts["length"].sum())
     dual = float(np.interp(budget, self.config.budgets.knots, duals))
     return {
-        "budget": budget, "seen": seen, "template": template, "template_seen": known,
+        "budget": budget, "seen": seen, "template": wording.template(self.config.data.task),
+        "template_seen": known,
         "asked": outputs.counts["asks"].sum() / tokens,
         "realised": written(outputs).sum() / tokens,
         "violations": metrics.violation_rate(written(outputs), outputs.counts["length"], budget),
         "dual": dual,
         "predicted": self.runner.predicted_share(
-            "test", self.students["wheels"], budget=budget, template=template, price=dual,
+            "test", self.students["wheels"], budget=budget, wording=wording, price=dual,
             tokens=tokens)}
 
   # Speed ------------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ class Evaluator:
 
   def _latency(self, method: str, dial: float | None, policy, stage: str | None, budget: float,
                quality: float) -> dict:
-    wide = next(self.runner.batches("test", budget=budget, template=data.TRAIN_TEMPLATES[0],
+    wide = next(self.runner.batches("test", budget=budget, wording=data.TRAIN_WORDINGS[0],
                                     batch_size=self.config.evaluation.throughput_batch))
     throughput = latency.tokens_per_second(
         lambda batch: self.runner.decode(policy, self.students.get(stage), batch, eager=True), wide)
@@ -219,7 +221,7 @@ def say(what: str) -> None:
 
 
 def evaluate(config: ml_collections.ConfigDict, models: tuple[Model, Model], mesh,
-             tokenizer: data.Tokenizer, *, students: dict[str, Params], teacher_params: Params,
+             tokenizer: data.AnyTokenizer, *, students: dict[str, Params], teacher_params: Params,
              duals: tuple[float, ...], sources: dict[str, data.Source],
              tokenised: dict[str, data.TokenisedSplit]) -> dict:
   """Measures everything that the report shows.

@@ -95,7 +95,7 @@ class Setting:
     stage: whose student is used.
     budget: stated in the student's instruction, and enforced by the cap `hard`.
     cap: `none` or `hard`.
-    template: wording of the instruction.
+    wording: how the instruction states it.
   """
 
   method: str
@@ -103,7 +103,7 @@ class Setting:
   stage: str
   budget: float = 0.0
   cap: str = "none"
-  template: str = data.TRAIN_TEMPLATES[0]
+  wording: data.Wording = data.TRAIN_WORDINGS[0]
 
   def policy(self) -> decoding.Policy:
     """Who writes."""

@@ -41,7 +41,7 @@ class Runner:
   """Runs policies over splits; compiled once per kind of policy and batch shape."""
 
   def __init__(self, config: ml_collections.ConfigDict, models: tuple[Model, Model], mesh,
-               tokenizer: data.Tokenizer, teacher_params: Params, *,
+               tokenizer: data.AnyTokenizer, teacher_params: Params, *,
                sources: dict[str, data.Source], tokenised: dict[str, data.TokenisedSplit]):
     """Args: the run's parts; `sources` and `tokenised` by split."""
     self._config, self._mesh, self._tokenizer = config, mesh, tokenizer
@@ -75,14 +75,14 @@ class Runner:
     self._decode = jax.jit(decode, static_argnums=(0, 1))
     self._first_cost_values = jax.jit(first_cost_values)
 
-  def batches(self, split: str, *, budget: float, template: str | None, batch_size: int,
+  def batches(self, split: str, *, budget: float, wording: data.Wording | None, batch_size: int,
               by_length: bool = False):
-    """A split's batches; without a template the student reads the bare source."""
+    """A split's batches; without a wording the student reads what the teacher does."""
     for batch in data.eval_batches(
         self._tokenised[split], self._tokenizer, batch_size=batch_size, budget=budget,
-        template=template or data.TRAIN_TEMPLATES[0],
+        wording=wording or data.TRAIN_WORDINGS[0],
         prompt_length=self._config.data.prompt_length, by_length=by_length):
-      yield batch if template else batch._replace(student_source=batch.teacher_source)
+      yield batch if wording else batch._replace(student_source=batch.teacher_source)
 
   def decode(self, policy: decoding.Policy, params: Params | None, batch, *, cap: str = "none",
              eager: bool = False):
@@ -90,7 +90,7 @@ class Runner:
     return self._decode(cap, eager, params, self._teacher_params, batch, policy)
 
   def run(self, split: str, policy: decoding.Policy, params: Params | None, *, budget: float = 0.0,
-          template: str | None = data.TRAIN_TEMPLATES[0], cap: str = "none") -> Outputs:
+          wording: data.Wording | None = data.TRAIN_WORDINGS[0], cap: str = "none") -> Outputs:
     """Decodes a whole split.
 
     Args:
@@ -98,14 +98,14 @@ class Runner:
       policy: who writes.
       params: the student's parameters; None for the teacher alone.
       budget: stated in the student's instruction, and enforced by the cap `hard`.
-      template: wording of the instruction; None for a student that knows none.
+      wording: how the instruction states it; None for a student that knows none.
       cap: `none` or `hard`.
 
     Returns:
       The outputs in the split's order.
     """
     results = []
-    for batch in self.batches(split, budget=budget, template=template, by_length=True,
+    for batch in self.batches(split, budget=budget, wording=wording, by_length=True,
                               batch_size=self._config.evaluation.batch_size):
       result = self.decode(policy, params, sharding.shard_batch(self._mesh, batch), cap=cap,
                            eager=True)
@@ -139,7 +139,7 @@ class Runner:
         teacher_tokens=counts["teacher_tokens"].sum() / tokens,
         student_steps=counts["student_row_steps"].sum() / tokens)
 
-  def predicted_share(self, split: str, params: Params, *, budget: float, template: str,
+  def predicted_share(self, split: str, params: Params, *, budget: float, wording: data.Wording,
                       price: float, tokens: int) -> float:
     """V_C of the first states summed over a split, per output token: the share expected.
 
@@ -147,13 +147,13 @@ class Runner:
       split: its name.
       params: the student's parameters.
       budget: stated in the instruction.
-      template: wording of the instruction.
+      wording: how the instruction states it.
       price: λ of the budget, nats per ask; for a gate that reads no price of its own.
       tokens: output tokens of the split.
     """
     size = self._config.evaluation.batch_size
     prices = np.full(size, price, np.float32)
-    batches = self.batches(split, budget=budget, template=template, batch_size=size)
+    batches = self.batches(split, budget=budget, wording=wording, batch_size=size)
     total = sum(float(self._first_cost_values(params, batch, prices)) for batch in batches)
     return total / max(tokens, 1)
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from kdtw_jax.data import Example, Tokenizer
+from kdtw_jax.data import AnyTokenizer, Example
+from kdtw_jax.evaluation.difficulty import EOS_PIECE
 from kdtw_jax.evaluation.outputs import Outputs
 
 
 def sample_rows(examples: Sequence[Example], outputs: Outputs, alone: Mapping[str, Outputs],
-                tokenizer: Tokenizer, *, budget: float) -> list[dict]:
+                tokenizer: AnyTokenizer, *, budget: float) -> list[dict]:
   """Lays out the first sentences of a split.
 
   Args:
@@ -29,5 +30,5 @@ def sample_rows(examples: Sequence[Example], outputs: Outputs, alone: Mapping[st
         **{who: found.texts[i] for who, found in alone.items()},
         "tokens": [{"text": piece, "author": "teacher" if teacher else "student"}
                    for piece, teacher in zip(pieces, outputs.by_teacher[i], strict=True)
-                   if piece != "</s>"]})
+                   if piece != EOS_PIECE]})
   return rows

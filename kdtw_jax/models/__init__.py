@@ -10,6 +10,4 @@ from kdtw_jax.models.functional import num_params as num_params
 from kdtw_jax.models.functional import shift_right as shift_right
 from kdtw_jax.models.functional import with_duals as with_duals
 from kdtw_jax.models.heads import HEADS as HEADS
-from kdtw_jax.models.pretrained import export_t5 as export_t5
-from kdtw_jax.models.pretrained import import_t5 as import_t5
 from kdtw_jax.models.t5 import Encoded as Encoded

@@ -1,4 +1,4 @@
-"""T5's attention: no bias, additive positions, and a 1/sqrt(H) scale that T5 keeps in its queries.
+"""T5's attention: no bias, additive positions, and a scale that T5 keeps in its queries.
 
 Not the cache (`cache.py`) nor the position bias (`position_bias.py`): both come in as arrays.
 Letters: B batch, C queries, L keys, D width, N heads, H head size.
@@ -8,8 +8,9 @@ share one kernel (`qkv [D, 3, N*H]`, `kv [D, 2, N*H]`): a decoding step at batch
 number of operations, not by arithmetic.
 
 T5 initialises q with std (D H)^-0.5 and does not scale the scores. Here q is stored sqrt(H) times
-larger, of the std of its neighbours, and the scores are scaled: the same function, in which Adam's
-step, of one size for all parameters, does not move the scores sqrt(H) times faster than the rest.
+larger (to a power of two, so that published weights convert exactly), of about the std of its
+neighbours, and the scores are scaled: the same function, in which Adam's step, of one size for all
+parameters, does not move the scores sqrt(H) times faster than the rest.
 """
 
 from flax import nnx
@@ -19,14 +20,14 @@ from jaxtyping import Array, Float
 
 from kdtw_jax.models.cache import KeyValue, as_memory
 from kdtw_jax.models.config import ModelConfig
-from kdtw_jax.models.layers import DropoutSeed, dropout, normal_param, project
+from kdtw_jax.models.layers import DropoutSeed, dropout, normal_param, power_of_two, project
 
 
 def attend(
     q: Float[Array, "B C N H"], memory: KeyValue, bias: Float[Array, "#B #N #C L"],
     dropout_rate: float, seed: DropoutSeed | None,
 ) -> Float[Array, "B C N H"]:  # fmt: skip
-  """`softmax(q · kᵀ / sqrt(H) + bias) · v`, softmax in float32.
+  """`softmax(u · q · kᵀ + bias) · v`, u = query_unit(H), softmax in float32.
 
   Args:
     q: queries.
@@ -39,11 +40,16 @@ def attend(
   Returns:
     The mixed values, in their dtype.
   """
-  q = q * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
+  q = q * jnp.asarray(query_unit(q.shape[-1]), q.dtype)
   scores = jnp.einsum("bcnh,bnhl->bncl", q, memory.k, preferred_element_type=jnp.float32)
   weights = jax.nn.softmax(scores + bias, axis=-1)
   weights = dropout(weights.astype(memory.v.dtype), dropout_rate, seed)
   return jnp.einsum("bncl,bnlh->bcnh", weights, memory.v)
+
+
+def query_unit(head_size: int) -> float:
+  """What a stored query of 1 stands for in T5's storage: 1/sqrt(H), to a power of two."""
+  return power_of_two(head_size**-0.5)
 
 
 class SelfAttention(nnx.Module):
@@ -97,11 +103,14 @@ class CrossAttention(nnx.Module):
 
 
 def _input_kernel(config: ModelConfig, parts: tuple[str, ...], rngs: nnx.Rngs) -> nnx.Param:
-  """Stacked projections `[D, len(parts), N*H]`, `[D, N*H]` for one, all of std D^-0.5."""
+  """Stacked projections `[D, len(parts), N*H]`, `[D, N*H]` for one, of T5's std D^-0.5."""
   d_model, inner = config.d_model, config.num_heads * config.d_kv
   kernels = []
-  for _ in parts:
-    kernels.append(normal_param(rngs, (d_model, inner), d_model**-0.5, config.param_dtype)[...])
+  for part in parts:
+    std = d_model**-0.5
+    if part == "q":
+      std *= config.d_kv**-0.5 / query_unit(config.d_kv)
+    kernels.append(normal_param(rngs, (d_model, inner), std, config.param_dtype)[...])
   return nnx.Param(jnp.stack(kernels, axis=1) if len(parts) > 1 else kernels[0])
 
 

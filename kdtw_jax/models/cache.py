@@ -34,14 +34,15 @@ class Cache(NamedTuple):
     self_attention: per decoder layer the keys and values of the inputs so far, room for L inputs.
     cross_attention: per decoder layer the keys and values of the source.
     source_mask: `[B, S]` bool: True where the source holds a token.
-    position_bias: `[N, 2L - 1]` float32: bias of each distance, MASKED_LOGIT for the future.
+    position_bias: `[P, N, 2L - 1]` float32: bias of each distance, MASKED_LOGIT for the future; one
+      table for all layers, or for each its own.
     price: `[B]` float32: p(x_B), what the gate charges for asking; zeros without such a gate.
   """
 
   self_attention: tuple[KeyValue, ...]
   cross_attention: tuple[KeyValue, ...]
   source_mask: Bool[Array, "B S"]
-  position_bias: Float[Array, "N R"]
+  position_bias: Float[Array, "P N R"]
   price: Float[Array, " B"]
 
 

@@ -18,7 +18,8 @@ class ModelConfig:
   """Architecture of a T5 encoder-decoder and, for a student, of its heads.
 
   Attributes:
-    vocab_size: V, number of rows of the embedding, `<τ>` included.
+    vocab_size: V, number of rows of the embedding, `<τ>` and padding included.
+    num_tokens: rows from here on are padding of the table, their logits masked; 0 for none.
     d_model: D, width of the residual stream.
     d_ff: F, hidden width of the feed-forward blocks.
     num_heads: N.
@@ -27,9 +28,12 @@ class ModelConfig:
     num_decoder_layers: blocks of the decoder.
     relative_attention_num_buckets: buckets of the relative position bias.
     relative_attention_max_distance: distance from which all positions share the last bucket.
+    bias_per_layer: True gives each layer a position bias of its own (UMT5), False each stack (T5).
     dropout_rate: at T5's places; acts only where a dropout key is given.
     feed_forward: 'relu' (T5) or 'gated-gelu' (T5 v1.1, tanh approximation).
     tie_embeddings: True reads the logits out with the embedding, False with a matrix of its own.
+    scale_readout: True divides the readout's input by sqrt(D) (T5), False does not (T5 v1.1); None
+      does where the embeddings are tied.
     dtype: compute and cache dtype, 'float32' or 'bfloat16'; softmax, norms and logits are float32.
     param_dtype: dtype of the stored parameters.
     tau_id: row of `<τ>`, whose logit is masked; -1 when the vocabulary has no such row.
@@ -46,6 +50,7 @@ class ModelConfig:
   """
 
   vocab_size: int
+  num_tokens: int = 0
   d_model: int = 256
   d_ff: int = 1024
   num_heads: int = 4
@@ -54,9 +59,11 @@ class ModelConfig:
   num_decoder_layers: int = 3
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
+  bias_per_layer: bool = False
   dropout_rate: float = 0.1
   feed_forward: str = "relu"
   tie_embeddings: bool = True
+  scale_readout: bool | None = None
   dtype: str = "float32"
   param_dtype: str = "float32"
   tau_id: int = -1
@@ -76,6 +83,11 @@ class ModelConfig:
     """The dtype of activations and caches."""
     return jnp.dtype(self.dtype)
 
+  @property
+  def scales_readout(self) -> bool:
+    """True where hidden states are divided by sqrt(D) before the readout."""
+    return self.tie_embeddings if self.scale_readout is None else self.scale_readout
+
   def validate(self) -> None:
     """Checks every field.
 
@@ -93,6 +105,10 @@ class ModelConfig:
       raise ValueError(
           f"model.tau_id={self.tau_id}: must be a row of the vocabulary, below "
           f"vocab_size={self.vocab_size}, or -1 for none"
+      )
+    if not 0 <= self.num_tokens <= self.vocab_size:
+      raise ValueError(
+          f"model.num_tokens={self.num_tokens}: must be at most vocab_size={self.vocab_size}"
       )
     if self.gate == "token" and self.tau_id < 0:
       raise ValueError(

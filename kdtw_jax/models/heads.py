@@ -64,7 +64,7 @@ class TokenGate(nnx.Module):
 
     Args:
       logits: with the row of `<τ>` masked.
-      hidden: what the logits were read from.
+      hidden: what is multiplied with the readout's weight.
       tau_weight: the readout's row of `<τ>`.
 
     Returns:

@@ -4,6 +4,8 @@ Not attention (`attention.py`) nor whole blocks (`t5.py`). No layer has a bias b
 Letters: B batch, C positions, D width, F hidden width, V vocabulary.
 """
 
+import math
+
 from flax import nnx
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,11 @@ from kdtw_jax.base import PRNGKey
 RMS_EPSILON = 1e-6
 
 DropoutSeed = UInt32[Array, "2"]
+
+
+def power_of_two(x: float) -> float:
+  """The power of two nearest to x > 0 in ratio. Scaling by it is exact in every float format."""
+  return 2.0 ** round(math.log2(x))
 
 
 def normal_param(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: str) -> nnx.Param:
@@ -83,22 +90,27 @@ class RMSNorm(nnx.Module):
     return (x32 * inverse * weight).astype(x.dtype)
 
 
-class Embedding(nnx.Module):
-  """Token embedding, stored as `E / sqrt(D)`, and the tied readout `h · Eᵀ / sqrt(D)`.
+def embedding_unit(width: int) -> float:
+  """What a stored embedding entry of 1 stands for: sqrt(D), to a power of two."""
+  return power_of_two(width**0.5)
 
-  The function is T5's; only the stored scale differs: entries of std D^-0.5 instead of 1. Under
-  Adam, whose step has a fixed size, this lets the embedding and the readout learn sqrt(D) times
-  faster than T5's storage, which was made for Adafactor's steps relative to a parameter's size.
+
+class Embedding(nnx.Module):
+  """Token embedding E, stored as `E / embedding_unit(D)`.
+
+  The function is T5's; only the stored scale differs: entries of std near D^-0.5 instead of 1.
+  Under Adam, whose step has a fixed size, this lets the embedding and a tied readout learn sqrt(D)
+  times faster than T5's storage, made for Adafactor's steps relative to a parameter's size.
   """
 
   def __init__(self, vocab_size: int, width: int, param_dtype: str, rngs: nnx.Rngs):
-    self.scale = width**0.5
-    self.embedding = normal_param(rngs, (vocab_size, width), width**-0.5, param_dtype)
+    self.unit = embedding_unit(width)
+    self.embedding = normal_param(rngs, (vocab_size, width), 1.0 / self.unit, param_dtype)
 
   def __call__(self, tokens: Int[Array, "B C"], dtype: jnp.dtype) -> Float[Array, "B C D"]:
     """Rows of E; an id outside the vocabulary gives NaN, so that it cannot go unnoticed."""
     rows = jnp.take(self.embedding[...], tokens, axis=0)
-    return (rows * jnp.asarray(self.scale, rows.dtype)).astype(dtype)
+    return (rows * jnp.asarray(self.unit, rows.dtype)).astype(dtype)
 
 
 class FeedForward(nnx.Module):

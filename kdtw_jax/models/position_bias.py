@@ -1,7 +1,8 @@
 """T5's relative position bias: buckets of distances, one learned number per bucket and head.
 
-Not a layer of attention: it makes the additive term that all layers of a stack share.
-Letters: N heads, L length of the cache or sequence, C queries, B batch.
+Not a layer of attention: it makes the additive term that all layers of a stack share, or that each
+has its own of (UMT5).
+Letters: N heads, L length of the cache or sequence, C queries, B batch, P tables.
 
 A bias depends on `key position - query position` alone, so a stack needs only the `[N, 2L - 1]`
 numbers of the distances -(L-1) .. L-1. The `[L, L]` matrix of a full pass is that table skewed; the
@@ -23,7 +24,7 @@ import numpy as np
 from kdtw_jax.base import MASKED_LOGIT
 from kdtw_jax.models.layers import normal_param
 
-STORED_SCALE = 10.0  # the bias is this times what is stored, see RelativePositionBias
+BIAS_UNIT = 8.0  # what a stored entry of 1 stands for, see RelativePositionBias
 
 
 def relative_position_bucket(
@@ -60,22 +61,22 @@ def relative_position_bucket(
 
 
 class RelativePositionBias(nnx.Module):
-  """The learned table of one stack, `embedding [buckets, N]`, stored divided by STORED_SCALE.
+  """The learned tables of one stack, `embedding [P, buckets, N]`, stored divided by BIAS_UNIT.
 
   Order is all in this table. A useful bias is a few units large, thousands of Adam's steps away
-  from zero unless a unit is stored as a tenth.
+  from zero unless a unit is stored as an eighth.
   """
 
   def __init__(
-      self, num_buckets: int, max_distance: int, num_heads: int, bidirectional: bool, std: float,
-      param_dtype: str, rngs: nnx.Rngs,
+      self, num_tables: int, num_buckets: int, max_distance: int, num_heads: int,
+      bidirectional: bool, std: float, param_dtype: str, rngs: nnx.Rngs,
   ):  # fmt: skip
     self.num_buckets = num_buckets
     self.max_distance = max_distance
     self.bidirectional = bidirectional
-    self.embedding = normal_param(rngs, (num_buckets, num_heads), std, param_dtype)
+    self.embedding = normal_param(rngs, (num_tables, num_buckets, num_heads), std, param_dtype)
 
-  def table(self, length: int) -> Float[Array, "N R"]:
+  def tables(self, length: int) -> Float[Array, "P N R"]:
     """The float32 bias at each distance -(length-1) .. length-1; masks the future in a decoder."""
     relative = np.arange(-(length - 1), length)
     buckets = relative_position_bucket(
@@ -84,8 +85,8 @@ class RelativePositionBias(nnx.Module):
         num_buckets=self.num_buckets,
         max_distance=self.max_distance,
     )
-    stored = jnp.take(self.embedding[...], buckets, axis=0).astype(jnp.float32).T
-    bias = STORED_SCALE * stored
+    stored = jnp.take(self.embedding[...], buckets, axis=1).astype(jnp.float32)
+    bias = BIAS_UNIT * stored.swapaxes(1, 2)
     if self.bidirectional:
       return bias
     past = jnp.broadcast_to(jnp.asarray(relative <= 0), bias.shape)

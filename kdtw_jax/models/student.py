@@ -68,7 +68,7 @@ class Student(EncoderDecoder):
     if config.detach_gate_features:
       hidden, logits = jax.lax.stop_gradient((hidden, logits))
     if config.gate == "token":
-      return self.gate(logits, hidden, self.readout_weight()[config.tau_id])
+      return self.gate(logits, self.readout_input(hidden), self.readout_weight()[config.tau_id])
     score = self.gate(logits, hidden)
     if config.gate == "mlp":
       return score

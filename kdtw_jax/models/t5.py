@@ -1,10 +1,11 @@
 """T5's encoder-decoder as flax NNX modules, for teacher and student alike.
 
-Pre-norm blocks, RMSNorm, relative position bias shared by all layers of a stack, no other
-positions, no biases. Raffel et al. 2020, https://arxiv.org/abs/1910.10683. Not the student's heads
-(`heads.py`) nor the pure functions that others call (`functional.py`).
+Pre-norm blocks, RMSNorm, relative position bias shared by all layers of a stack (UMT5: one for
+each layer), no other positions, no biases. Raffel et al. 2020, https://arxiv.org/abs/1910.10683;
+Chung et al. 2023, https://arxiv.org/abs/2304.09151. Not the student's heads (`heads.py`) nor the
+pure functions that others call (`functional.py`).
 Letters: B batch, S source length, T target length, C new tokens, L cache length, D width,
-V vocabulary.
+V vocabulary, P tables of position bias (1 or a layer each).
 
 Initialisation: T5's unit-variance activations (q, k, v and wi of std D^-0.5, outputs fan_in^-0.5).
 For training from scratch by Adam, whose step does not scale with the parameter, three of them are
@@ -124,8 +125,9 @@ class Stack(nnx.Module):
   ):  # fmt: skip
     self.num_layers = num_layers
     self.position_bias = RelativePositionBias(
-        config.relative_attention_num_buckets, config.relative_attention_max_distance,
-        config.num_heads, bidirectional, config.d_model**-0.5, config.param_dtype, rngs,
+        num_layers if config.bias_per_layer else 1, config.relative_attention_num_buckets,
+        config.relative_attention_max_distance, config.num_heads, bidirectional,
+        config.d_model**-0.5, config.param_dtype, rngs,
     )  # fmt: skip
     for i in range(num_layers):
       setattr(self, f"layer_{i}", layer_type(config, rngs))
@@ -135,6 +137,10 @@ class Stack(nnx.Module):
   def layers(self) -> list[nnx.Module]:
     """The layers in order."""
     return [getattr(self, f"layer_{i}") for i in range(self.num_layers)]
+
+  def with_bias(self, biases: list[Array]) -> list[tuple[nnx.Module, Array]]:
+    """Each layer with its position bias, the only one where all share it."""
+    return list(zip(self.layers, biases * (self.num_layers // len(biases)), strict=True))
 
 
 class EncoderDecoder(nnx.Module):
@@ -156,9 +162,10 @@ class EncoderDecoder(nnx.Module):
     rate = self.config.dropout_rate
     seeds = dropout_seeds(dropout_key, 4 * self.config.num_encoder_layers + 2)
     mask = source != PAD_ID
-    bias = skew(self.encoder.position_bias.table(source.shape[1])) + _mask_bias(mask)
+    tables = self.encoder.position_bias.tables(source.shape[1])
+    biases = [skew(table) + _mask_bias(mask) for table in tables]
     x = dropout(self.shared(source, self.config.compute_dtype), rate, seeds[-2])
-    for i, layer in enumerate(self.encoder.layers):
+    for i, (layer, bias) in enumerate(self.encoder.with_bias(biases)):
       x = layer(x, bias, seeds[4 * i : 4 * i + 4])
     return Encoded(dropout(self.encoder.final_norm(x), rate, seeds[-1]), mask)
 
@@ -168,10 +175,10 @@ class EncoderDecoder(nnx.Module):
     """One causal pass over decoder inputs, the targets shifted right."""
     rate = self.config.dropout_rate
     seeds = dropout_seeds(dropout_key, 6 * self.config.num_decoder_layers + 2)
-    bias = skew(self.decoder.position_bias.table(inputs.shape[1]))
+    biases = [skew(table) for table in self.decoder.position_bias.tables(inputs.shape[1])]
     source_bias = _mask_bias(encoded.mask)
     x = dropout(self.shared(inputs, self.config.compute_dtype), rate, seeds[-2])
-    for i, layer in enumerate(self.decoder.layers):
+    for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
       source = layer.cross_attention.memory(encoded.states)
       x, _ = layer(x, bias, source, source_bias, seeds[6 * i : 6 * i + 6])
     return dropout(self.decoder.final_norm(x), rate, seeds[-1])
@@ -182,37 +189,51 @@ class EncoderDecoder(nnx.Module):
     sizes = (encoded.mask.shape[0], max_length, config.num_heads, config.d_kv)
     empty = [empty_memory(*sizes, config.compute_dtype) for _ in self.decoder.layers]
     source = [layer.cross_attention.memory(encoded.states) for layer in self.decoder.layers]
-    table = self.decoder.position_bias.table(max_length)
-    return Cache(tuple(empty), tuple(source), encoded.mask, table, price)
+    tables = self.decoder.position_bias.tables(max_length)
+    return Cache(tuple(empty), tuple(source), encoded.mask, tables, price)
 
   def extend(
       self, cache: Cache, tokens: Int[Array, "B C"], positions: Int[Array, " B"]
   ) -> tuple[Float[Array, "B C D"], Cache]:
     """Feeds decoder inputs number positions[b] .. positions[b] + C - 1 through the cache."""
-    bias = windows(cache.position_bias, positions, tokens.shape[1])
+    biases = [windows(table, positions, tokens.shape[1]) for table in cache.position_bias]
     seeds = dropout_seeds(None, 6)
     source_bias = _mask_bias(cache.source_mask)
     x = self.shared(tokens, self.config.compute_dtype)
     filled = []
-    for i, layer in enumerate(self.decoder.layers):
+    for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
       past, source = cache.self_attention[i], cache.cross_attention[i]
       x, memory = layer(x, bias, source, source_bias, seeds, past, positions)
       filled.append(memory)
     return self.decoder.final_norm(x), cache._replace(self_attention=tuple(filled))
 
   def readout_weight(self) -> Float[Array, "V D"]:
-    """The matrix that hidden states are multiplied with; the tied embedding as it is stored."""
+    """The matrix that `readout_input` is multiplied with; the tied embedding as it is stored."""
     tied = self.config.tie_embeddings
     return self.shared.embedding[...] if tied else self.readout_kernel[...]
 
+  def readout_input(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C D"]:
+    """Hidden states in the unit in which the readout's weight is stored.
+
+    T5 divides them by sqrt(D), T5 v1.1 does not; a tied embedding counts in `Embedding.unit`.
+    """
+    scale = self.shared.unit if self.config.tie_embeddings else 1.0
+    if self.config.scales_readout:
+      scale *= self.config.d_model**-0.5
+    return hidden if scale == 1.0 else hidden * jnp.asarray(scale, hidden.dtype)
+
   def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
-    """Float32 logits, the `<τ>` row masked."""
+    """Float32 logits, the rows masked that stand for no text: `<τ>` and padding of the table."""
     weight = self.readout_weight().astype(hidden.dtype)
-    logits = jnp.einsum("bcd,vd->bcv", hidden, weight, preferred_element_type=jnp.float32)
-    if self.config.tau_id < 0:
+    logits = jnp.einsum(
+        "bcd,vd->bcv", self.readout_input(hidden), weight, preferred_element_type=jnp.float32)
+    config = self.config
+    num_tokens = config.num_tokens or config.vocab_size
+    if config.tau_id < 0 and num_tokens == config.vocab_size:
       return logits
-    is_tau = jnp.arange(self.config.vocab_size) == self.config.tau_id
-    return jnp.where(is_tau[None, None], MASKED_LOGIT, logits)
+    row = jnp.arange(config.vocab_size)
+    is_masked = (row == config.tau_id) | (row >= num_tokens)
+    return jnp.where(is_masked[None, None], MASKED_LOGIT, logits)
 
 
 def _feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:

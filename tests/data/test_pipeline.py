@@ -10,8 +10,8 @@ import pytest
 
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.data import (
-    HELD_OUT_TEMPLATES,
-    TRAIN_TEMPLATES,
+    HELD_OUT_WORDINGS,
+    TRAIN_WORDINGS,
     TrainingPlan,
     eval_batches,
     render,
@@ -34,10 +34,9 @@ def source():
 
 
 @pytest.fixture(scope="module")
-def tokenizer(source, tmp_path_factory):
+def tokenizer(source):
   text = [side for i in range(500) for side in (source[i].source, source[i].target)]
-  path = tmp_path_factory.mktemp("pipeline") / "tokenizer.model"
-  return train_tokenizer([*text, *tokenizer_text()], str(path), vocab_size=800)
+  return train_tokenizer([*text, *tokenizer_text()], vocab_size=800)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def text_of(row, tokenizer):
 
 def test_batches_hold_the_examples_in_words(split, source, tokenizer, options):
   prompts = {
-      round(budget, 3): {render(budget, template).strip() for template in TRAIN_TEMPLATES}
+      round(budget, 3): {render(budget, wording).strip() for wording in TRAIN_WORDINGS}
       for budget in BUDGETS
   }
   for batch in take(train_batches(split, **options), 4):
@@ -187,7 +186,7 @@ def test_budgets_and_templates_are_functions_of_seed_epoch_and_example(split, to
   counts = collections.Counter(budget for budget, _ in first.values())
   assert set(counts) == {float(np.float32(budget)) for budget in BUDGETS}
   assert max(counts.values()) < 1.4 * min(counts.values())
-  assert len({prompt for _, prompt in first.values()}) == len(BUDGETS) * len(TRAIN_TEMPLATES)
+  assert len({prompt for _, prompt in first.values()}) == len(BUDGETS) * len(TRAIN_WORDINGS)
   both = [i for i in range(500) if (0, i) in first and (1, i) in first]
   changed = [first[0, i][0] != first[1, i][0] for i in both]
   assert 0.6 < np.mean(changed) < 0.9  # 3 of 4 by chance: an epoch draws anew
@@ -203,8 +202,8 @@ def test_without_budgets_there_is_no_instruction(split, tokenizer, options):
 
 
 def test_evaluation_keeps_the_order_and_pads_the_last_batch(split, source, tokenizer):
-  template = HELD_OUT_TEMPLATES[0]
-  batches = list(eval_batches(split, tokenizer, batch_size=48, budget=0.07, template=template,
+  wording = HELD_OUT_WORDINGS[0]
+  batches = list(eval_batches(split, tokenizer, batch_size=48, budget=0.07, wording=wording,
                               prompt_length=PROMPT_LENGTH))  # fmt: skip
   assert len(batches) == 11
   ids = np.concatenate([batch.example_id for batch in batches])
@@ -218,13 +217,13 @@ def test_evaluation_keeps_the_order_and_pads_the_last_batch(split, source, token
   for array in last[:3]:
     assert not array[-28:].any()
   assert text_of(last.student_source[0], tokenizer) == (
-      render(0.07, template) + source[480].source
+      render(0.07, wording) + source[480].source
   )
 
 
 def test_evaluation_by_length_has_every_example_once(split, tokenizer):
   batches = list(eval_batches(
-      split, tokenizer, batch_size=48, budget=0.1, template=TRAIN_TEMPLATES[0],
+      split, tokenizer, batch_size=48, budget=0.1, wording=TRAIN_WORDINGS[0],
       prompt_length=PROMPT_LENGTH, by_length=True))
   ids = np.concatenate([batch.example_id for batch in batches])
   np.testing.assert_array_equal(np.sort(ids), [*[-1] * 28, *range(500)])
@@ -298,7 +297,7 @@ def test_bad_tokenising_arguments(source, tokenizer, changed, message):
         ({"process_index": 2, "process_count": 2}, r"process 2 of 2"),
         ({"prompt_length": 5}, r"config\.data\.prompt_length=5: the instruction 'use the teacher"),
         ({"budgets": (0.1, 1.5)}, r"budget=1\.5"),
-        ({"templates": ()}, r"templates"),
+        ({"wordings": ()}, r"wordings"),
     ),
 )
 def test_bad_pipeline_arguments(split, options, changed, message):
@@ -307,8 +306,8 @@ def test_bad_pipeline_arguments(split, options, changed, message):
 
 
 def test_bad_evaluation_arguments(split, tokenizer):
-  template = TRAIN_TEMPLATES[0]
+  wording = TRAIN_WORDINGS[0]
   with pytest.raises(ValueError, match=r"batch_size=0"):
-    eval_batches(split, tokenizer, batch_size=0, budget=0.1, template=template, prompt_length=24)
+    eval_batches(split, tokenizer, batch_size=0, budget=0.1, wording=wording, prompt_length=24)
   with pytest.raises(ValueError, match=r"config\.data\.prompt_length=3"):
-    eval_batches(split, tokenizer, batch_size=4, budget=0.1, template=template, prompt_length=3)
+    eval_batches(split, tokenizer, batch_size=4, budget=0.1, wording=wording, prompt_length=3)

@@ -36,8 +36,8 @@ class TinyPairs(tfds.core.GeneratorBasedBuilder):
 
 def config_of(**fields):
   config = ConfigDict(dict(
-      source="text", path="", source_language="en", target_language="de", source_field="",
-      target_field="", reference_fields=(), tfds_name="", tfds_data_dir="", train_split="train",
+      source="text", path="", source_field="en", target_field="de", reference_fields=(),
+      tfds_name="", tfds_data_dir="", train_split="train",
       validation_split="validation", test_split="test", num_train=0, num_validation=0, num_test=0,
       seed=0,
   ))  # fmt: skip
@@ -137,7 +137,7 @@ def test_text_missing_file_says_path_naming_and_what_is_there(tmp_path):
     data.load_split(config_of(path=str(tmp_path)), "validation")
   message = str(caught.value)
   assert f"{tmp_path}/en.validation.txt" in message
-  assert "<language>.<split>.txt" in message
+  assert "<field>.<split>.txt" in message
   assert "de.train.txt, en.train.txt" in message
   with pytest.raises(FileNotFoundError, match="no such folder"):
     data.load_split(config_of(path=str(tmp_path / "nowhere")), "train")
@@ -217,7 +217,8 @@ def test_json_missing_file_and_unset_field(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"test\.jsonl.*<split>\.jsonl.*train\.jsonl"):
     data.load_split(json_config(tmp_path), "test")
   with pytest.raises(ValueError, match=r"config\.data\.target_field=''"):
-    data.load_split(config_of(source="jsonl", path=str(tmp_path), source_field="body"), "train")
+    data.load_split(config_of(source="jsonl", path=str(tmp_path), source_field="body",
+                              target_field=""), "train")
 
 
 def test_json_further_references_may_be_absent(tmp_path):
@@ -230,7 +231,7 @@ def test_json_further_references_may_be_absent(tmp_path):
 
 def test_tfds_mock_data_is_read_without_tensorflow(tmp_path):
   config = config_of(source="tfds", tfds_name="ted_hrlr_translate/az_to_en",
-                     tfds_data_dir=str(tmp_path), source_language="az", target_language="en")
+                     tfds_data_dir=str(tmp_path), source_field="az", target_field="en")
   with tfds.testing.mock_data(num_examples=4):
     source = data.load_split(config, "train")
     assert len(source) == 4

@@ -7,7 +7,7 @@ import pytest
 import sentencepiece
 
 from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
-from kdtw_jax.data import Tokenizer, tokenizer_text, train_tokenizer
+from kdtw_jax.data import Tokenizer, load_tokenizer, tokenizer_text, train_tokenizer
 from kdtw_jax.data.phrasebook import PhrasebookSource
 from kdtw_jax.data.tokenizer import normalise
 
@@ -19,17 +19,11 @@ def sentences():
   return [*pairs, "<τ> Öl für Übung, Maß und Äpfel"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  return tmp_path_factory.mktemp("tokenizers")
-
-
 @pytest.fixture(scope="module", params=("unigram", "bpe", "bytes"))
-def tokenizer(request, sentences, folder):
+def tokenizer(request, sentences):
   kind = "unigram" if request.param == "bytes" else request.param
   return train_tokenizer(
       sentences,
-      str(folder / f"{request.param}.model"),
       vocab_size=700,
       kind=kind,
       byte_fallback=request.param == "bytes",
@@ -77,8 +71,8 @@ def test_special_ids_are_out_of_reach(shared_tokenizer, parts):
 
 
 @pytest.fixture(scope="module")
-def shared_tokenizer(sentences, folder):
-  return train_tokenizer(sentences, str(folder / "shared.model"), vocab_size=700)
+def shared_tokenizer(sentences):
+  return train_tokenizer(sentences, vocab_size=700)
 
 
 def test_newlines_and_odd_spaces_become_spaces(shared_tokenizer):
@@ -90,44 +84,42 @@ def test_newlines_and_odd_spaces_become_spaces(shared_tokenizer):
 
 
 def test_training_is_repeatable_and_writes_one_file(sentences, tmp_path, shared_tokenizer):
+  first = train_tokenizer(sentences, vocab_size=700)
   path = tmp_path / "deep" / "tokenizer.model"
-  first = train_tokenizer(sentences, str(path), vocab_size=700)
+  first.save(path.parent)
   content = path.read_bytes()
-  train_tokenizer(sentences, str(path), vocab_size=700)  # replaces the file
+  train_tokenizer(sentences, vocab_size=700).save(path.parent)  # replaces the file
   assert path.read_bytes() == content
   assert [entry.name for entry in path.parent.iterdir()] == ["tokenizer.model"]
-  assert Tokenizer.load(str(path)).pieces(range(700)) == first.pieces(range(700))
+  for saved in (path, path.parent):
+    assert load_tokenizer(saved).pieces(range(700)) == first.pieces(range(700))
   assert first.pieces(range(700)) == shared_tokenizer.pieces(range(700))
 
 
-def test_a_sample_of_many_sentences_depends_on_the_seed(sentences, tmp_path):
+def test_a_sample_of_many_sentences_depends_on_the_seed(sentences):
   pieces = []
   for seed in (0, 0, 1):
-    tokenizer = train_tokenizer(
-        sentences, str(tmp_path / "t.model"), vocab_size=300, seed=seed, max_sentences=200
-    )
+    tokenizer = train_tokenizer(sentences, vocab_size=300, seed=seed, max_sentences=200)
     pieces.append(tokenizer.pieces(range(300)))
   assert pieces[0] == pieces[1] != pieces[2]
 
 
 @pytest.mark.parametrize("kind", ("unigram", "bpe"))
-def test_too_large_a_vocabulary_is_refused(tmp_path, kind):
-  path = tmp_path / "tokenizer.model"
+def test_too_large_a_vocabulary_is_refused(kind):
   with pytest.raises(ValueError, match=r"vocab_size=5000 on 2 sentences: .* at most"):
-    train_tokenizer(["ein Hund", "a dog"], str(path), vocab_size=5000, kind=kind)
-  assert not list(tmp_path.iterdir())
+    train_tokenizer(["ein Hund", "a dog"], vocab_size=5000, kind=kind)
 
 
-def test_too_small_a_vocabulary_is_refused(sentences, tmp_path):
+def test_too_small_a_vocabulary_is_refused(sentences):
   with pytest.raises(ValueError, match=r"vocab_size=8 on .* SentencePiece said: .*smaller"):
-    train_tokenizer(sentences, str(tmp_path / "tokenizer.model"), vocab_size=8)
+    train_tokenizer(sentences, vocab_size=8)
 
 
 def test_bad_arguments(tmp_path):
   with pytest.raises(ValueError, match="kind='char'"):
-    train_tokenizer(["a"], str(tmp_path / "t"), vocab_size=9, kind="char")
+    train_tokenizer(["a"], vocab_size=9, kind="char")
   with pytest.raises(ValueError, match="no training text"):
-    train_tokenizer(["", " \n"], str(tmp_path / "t"), vocab_size=9)
+    train_tokenizer(["", " \n"], vocab_size=9)
   with pytest.raises(FileNotFoundError, match=r"nowhere\.model: no such tokenizer file"):
     Tokenizer.load(str(tmp_path / "nowhere.model"))
   (tmp_path / "junk.model").write_bytes(b"no model at all")

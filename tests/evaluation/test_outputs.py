@@ -15,10 +15,9 @@ SENTENCES = ["a", "b c", "d e f g", "a b c d e f", "g", "f e d", "c", "b a b a b
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory):
+def parts():
   """(config, models, tokenizer, params of both, source): tiny and untrained."""
-  path = str(tmp_path_factory.mktemp("tokenizer") / "t.model")
-  tokenizer = data.train_tokenizer([*SENTENCES, *data.tokenizer_text()], path, seed=0,
+  tokenizer = data.train_tokenizer([*SENTENCES, *data.tokenizer_text()], seed=0,
                                    kind="bpe", vocab_size=120)
   shared = dict(vocab_size=tokenizer.vocab_size, tau_id=tokenizer.tau_id, num_encoder_layers=1,
                 num_decoder_layers=1, num_heads=2, dropout_rate=0.0, d_model=16, d_ff=16, d_kv=8)
@@ -68,5 +67,5 @@ def test_a_gate_without_a_price_foresees_its_use_at_the_price_it_is_given(parts)
   student_params = jax.tree.map(lambda leaf: leaf + 0.1, parts[2][0])
   cheap, dear = (
       runner(parts, 3).predicted_share("test", student_params, budget=0.2, tokens=10, price=price,
-                                       template=data.TRAIN_TEMPLATES[0]) for price in (0.0, 5.0))
+                                       wording=data.TRAIN_WORDINGS[0]) for price in (0.0, 5.0))
   assert np.isfinite([cheap, dear]).all() and cheap != dear

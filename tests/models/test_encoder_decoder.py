@@ -10,7 +10,7 @@ from tiny_models import fast_jit
 
 from kdtw_jax.base import MASKED_LOGIT
 from kdtw_jax.models import build
-from kdtw_jax.models.layers import dropout, dropout_seeds
+from kdtw_jax.models.layers import dropout, dropout_seeds, embedding_unit
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
 VARIANTS = [
@@ -146,7 +146,7 @@ def test_fresh_logits_have_unit_variance(text, tiny_model, changes):
   tiny = tiny_model(d_model=96, d_ff=192, vocab_size=500, tau_id=-1, **changes)
   logits = tiny.model.logits(tiny.params, tiny.forward(*text))
   assert 0.8 < float(jnp.std(logits)) < 1.2
-  embedded = np.asarray(tiny.params["shared"]["embedding"]) * 96**0.5
+  embedded = np.asarray(tiny.params["shared"]["embedding"]) * embedding_unit(96)
   assert 0.95 < embedded.std() < 1.05
 
 

@@ -24,7 +24,7 @@ def test_params_are_a_nested_dict_with_stable_readable_names(tiny_model):
       "shared/embedding": (30, 16),
       "readout_kernel": (30, 16),
       "encoder/layer_0/self_attention/qkv": (16, 3, 12),
-      "encoder/position_bias/embedding": (8, 2),
+      "encoder/position_bias/embedding": (1, 8, 2),
       "decoder/layer_1/cross_attention/q": (16, 12),
       "decoder/layer_1/cross_attention/kv": (16, 2, 12),
       "decoder/layer_1/cross_attention/out": (12, 16),

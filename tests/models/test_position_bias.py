@@ -8,7 +8,7 @@ import pytest
 
 from kdtw_jax.base import MASKED_LOGIT
 from kdtw_jax.models.position_bias import (
-  STORED_SCALE,
+  BIAS_UNIT,
   RelativePositionBias,
   relative_position_bucket,
   skew,
@@ -17,12 +17,12 @@ from kdtw_jax.models.position_bias import (
 
 
 def position_bias(bidirectional: bool) -> RelativePositionBias:
-  return RelativePositionBias(8, 12, 2, bidirectional, 1.0, "float32", nnx.Rngs(0))
+  return RelativePositionBias(2, 8, 12, 2, bidirectional, 1.0, "float32", nnx.Rngs(0))
 
 
-def by_loop(module: RelativePositionBias, length: int) -> np.ndarray:
-  """bias[n, i, j] of query i and key j, entry by entry."""
-  embedding = STORED_SCALE * np.asarray(module.embedding[...])
+def by_loop(module: RelativePositionBias, table: int, length: int) -> np.ndarray:
+  """bias[n, i, j] of query i and key j in one table, entry by entry."""
+  embedding = BIAS_UNIT * np.asarray(module.embedding[table])
   out = np.zeros((2, length, length), np.float32)
   for i in range(length):
     for j in range(length):
@@ -38,17 +38,16 @@ def by_loop(module: RelativePositionBias, length: int) -> np.ndarray:
 @pytest.mark.parametrize("bidirectional", [True, False])
 def test_skew_is_the_matrix_of_distances(length, bidirectional):
   module = position_bias(bidirectional)
-  np.testing.assert_array_equal(
-      skew(module.table(length))[0], by_loop(module, length)
-  )
+  for number, table in enumerate(module.tables(length)):
+    np.testing.assert_array_equal(skew(table)[0], by_loop(module, number, length))
 
 
 @pytest.mark.parametrize("num_queries", [1, 3])
 def test_windows_are_rows_of_that_matrix(num_queries):
   module = position_bias(False)
-  matrix = by_loop(module, 17)
+  matrix = by_loop(module, 1, 17)
   positions = jnp.array([0, 5, 14], jnp.int32)
-  got = np.asarray(windows(module.table(17), positions, num_queries))
+  got = np.asarray(windows(module.tables(17)[1], positions, num_queries))
   for row, position in enumerate([0, 5, 14]):
     np.testing.assert_array_equal(got[row], matrix[:, position : position + num_queries])
 

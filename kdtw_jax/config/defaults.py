@@ -1,48 +1,20 @@
-"""The configuration of a run: defaults, the config-file argument, and validation.
+"""The default of every field, each with its meaning, and the smallest sizes for tests."""
 
-Every config file starts from `defaults()` and overrides fields; the dictionary is locked, so a
-misspelt key is refused where it is written. `validate` checks values and says what to do.
-"""
-
-from collections.abc import Callable, Iterable
-import dataclasses
-import difflib
 import importlib.metadata
-import itertools
-import json
-from typing import Any
 
 import ml_collections
 
 STAGES = ("tokenizer", "teacher", "sft", "warm_start", "distillation", "wheels", "evaluation")
 
 
-def parse_arg(arg: str | None, modes: Iterable[str]) -> str:
-  """Reads the part after the colon of `--config=configs/demo.py:smoke`.
-
-  Args:
-    arg: the text after the colon, or None or "" where there is none.
-    modes: the modes that this config file offers besides the default "".
-
-  Returns:
-    The mode, "" for the default.
-
-  Raises:
-    ValueError: for a mode that the file does not offer.
-  """
-  mode = arg or ""
-  known = ("", *modes)
-  if mode not in known:
-    raise ValueError(f"config argument {mode!r} is unknown; this file offers "
-                     f"{', '.join(known[1:])}")
-  return mode
-
-
 def _model(**overrides) -> ml_collections.ConfigDict:
   model = ml_collections.ConfigDict({
       "d_model": 64, "d_ff": 256, "num_heads": 4, "d_kv": 16,
       "num_encoder_layers": 2, "num_decoder_layers": 1,
-      "feed_forward": "relu", "tie_embeddings": True, "dropout_rate": 0.0, "dtype": "float32",
+      "feed_forward": "relu", "tie_embeddings": True,
+      # with `pretrained`, the fields above are the published model's
+      "dropout_rate": 0.0, "dtype": "float32",
+      "param_dtype": "float32",  # of parameters that stand still; those in training are float32
   })
   model.update(overrides)
   return model
@@ -69,8 +41,10 @@ def defaults() -> ml_collections.ConfigDict:
 
   config.data = ml_collections.ConfigDict({
       "source": "phrasebook",  # phrasebook | text | jsonl | tfds
-      "path": "", "source_language": "en", "target_language": "de",
-      "source_field": "", "target_field": "", "reference_fields": (),
+      "path": "",
+      # what holds the two sides: fields, features, or the first part of the names of text files
+      "source_field": "en", "target_field": "de", "reference_fields": (),
+      "task": "",  # what to do with a source, as it is said to both models, e.g. "summarize"
       "tfds_name": "", "tfds_data_dir": "",
       "train_split": "train", "validation_split": "validation", "test_split": "test",
       "num_train": 20000, "num_validation": 400, "num_test": 400,  # 0: all (phrasebook: its size)
@@ -81,7 +55,9 @@ def defaults() -> ml_collections.ConfigDict:
       "prompt_length": 20,  # tokens reserved for the budget instruction
   })
   config.tokenizer = ml_collections.ConfigDict({
-      "path": "",  # an existing SentencePiece model with `<τ>`; "": train one in the workdir
+      # an existing SentencePiece model with `<τ>`, or a published tokenizer's folder; "": the
+      # published models' own, or where there are none one trained in the workdir
+      "path": "",
       "kind": "bpe", "vocab_size": 2000,
   })
   config.budgets = ml_collections.ConfigDict({
@@ -96,9 +72,11 @@ def defaults() -> ml_collections.ConfigDict:
       "model": _model(d_model=128, d_ff=512, num_heads=4, d_kv=32,
                       num_encoder_layers=2, num_decoder_layers=2, dropout_rate=0.1),
       "checkpoint": "",  # the workdir of a finished run whose teacher is to be used
+      "pretrained": "",  # a published model's folder or hub id; train.steps=0 takes it as it is
       "train": _training(label_smoothing=0.1),
   })
   config.student = ml_collections.ConfigDict({
+      "pretrained": "",  # a published model's folder or hub id, where sft and warm_start begin
       "model": _model(value_heads=True, value_hidden=64, gate="difficulty_price", gate_hidden=64,
                       gate_top_k=5, gate_alpha=0.5, detach_gate_features=False),
   })
@@ -162,146 +140,6 @@ def defaults() -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict({"data": -1, "model": 1})  # -1: all remaining devices
   config.checkpoint = ml_collections.ConfigDict({"keep": 2})
   return config.lock()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rule:
-  field: str
-  holds: Callable[[object], bool]
-  remedy: str
-
-
-def _one_of(field: str, *choices: str) -> _Rule:
-  return _Rule(field, lambda v: v in choices, f"must be one of {', '.join(choices)}")
-
-
-def _at_least(field: str, low: float | int) -> _Rule:
-  return _Rule(field, lambda v: v >= low, f"must be >= {low}")
-
-
-def _within(field: str, low: float, high: float) -> _Rule:
-  return _Rule(field, lambda v: low <= v <= high, f"must lie in [{low}, {high}]")
-
-
-def _training_rules(stage: str) -> list[_Rule]:
-  return [
-      _at_least(f"{stage}.steps", 0), _at_least(f"{stage}.batch_size", 1),
-      _one_of(f"{stage}.optimizer", "adamw", "muon"),
-      _Rule(f"{stage}.learning_rate", lambda v: v > 0, "must be > 0"),
-      _at_least(f"{stage}.warmup_steps", 0), _at_least(f"{stage}.log_every", 1),
-      _at_least(f"{stage}.checkpoint_every", 1), _within(f"{stage}.ema_decay", 0.0, 0.99999),
-      _Rule(f"{stage}.max_grad_norm", lambda v: v > 0, "must be > 0"),
-      _at_least(f"{stage}.readout_chunk", 0),
-  ]
-
-
-def _path_consistency_rules(stage: str) -> list[_Rule]:
-  return [
-      _one_of(f"{stage}.value", "head", "logsumexp"),
-      _one_of(f"{stage}.off_policy", "reference", "teacher"),
-      _Rule(f"{stage}.alpha", lambda v: v > 0, "must be > 0"),
-      _within(f"{stage}.gamma", 0.0, 1.0), _at_least(f"{stage}.segment_length", 0),
-      _at_least(f"{stage}.huber", 0.0), _within(f"{stage}.on_policy_fraction", 0.0, 1.0),
-      _at_least(f"{stage}.rollout_temperature", 0.0),
-      _at_least(f"{stage}.value_warmup_steps", 0),
-  ]
-
-
-def _is_increasing_shares(values) -> bool:
-  return all(0 <= b <= 1 for b in values) and all(
-      a < b for a, b in itertools.pairwise(values))
-
-
-_RULES = (
-    _Rule("stages", lambda v: len(v) > 0 and set(v) <= set(STAGES),
-          f"must be a non-empty selection of {', '.join(STAGES)}"),
-    _one_of("data.source", "phrasebook", "text", "jsonl", "tfds"),
-    _one_of("data.over_long", "drop", "truncate"),
-    _Rule("data.buckets", lambda v: len(v) > 0 and all(len(b) == 2 and min(b) > 1 for b in v),
-          "must be (source, target) pairs of lengths > 1"),
-    _at_least("data.prompt_length", 4),
-    _one_of("tokenizer.kind", "unigram", "bpe"), _at_least("tokenizer.vocab_size", 32),
-    _Rule("budgets.knots", lambda v: len(v) > 1 and _is_increasing_shares(v),
-          "must be two or more increasing shares in [0, 1]"),
-    _Rule("budgets.train", lambda v: len(v) > 0 and _is_increasing_shares(v),
-          "must be increasing shares in [0, 1]"),
-    _one_of("student.model.gate", "token", "mlp", "difficulty_price"),
-    _Rule("student.model.gate_alpha", lambda v: v > 0, "must be > 0"),
-    *_training_rules("teacher.train"), *_training_rules("sft"), *_training_rules("warm_start"),
-    *_training_rules("distillation"), *_path_consistency_rules("distillation"),
-    *_training_rules("wheels"), *_path_consistency_rules("wheels"),
-    _one_of("wheels.gate_credit", "sampled", "expected_kl", "expected_gap"),
-    _one_of("wheels.gate_regression", "advantage", "probability"),
-    _Rule("budgets.seen", lambda v: len(v) > 0 and _is_increasing_shares(v),
-          "must be increasing shares in [0, 1]"),
-    _Rule("budgets.held_out", _is_increasing_shares, "must be increasing shares in [0, 1]"),
-    _Rule("evaluation.compare_at", lambda v: len(v) > 0 and _is_increasing_shares(v),
-          "must be increasing shares in [0, 1]"),
-    _Rule("evaluation.baseline_students",
-          lambda v: "wheels" in v and set(v) <= {"sft", "warm_start", "distillation", "wheels"},
-          "must name wheels, and else only sft, warm_start, distillation"),
-    _within("wheels.explore", 0.0, 1.0), _at_least("wheels.calibration_steps", 0),
-    _at_least("decode.max_length", 1), _at_least("decode.chunk", 0),
-    _at_least("evaluation.batch_size", 1), _one_of("evaluation.metric", "bleu", "rouge"),
-    _at_least("checkpoint.keep", 1),
-)
-
-
-def _lookup(config: ml_collections.ConfigDict, field: str):
-  for name in field.split("."):
-    config = config[name]
-  return config
-
-
-def validate(config: ml_collections.ConfigDict) -> None:
-  """Refuses unknown fields and impossible values.
-
-  Args:
-    config: a dictionary with the fields of `defaults()`.
-
-  Raises:
-    ValueError: names the field, its value and the remedy.
-  """
-  _check_same_fields(config.to_dict(), defaults().to_dict(), "config")
-  for rule in _RULES:
-    value = _lookup(config, rule.field)
-    if not rule.holds(value):
-      raise ValueError(f"config.{rule.field}={value!r}: {rule.remedy}")
-  both = sorted(set(config.budgets.train) & set(config.budgets.held_out))
-  if both:
-    raise ValueError(f"config.budgets.held_out={both} also in config.budgets.train: remove them "
-                     "from one of the two, or the held-out figures mean nothing")
-  if config.data.source != "phrasebook" and not (config.data.path or config.data.tfds_name):
-    raise ValueError(f"config.data.path='': data.source={config.data.source!r} needs a path "
-                     "(--config.data.path=...), or data.tfds_name for source tfds")
-  longest = max(target for _, target in config.data.buckets)
-  if longest > config.decode.max_length:
-    raise ValueError(f"config.decode.max_length={config.decode.max_length}: must be at least the "
-                     f"longest target bucket, {longest}")
-
-
-def _check_same_fields(given: dict, known: dict, path: str) -> None:
-  for name, value in given.items():
-    if name not in known:
-      close = difflib.get_close_matches(name, known, n=1)
-      hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-      raise ValueError(f"{path}.{name}={value!r}: unknown field; {hint}")
-    if isinstance(known[name], dict):
-      _check_same_fields(value, known[name], f"{path}.{name}")
-
-
-def to_json(config: ml_collections.ConfigDict) -> dict:
-  """The config as plain JSON values (tuples become lists)."""
-  return json.loads(config.to_json_best_effort())
-
-
-def differences(a: Any, b: Any, path: str = "config") -> list[str]:
-  """Lists `path: value in a != value in b` for every leaf in which two JSON configs differ."""
-  if isinstance(a, dict) and isinstance(b, dict):
-    names = sorted(set(a) | set(b))
-    return [line for name in names
-            for line in differences(a.get(name), b.get(name), f"{path}.{name}")]
-  return [] if a == b else [f"{path}: {a!r} != {b!r}"]
 
 
 def fast_compile_flags() -> str:

@@ -1,16 +1,17 @@
 """Published T5 weights in and out: the names of transformers' T5 <-> this package's params.
 
-Arrays in, arrays out: no torch, no download, no file. Covers the encoder-decoder; the student's
-heads have no published counterpart.
-Letters: D width, F hidden width, N heads, H head size, V vocabulary.
+Arrays in, arrays out: no file, no download. Covers the encoder-decoder; the student's heads have no
+published counterpart. Kernels of ours are transposed and stacked, and some stored in units of their
+own, all powers of two: nothing is rounded on the way in or out.
+Letters: D width, F hidden width, N heads, H head size, V vocabulary, P tables of position bias.
 
 Example:
   weights = {name: tensor.numpy() for name, tensor in torch_model.state_dict().items()}
   params = {**model.init(key), **import_t5(weights, config)}
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from flax import traverse_util
 import jax
@@ -18,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdtw_jax.base import ArrayLike, Params
-from kdtw_jax.models.config import ModelConfig
-from kdtw_jax.models.functional import build
-from kdtw_jax.models.heads import HEADS
-from kdtw_jax.models.position_bias import STORED_SCALE
+from kdtw_jax.models import HEADS, ModelConfig, build
+from kdtw_jax.models.attention import query_unit
+from kdtw_jax.models.layers import embedding_unit
+from kdtw_jax.models.position_bias import BIAS_UNIT
+
+TABLES = ("shared/embedding", "readout_kernel")  # with a row for each token
 
 
 class _Entry(NamedTuple):
@@ -40,20 +43,28 @@ class _Entry(NamedTuple):
   split: Callable[..., tuple[np.ndarray, ...]]
 
 
-def import_t5(weights: Mapping[str, ArrayLike], config: ModelConfig) -> Params:
+def import_t5(
+    weights: Mapping[str, ArrayLike], config: ModelConfig, *,
+    put: Callable[[np.ndarray], Any] = jnp.asarray,
+) -> Params:  # fmt: skip
   """Our params from published weights, without the student's heads.
+
+  The published arrays of one parameter are in memory at a time, and what `put` keeps of it.
 
   Args:
     weights: state dict of a T5ForConditionalGeneration as arrays; names that T5 ties to
-      `shared.weight` are not read.
+      `shared.weight` are not read. A table of more or fewer rows than `config.vocab_size` is cut or
+      grown by zeros where `config.num_tokens` says which rows are tokens.
     config: the architecture that the weights belong to.
+    put: brings a host array of `config.param_dtype` to where it shall lie.
 
   Returns:
-    A nested dict like `Model.init`'s, heads left out, in `config.param_dtype`.
+    A nested dict like `Model.init`'s, heads left out.
 
   Raises:
     ValueError: a name is missing or a shape is not what the config says.
   """
+  expected = traverse_util.flatten_dict(jax.eval_shape(build(config).init, jax.random.key(0)))
   flat = {}
   for entry in _entries(config):
     missing = [name for name in entry.names if name not in weights]
@@ -62,58 +73,59 @@ def import_t5(weights: Mapping[str, ArrayLike], config: ModelConfig) -> Params:
           f"weights: {missing[0]!r} is missing; check model.feed_forward={config.feed_forward!r}, "
           f"model.tie_embeddings={config.tie_embeddings} and the numbers of layers"
       )
-    arrays = [np.asarray(weights[name], np.float32) for name in entry.names]
-    flat[entry.path] = entry.join(*arrays)
-  _check_shapes(flat, config)
-  flat = {path: jnp.asarray(leaf, config.param_dtype) for path, leaf in flat.items()}
+    array = entry.join(*(_exactly_scalable(weights[name]) for name in entry.names))
+    if "/".join(entry.path) in TABLES and config.num_tokens:
+      array = _fit_rows(array, config)
+    if array.shape != expected[entry.path].shape:
+      raise ValueError(
+          f"weights for {'/'.join(entry.path)}: shape {array.shape}, but the model config says "
+          f"{expected[entry.path].shape}; set the sizes of the published model"
+      )
+    flat[entry.path] = put(array.astype(jnp.dtype(config.param_dtype), copy=False))
   return traverse_util.unflatten_dict(flat)
 
 
-def export_t5(params: Params, config: ModelConfig) -> dict[str, np.ndarray]:
-  """Published weights from our params: the inverse of `import_t5`; heads are left out.
+def export_t5(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
+  """Published weights from our params: the exact inverse of `import_t5`; heads are left out.
 
   Args:
     params: of a model of this config.
     config: its architecture.
 
-  Returns:
-    float32 arrays by published name, with T5's aliases of `shared.weight`.
+  Yields:
+    (published name, array in the params' dtype), without T5's aliases of `shared.weight`; the
+    arrays of one parameter are made at a time.
   """
-  flat = traverse_util.flatten_dict(params)
-  weights = {}
+  flat = traverse_util.flatten_dict({k: v for k, v in params.items() if k not in HEADS})
   for entry in _entries(config):
-    arrays = entry.split(np.asarray(flat[entry.path], np.float32))
-    weights.update(zip(entry.names, arrays, strict=True))
-  for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
-    weights[name] = weights["shared.weight"]
-  if config.tie_embeddings:
-    weights["lm_head.weight"] = weights["shared.weight"]
-  return weights
+    yield from zip(entry.names, entry.split(np.asarray(flat[entry.path])), strict=True)
 
 
-def _check_shapes(flat: Mapping[tuple[str, ...], np.ndarray], config: ModelConfig) -> None:
-  """Raises ValueError where an array does not have the shape that the config gives it."""
-  expected = jax.eval_shape(build(config).init, jax.random.key(0))
-  for path, leaf in traverse_util.flatten_dict(expected).items():
-    if path[0] not in HEADS and flat[path].shape != leaf.shape:
-      raise ValueError(
-          f"weights for {'/'.join(path)}: shape {flat[path].shape}, but the model config says "
-          f"{leaf.shape}; set the sizes of the published model"
-      )
+def _exactly_scalable(array: ArrayLike) -> np.ndarray:
+  """The array in a dtype whose range holds it in our units too."""
+  array = np.asarray(array)
+  return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _fit_rows(table: np.ndarray, config: ModelConfig) -> np.ndarray:
+  """Cuts rows of padding off a table, or appends some, to `vocab_size` rows."""
+  grown = max(config.vocab_size - len(table), 0)
+  return np.pad(table[: config.vocab_size], ((0, grown), (0, 0)))
 
 
 def _entries(config: ModelConfig) -> list[_Entry]:
   """All parameters of the encoder-decoder."""
-  entries = [_scaled("shared/embedding", "shared.weight", config.d_model**0.5)]
+  entries = [_scaled("shared/embedding", "shared.weight", embedding_unit(config.d_model))]
   for stack, depth in (
       ("encoder", config.num_encoder_layers),
       ("decoder", config.num_decoder_layers),
   ):
-    entries.append(_copy(f"{stack}/final_norm/weight", f"{stack}.final_layer_norm.weight"))
-    bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    entries.append(_scaled(f"{stack}/position_bias/embedding", bias, STORED_SCALE))
+    biases = [f"{stack}.block.{i}.layer.0.SelfAttention.relative_attention_bias.weight"
+              for i in range(depth if config.bias_per_layer else 1)]
+    entries.append(_tables(f"{stack}/position_bias/embedding", biases, BIAS_UNIT))
     for i in range(depth):
       entries.extend(_layer_entries(stack, i, config))
+    entries.append(_copy(f"{stack}/final_norm/weight", f"{stack}.final_layer_norm.weight"))
   if not config.tie_embeddings:
     entries.append(_copy("readout_kernel", "lm_head.weight"))
   return entries
@@ -123,7 +135,7 @@ def _layer_entries(stack: str, i: int, config: ModelConfig) -> list[_Entry]:
   """The parameters of layer i of a stack."""
   ours, theirs = f"{stack}/layer_{i}", f"{stack}.block.{i}.layer"
   attention = f"{theirs}.0.SelfAttention"
-  q_scale = config.d_kv**-0.5
+  q_scale = query_unit(config.d_kv)
   entries = [
       _copy(f"{ours}/self_attention_norm/weight", f"{theirs}.0.layer_norm.weight"),
       _kernel(f"{ours}/self_attention/qkv", *(f"{attention}.{x}.weight" for x in "qkv"),
@@ -157,6 +169,12 @@ def _copy(path: str, name: str) -> _Entry:
 def _scaled(path: str, name: str, scale: float) -> _Entry:
   """A parameter that is stored divided by a scale."""
   return _Entry(tuple(path.split("/")), (name,), lambda x: x / scale, lambda x: (x * scale,))
+
+
+def _tables(path: str, names: list[str], scale: float) -> _Entry:
+  """Tables stacked along a new first axis and stored divided by a scale."""
+  return _Entry(tuple(path.split("/")), tuple(names), lambda *x: np.stack(x) / scale,
+                lambda x: tuple(x * scale))
 
 
 def _kernel(path: str, *names: str, first_scale: float = 1.0) -> _Entry:

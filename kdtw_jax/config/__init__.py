@@ -1,0 +1,14 @@
+"""The configuration of a run: defaults, the config file's argument, and validation.
+
+Every config file starts from `defaults()` and overrides fields; the dictionary is locked, so a
+misspelt key is refused where it is written. `validate` checks values and says what to do.
+"""
+
+from kdtw_jax.config.argument import parse_arg as parse_arg
+from kdtw_jax.config.comparing import differences as differences
+from kdtw_jax.config.comparing import to_json as to_json
+from kdtw_jax.config.defaults import STAGES as STAGES
+from kdtw_jax.config.defaults import defaults as defaults
+from kdtw_jax.config.defaults import fast_compile_flags as fast_compile_flags
+from kdtw_jax.config.defaults import shrink as shrink
+from kdtw_jax.config.rules import validate as validate

@@ -1,0 +1,20 @@
+"""Configs as JSON, and where two of them differ."""
+
+import json
+from typing import Any
+
+import ml_collections
+
+
+def to_json(config: ml_collections.ConfigDict) -> dict:
+  """The config as plain JSON values (tuples become lists)."""
+  return json.loads(config.to_json_best_effort())
+
+
+def differences(a: Any, b: Any, path: str = "config") -> list[str]:
+  """Lists `path: value in a != value in b` for every leaf in which two JSON configs differ."""
+  if isinstance(a, dict) and isinstance(b, dict):
+    names = sorted(set(a) | set(b))
+    return [line for name in names
+            for line in differences(a.get(name), b.get(name), f"{path}.{name}")]
+  return [] if a == b else [f"{path}: {a!r} != {b!r}"]

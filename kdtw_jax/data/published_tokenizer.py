@@ -1,0 +1,164 @@
+"""Tokenizers of published models (T5, mT5, UMT5, ByT5), with room for the student's `<τ>`.
+
+A published vocabulary has no `<τ>`. It gets the first id after the tokenizer's own, which in the
+published tables is a row of padding (T5: 32100 of 32128) or, where there is none, a row to append.
+A model's table has as many rows as `vocab_size` says, whatever the file holds: so teacher and
+student always have the same, and a table of 32100 rows goes with one of 32128.
+"""
+
+from collections.abc import Iterable, Sequence
+import operator
+import os
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
+from kdtw_jax.data.tokenizer import MODEL_FILE, Tokenizer
+
+ROWS_MULTIPLE = 128  # T5's own: the table divides among devices and fills a TPU's lanes
+# What two vocabularies are compared on: words, digits, accents, other scripts, white space.
+PROBE = "Use the teacher for at most 20% of the tokens: Zwei Männer kochen; « 3.14 » 你好 привет!"
+_WORD_START = "▁"
+
+
+class PublishedTokenizer:
+  """Text to ids and back, by a tokenizer of transformers; the interface of `Tokenizer`.
+
+  Attributes:
+    num_tokens: ids that stand for text or have a meaning of their own; those above are padding.
+    vocab_size: V, rows of a model's table: `num_tokens` + 1 for `<τ>`, up to a multiple of 128.
+    pad_id: 0.
+    eos_id: 1.
+    unk_id: 2.
+    tau_id: `num_tokens`, the id of `<τ>`, which no text gives.
+  """
+
+  pad_id = PAD_ID
+  eos_id = EOS_ID
+  unk_id = UNK_ID
+
+  def __init__(self, tokenizer: Any, where: str):
+    """Makes a tokenizer.
+
+    Args:
+      tokenizer: one of transformers.
+      where: its folder or hub id, for errors.
+
+    Raises:
+      ValueError: its special ids are others than T5's.
+    """
+    found = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
+    if found != (PAD_ID, EOS_ID, UNK_ID):
+      raise ValueError(f"{where}: ids of (pad, EOS, unknown) are {found}, expected "
+                       f"{(PAD_ID, EOS_ID, UNK_ID)}: only tokenizers of the T5 family are read")
+    self._tokenizer = tokenizer
+    self.num_tokens = self.tau_id = len(tokenizer)
+    self.vocab_size = -(-(self.num_tokens + 1) // ROWS_MULTIPLE) * ROWS_MULTIPLE
+
+  @classmethod
+  def load(cls, folder: str | os.PathLike) -> "PublishedTokenizer":
+    """Reads the tokenizer of a published model's folder.
+
+    Raises:
+      FileNotFoundError: there are no tokenizer files.
+      ValueError: the files hold no tokenizer of the T5 family.
+    """
+    import transformers  # here: it takes seconds, and runs with a vocabulary of their own need none
+
+    try:
+      found = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+      reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+      raise FileNotFoundError(
+          f"{folder}: no tokenizer can be read there ({reason}): copy the model's tokenizer.json "
+          "or spiece.model, and tokenizer_config.json, into it") from error
+    return cls(found, str(folder))
+
+  def save(self, folder: str | os.PathLike) -> None:
+    """Writes the tokenizer's files into a folder."""
+    self._tokenizer.save_pretrained(str(folder))
+
+  def encode(self, text: str) -> list[int]:
+    """Gives the ids of one text, without EOS; never pad, EOS or `<τ>`, even if it names them."""
+    return self.encode_batch([text])[0]
+
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """Gives the ids of many texts, without EOS."""
+    if not texts:
+      return []
+    rows = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [[i for i in row if i not in (PAD_ID, EOS_ID)] for row in rows]
+
+  def encode_instruction(self, text: str) -> list[int]:
+    """Gives the ids of a text that another text follows after its last space.
+
+    A space belongs to the word after it, in ByT5 it is an id of its own: so the ids are what comes
+    before a word that is put there and taken off again.
+    """
+    probe = "a"
+    ids, end = self.encode(text + probe), self.encode(probe)
+    return ids[: -len(end)] if ids[-len(end) :] == end else self.encode(text)
+
+  def decode(self, ids: Iterable[SupportsIndex]) -> str:
+    """Gives the text of ids; special ones and those of padding are skipped wherever they stand."""
+    known = [i for i in map(operator.index, ids) if i < self.num_tokens]
+    text = self._tokenizer.decode(known, skip_special_tokens=True,
+                                  clean_up_tokenization_spaces=False)
+    return text.strip()
+
+  def pieces(self, ids: Iterable[SupportsIndex]) -> list[str]:
+    """Gives one readable piece per id, special ids included, "▁" for a space."""
+    return [self._piece(operator.index(i)) for i in ids]
+
+  def _piece(self, number: int) -> str:
+    if number == self.tau_id:
+      return TAU
+    if number > self.tau_id:
+      return f"<row {number}>"
+    return self._tokenizer.convert_ids_to_tokens(number).replace(" ", _WORD_START)
+
+
+AnyTokenizer = Tokenizer | PublishedTokenizer
+
+
+def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
+  """Reads a tokenizer.
+
+  Args:
+    path: a SentencePiece model that `train_tokenizer` wrote, a folder that holds one as
+      tokenizer.model, or the folder of a published model.
+
+  Returns:
+    The tokenizer.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: it cannot be read, or its special ids are others.
+  """
+  path = Path(path)
+  if path.is_dir():
+    model = path / MODEL_FILE
+    return Tokenizer.load(str(model)) if model.is_file() else PublishedTokenizer.load(path)
+  return Tokenizer.load(str(path))
+
+
+def check_same_vocabulary(a: AnyTokenizer, b: AnyTokenizer, *, names: tuple[str, str]) -> None:
+  """Refuses two models whose next-token distributions are not over the same tokens.
+
+  Args:
+    a: a tokenizer.
+    b: another one.
+    names: where each is from, for errors.
+
+  Raises:
+    ValueError: they differ in size, special ids, or the ids of PROBE; says in which, and how.
+  """
+  for what, of in (("tokens", lambda t: t.num_tokens),
+                   ("special ids", lambda t: (t.pad_id, t.eos_id, t.unk_id, t.tau_id)),
+                   (f"ids of {PROBE!r}", lambda t: t.encode(PROBE))):
+    found = of(a), of(b)
+    if found[0] != found[1]:
+      raise ValueError(
+          f"{names[0]} and {names[1]} have different vocabularies: {what} are {found[0]} and "
+          f"{found[1]}. A teacher's distribution is over its own tokens: choose two models with "
+          "one tokenizer, e.g. both T5, both mT5 or both ByT5")

@@ -1,0 +1,14 @@
+"""Published T5 models in and out: transformers' folders, safetensors only."""
+
+from kdtw_jax.published.architecture import FAMILIES as FAMILIES
+from kdtw_jax.published.architecture import architecture as architecture
+from kdtw_jax.published.architecture import config_json as config_json
+from kdtw_jax.published.folder import locate as locate
+from kdtw_jax.published.model import Loaded as Loaded
+from kdtw_jax.published.model import Published as Published
+from kdtw_jax.published.model import load_model as load_model
+from kdtw_jax.published.model import load_params as load_params
+from kdtw_jax.published.model import open_published as open_published
+from kdtw_jax.published.model import save_model as save_model
+from kdtw_jax.published.names import export_t5 as export_t5
+from kdtw_jax.published.names import import_t5 as import_t5

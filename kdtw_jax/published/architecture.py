@@ -1,0 +1,103 @@
+"""What a published config.json says of a model's architecture, and the config.json of one of ours.
+
+Families: T5 (relu, tied), T5 v1.1, Flan-T5 and ByT5 (gated gelu, a readout of their own), mT5 (the
+same under another name) and UMT5 (a position bias for each layer).
+
+Two facts of the published files are not where one looks for them. Whether the embeddings are tied
+is told by the weights: they are not where `lm_head.weight` is among them. Whether the readout's
+input is divided by sqrt(D) is told by `scale_decoder_outputs`; older files have only
+`tie_word_embeddings`, which meant both (transformers 5 writes it as true for every T5, tied or
+not). mT5 never divides.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from kdtw_jax.base import EOS_ID, PAD_ID
+from kdtw_jax.models import ModelConfig
+from kdtw_jax.models.layers import RMS_EPSILON
+
+FAMILIES = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration",
+            "umt5": "UMT5ForConditionalGeneration"}  # fmt: skip
+READOUT = "lm_head.weight"
+
+_SIZES = {"d_model": "d_model", "d_ff": "d_ff", "num_heads": "num_heads", "d_kv": "d_kv",
+          "num_encoder_layers": "num_layers", "num_decoder_layers": "num_decoder_layers",
+          "relative_attention_num_buckets": "relative_attention_num_buckets",
+          "relative_attention_max_distance": "relative_attention_max_distance"}  # fmt: skip
+_DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
+             "feed_forward_proj": "relu"}  # fmt: skip
+# What our code has fixed; a file may say it or leave it out.
+_FIXED = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "decoder_start_token_id": PAD_ID,
+          "layer_norm_epsilon": RMS_EPSILON}  # fmt: skip
+
+
+def architecture(
+    published: Mapping[str, Any], tensors: Collection[str], *, where: str
+) -> dict[str, Any]:
+  """Fields of a `ModelConfig` that the published model decides, all but the vocabulary.
+
+  Args:
+    published: the content of config.json.
+    tensors: names of the published weights.
+    where: the folder, for errors.
+
+  Returns:
+    Keyword arguments of `ModelConfig`.
+
+  Raises:
+    ValueError: not a T5, or one of a kind that is not built here; names the field.
+  """
+  family = published.get("model_type")
+  if family not in FAMILIES:
+    raise ValueError(f"{where}/config.json: model_type={family!r}: must be one of "
+                     f"{', '.join(FAMILIES)}; only encoder-decoders of the T5 family are read")
+  for name, value in _FIXED.items():
+    if published.get(name) not in (None, value):
+      raise ValueError(f"{where}/config.json: {name}={published[name]!r}: only {value!r} is built")
+  published = {**_DEFAULTS, **{k: v for k, v in published.items() if v is not None}}
+  published.setdefault("num_decoder_layers", published.get("num_layers"))
+  missing = [name for name in _SIZES.values() if not isinstance(published.get(name), int)]
+  if missing:
+    raise ValueError(f"{where}/config.json: {missing[0]}={published.get(missing[0])!r}: must be a "
+                     "number")
+  scaled = published.get("scale_decoder_outputs", published.get("tie_word_embeddings", True))
+  return {
+      **{ours: published[theirs] for ours, theirs in _SIZES.items()},
+      "feed_forward": _feed_forward(published["feed_forward_proj"], where),
+      "tie_embeddings": READOUT not in tensors,
+      "scale_readout": bool(scaled) and family != "mt5",
+      "bias_per_layer": family == "umt5",
+  }
+
+
+def _feed_forward(kind: str, where: str) -> str:
+  if kind not in ("relu", "gated-gelu"):
+    raise ValueError(f"{where}/config.json: feed_forward_proj={kind!r}: must be 'relu' or "
+                     "'gated-gelu'")
+  return kind
+
+
+def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) -> dict[str, Any]:
+  """The content of config.json for a model of ours.
+
+  Args:
+    config: its architecture.
+    original: config.json of the published model that it began as; all it says stays, but sizes of
+      the vocabulary. None for a model trained from scratch.
+
+  Returns:
+    JSON values that transformers reads.
+  """
+  dtype = {"torch_dtype": config.param_dtype, "dtype": config.param_dtype}
+  if original is not None:
+    return {**original, **dtype, "vocab_size": config.vocab_size}
+  family = "umt5" if config.bias_per_layer else "t5"
+  return {
+      "architectures": [FAMILIES[family]], "model_type": family, "is_encoder_decoder": True,
+      "vocab_size": config.vocab_size, "feed_forward_proj": config.feed_forward,
+      **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+      "dropout_rate": config.dropout_rate, "initializer_factor": 1.0, "use_cache": True,
+      "tie_word_embeddings": config.scales_readout, "scale_decoder_outputs": config.scales_readout,
+      **_FIXED, **dtype,
+  }  # fmt: skip

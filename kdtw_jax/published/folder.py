@@ -1,0 +1,117 @@
+"""Finds a published model: a local folder in transformers' layout, or a model of the hub.
+
+Nothing is unpickled: weights are read from safetensors alone. Not the weights themselves
+(`tensors.py`) nor what config.json means (`architecture.py`).
+"""
+
+from collections.abc import Mapping
+import json
+import os
+from pathlib import Path
+import re
+from typing import Any
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PATTERNS = ("*.json", "spiece.model", WEIGHTS, "model-*.safetensors", "kdtw.safetensors")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def locate(name: str | os.PathLike) -> Path:
+  """Gives the folder of a published model; one of the hub is downloaded once and then cached.
+
+  Args:
+    name: a local folder, or a hub id such as "google/flan-t5-small".
+
+  Returns:
+    A folder that holds config.json.
+
+  Raises:
+    FileNotFoundError: there is neither such a folder nor such a model, or the hub is out of reach;
+      says what was looked for, and how to use a local copy.
+  """
+  folder = Path(os.path.expanduser(name))
+  if not folder.is_dir():
+    if not _HUB_ID.fullmatch(str(name)) or str(name).startswith("."):
+      raise FileNotFoundError(
+          f"{name}: no such folder, and not the id of a hub model (owner/name): give the folder "
+          "that holds config.json and model.safetensors")
+    folder = _download(str(name))
+  if not (folder / "config.json").is_file():
+    raise FileNotFoundError(
+        f"{folder}: holds no config.json, only {sorted(os.listdir(folder))[:20]}: give a folder in "
+        "transformers' layout, as save_pretrained writes it")
+  return folder
+
+
+def _download(name: str) -> Path:
+  import huggingface_hub  # here: a run from local folders needs no network library
+  from huggingface_hub import constants, errors
+
+  try:
+    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(PATTERNS)))
+  except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled,
+          errors.HFValidationError, OSError) as error:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise FileNotFoundError(
+        f"{name}: no such local folder, not in the hub's cache ({constants.HF_HUB_CACHE}), and "
+        f"cannot be downloaded ({type(error).__name__}: {reason}). Where there is a network, run "
+        f"`hf download {name} --local-dir DIR`, bring DIR here and give it instead of {name!r}"
+    ) from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+  """The content of config.json; raises ValueError where it is no JSON object."""
+  return _read_object(Path(folder) / "config.json")
+
+
+def weight_files(folder: Path) -> dict[str, Path] | Path:
+  """Where the weights of a folder lie.
+
+  Args:
+    folder: from `locate`.
+
+  Returns:
+    The one file, or for a sharded model the file of each tensor.
+
+  Raises:
+    FileNotFoundError: there are no safetensors, or a shard is missing; says what to do.
+    ValueError: the index cannot be read or names a file outside the folder.
+  """
+  folder = Path(folder)
+  if (folder / WEIGHTS).is_file():
+    return folder / WEIGHTS
+  if not (folder / INDEX).is_file():
+    raise FileNotFoundError(_without_safetensors(folder))
+  shards = _read_object(folder / INDEX).get("weight_map")
+  if not isinstance(shards, Mapping) or not shards:
+    raise ValueError(f"{folder / INDEX}: no weight_map in it: download the model again")
+  for file in sorted(set(shards.values())):
+    if Path(file).name != file:
+      raise ValueError(f"{folder / INDEX}: names {file!r}, which is not a file beside it: refused")
+    if not (folder / file).is_file():
+      raise FileNotFoundError(f"{folder / file}: missing, though {INDEX} names it: the download is "
+                              "not complete; run it again")
+  return {name: folder / file for name, file in shards.items()}
+
+
+def _without_safetensors(folder: Path) -> str:
+  pickled = sorted(f.name for f in folder.iterdir()
+                   if f.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"))
+  found = f"only {', '.join(pickled)}" if pickled else "and no other weights"
+  return (
+      f"{folder}: no {WEIGHTS} and no {INDEX}, {found}. Weights are read from safetensors alone: "
+      "pickle runs whatever code a file holds. Convert a model that you trust with torch and "
+      "transformers:\n  python -c \"from transformers import AutoModelForSeq2SeqLM as M, "
+      f"AutoTokenizer as T; n = '{folder}'; M.from_pretrained(n).save_pretrained('DIR'); "
+      "T.from_pretrained(n).save_pretrained('DIR')\"\nand give DIR")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+  try:
+    value = json.loads(path.read_text(encoding="utf-8"))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(f"{path}: not JSON ({error}): download the model again") from error
+  if not isinstance(value, dict):
+    raise ValueError(f"{path}: a JSON {type(value).__name__}, not an object")
+  return value

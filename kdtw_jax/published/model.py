@@ -1,0 +1,171 @@
+"""Models in transformers' folders: published ones in, ours in and out with what only ours have.
+
+A folder of ours is one that `AutoModelForSeq2SeqLM.from_pretrained` reads, with two files more:
+
+    kdtw.json          fields of the `ModelConfig` that config.json does not know
+    kdtw.safetensors   the student's heads, by their path in the params, and the duals
+
+Letters: K knots of the dual function.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from kdtw_jax.base import EOS_ID, PAD_ID, Params
+from kdtw_jax.files import replaced_folder
+from kdtw_jax.models import HEADS, Model, ModelConfig, build
+from kdtw_jax.published.architecture import architecture, config_json
+from kdtw_jax.published.folder import locate, read_config
+from kdtw_jax.published.names import export_t5, import_t5
+from kdtw_jax.published.tensors import SHARD_BYTES, Tensors, write_tensors
+
+EXTRAS_JSON, EXTRAS = "kdtw.json", "kdtw.safetensors"
+_DUALS = "duals"
+
+
+class Published(NamedTuple):
+  """A published model before its weights are read.
+
+  Attributes:
+    folder: where it lies.
+    config: the content of config.json.
+    architecture: fields of `ModelConfig` that it decides.
+  """
+
+  folder: Path
+  config: dict[str, Any]
+  architecture: dict[str, Any]
+
+
+class Loaded(NamedTuple):
+  """A model from a folder.
+
+  Attributes:
+    model: its functions.
+    params: its parameters, heads included.
+    duals: `[K]` float32 λ at the knots, nats per ask; None for a teacher.
+  """
+
+  model: Model
+  params: Params
+  duals: np.ndarray | None
+
+
+def open_published(name: str | os.PathLike) -> Published:
+  """Finds a published model and reads what it is; see `locate` and `architecture` for errors."""
+  folder = locate(name)
+  config = read_config(folder)
+  with Tensors(folder) as tensors:
+    return Published(folder, config, architecture(config, tensors, where=str(folder)))
+
+
+def load_params(
+    name: str | os.PathLike, config: ModelConfig,
+    put: Callable[[np.ndarray], Any] = jnp.asarray,
+) -> Params:  # fmt: skip
+  """The encoder-decoder's parameters from a published model, one at a time.
+
+  Args:
+    name: a folder or hub id.
+    config: the architecture, its `vocab_size` and `param_dtype` the ones wanted.
+    put: brings a host array to its devices.
+
+  Returns:
+    Our params without heads.
+
+  Raises:
+    FileNotFoundError: see `locate` and `weight_files`.
+    ValueError: a file is damaged, or the weights are not what the config says.
+  """
+  with Tensors(locate(name)) as tensors:
+    try:
+      return import_t5(tensors, config, put=put)
+    except ValueError as error:
+      raise ValueError(f"{name}: {error}") from error
+
+
+def save_model(
+    folder: Path, params: Params, config: ModelConfig, *,
+    original: Mapping[str, Any] | None = None, duals: np.ndarray | None = None,
+    save_tokenizer: Callable[[Path], None] | None = None, shard_bytes: int = SHARD_BYTES,
+) -> None:  # fmt: skip
+  """Writes a model as a transformers folder, whole or not at all; an older one is replaced.
+
+  Args:
+    folder: where.
+    params: its parameters, heads included.
+    config: its architecture.
+    original: config.json of the published model that it began as, if any.
+    duals: `[K]` λ at the knots, for a student.
+    save_tokenizer: writes a tokenizer's files into a folder.
+    shard_bytes: most bytes of one weights file.
+  """
+  heads = traverse_util.flatten_dict({k: v for k, v in params.items() if k in HEADS}, sep="/")
+  extras = {name: np.asarray(value) for name, value in heads.items()}
+  if duals is not None:
+    extras[_DUALS] = np.asarray(duals, np.float32)
+  generation = {"decoder_start_token_id": PAD_ID, "eos_token_id": EOS_ID, "pad_token_id": PAD_ID}
+  with replaced_folder(folder) as unfinished:
+    for name, content in (("config.json", config_json(config, original)),
+                          ("generation_config.json", generation),
+                          (EXTRAS_JSON, _own_fields(config))):
+      (unfinished / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_tensors(unfinished, export_t5(params, config), shard_bytes=shard_bytes)
+    if extras:
+      save_file(extras, unfinished / EXTRAS)
+    if save_tokenizer is not None:
+      save_tokenizer(unfinished)
+
+
+def load_model(folder: Path) -> Loaded:
+  """Reads a folder that `save_model` wrote.
+
+  Args:
+    folder: the folder.
+
+  Returns:
+    Model, params and duals; params are on the first device.
+
+  Raises:
+    FileNotFoundError: a file is missing.
+    ValueError: a file is damaged, or the parts do not fit together.
+  """
+  published = open_published(folder)
+  own = json.loads((published.folder / EXTRAS_JSON).read_text(encoding="utf-8"))
+  own["price_knots"] = tuple(own["price_knots"])
+  config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
+  model = build(config)
+  path = published.folder / EXTRAS
+  extras = load_file(path) if path.is_file() else {}
+  duals = extras.pop(_DUALS, None)
+  params = {**load_params(folder, config), **_heads(model, extras, where=str(path))}
+  return Loaded(model, params, duals)
+
+
+def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Params:
+  """The heads of a model from their file; raises ValueError where they are not its heads."""
+  fresh = jax.eval_shape(model.init, jax.random.key(0))
+  expected = traverse_util.flatten_dict({k: v for k, v in fresh.items() if k in HEADS}, sep="/")
+  found = {name: value.shape for name, value in extras.items()}
+  wanted = {name: value.shape for name, value in expected.items()}
+  if found != wanted:
+    wrong = sorted(found.items() ^ wanted.items())[0][0]
+    raise ValueError(f"{where}: {wrong!r} is {found.get(wrong, 'missing')}, but {EXTRAS_JSON} asks "
+                     f"for {wanted.get(wrong, 'none')}: the folder is not as it was saved")
+  return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in extras.items()}, sep="/")
+
+
+def _own_fields(config: ModelConfig) -> dict[str, Any]:
+  """The fields that config.json does not know."""
+  known = architecture(config_json(config), (), where="") | {"vocab_size": config.vocab_size}
+  return {k: v for k, v in dataclasses.asdict(config).items() if k not in known}

@@ -1,0 +1,108 @@
+"""Tensors in safetensors files: read one at a time, written shard by shard.
+
+Arrays in memory are never more than asked for: a reader maps the file that holds the wanted tensor
+and copies that one. Not which tensors a model has (`names.py`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from kdtw_jax.published.folder import INDEX, WEIGHTS, weight_files
+
+SHARD_BYTES = 5 * 10**9  # transformers' own size of a shard
+
+
+class Tensors(Mapping):
+  """The weights of a folder by name, as numpy arrays in the dtype of the file.
+
+  Reading in the order of the files opens each file once.
+  """
+
+  def __init__(self, folder: Path):
+    """Opens a folder, for `with`; raises as `weight_files`, and ValueError for damage."""
+    self._stack = contextlib.ExitStack()
+    self._open_path: Path | None = None
+    found = weight_files(folder)
+    if isinstance(found, Path):
+      found = dict.fromkeys(self._file(found).keys(), found)
+    self._files = found
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    return self._file(self._files[name]).get_tensor(name)
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._files)
+
+  def __len__(self) -> int:
+    return len(self._files)
+
+  def __enter__(self) -> "Tensors":
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Unmaps the open file."""
+    self._stack.close()
+
+  def _file(self, path: Path):
+    if path != self._open_path:
+      self.close()
+      self._open_path = path
+      try:
+        self._open = self._stack.enter_context(safetensors.safe_open(path, framework="numpy"))
+      except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error}): download it again"
+                         ) from error
+    return self._open
+
+
+def write_tensors(
+    folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int = SHARD_BYTES
+) -> None:
+  """Writes tensors as one `model.safetensors`, or as shards with their index.
+
+  At most one shard is in memory, if the iterable makes its arrays when asked.
+
+  Args:
+    folder: an existing folder.
+    tensors: (name, array) in order.
+    shard_bytes: most bytes of a file, but for a tensor that is larger alone.
+  """
+  shards: list[list[str]] = []
+  pending: dict[str, np.ndarray] = {}
+  total = 0
+
+  def flush() -> None:
+    save_file(pending, folder / _part(len(shards)), metadata={"format": "pt"})
+    shards.append(list(pending))
+    pending.clear()
+
+  for name, array in tensors:
+    if pending and sum(x.nbytes for x in pending.values()) + array.nbytes > shard_bytes:
+      flush()
+    pending[name] = np.ascontiguousarray(array)
+    total += array.nbytes
+  flush()
+  if len(shards) == 1:
+    (folder / _part(0)).rename(folder / WEIGHTS)
+    return
+  weight_map = {}
+  for i, names in enumerate(shards):
+    final = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+    (folder / _part(i)).rename(folder / final)
+    weight_map.update(dict.fromkeys(names, final))
+  index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+  (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+
+
+def _part(number: int) -> str:
+  return f"part-{number}.safetensors"
+
