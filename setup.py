@@ -2,8 +2,9 @@
 
 import setuptools
 
-TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.20", "ruff>=0.9", "array_record>=0.8",
-        "tensorflow-datasets>=4.9.9"]
+# tensorflow-datasets imports importlib_resources when it prepares data, and does not ask for it.
+TFDS = ["tensorflow-datasets>=4.9.9", "array_record>=0.8", "importlib_resources>=6"]
+TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.20", "ruff>=0.9", *TFDS]
 
 setuptools.setup(
     name="kdtw_jax",
@@ -41,7 +42,7 @@ setuptools.setup(
     extras_require={
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
-        "tfds": ["tensorflow-datasets>=4.9.9", "array_record>=0.8"],
+        "tfds": TFDS,
         "test": TEST,
         "parity": ["torch==2.13.0"],
     },

@@ -31,12 +31,18 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def references(runs: list[dict]) -> str:
-  """Scores of the teacher and of the students alone."""
-  names = list(runs[0]["reference"])
-  scores = [over_seeds(summary.reference_score(run, name) for run in runs) for name in names]
-  return table(["alone", summary.quality_title(runs[0])],
-               [[summary.REFERENCE_TITLES[name], score]
-                for name, score in zip(names, scores, strict=True)])
+  """Scores of the teacher and of the students alone; of one run with their 95% intervals."""
+  first = runs[0]["reference"]
+  keys = [key for key in summary.METRIC_TITLES if key in next(iter(first.values()))]
+  rows = []
+  for name in first:
+    cells = [over_seeds(run["reference"][name][key] for run in runs) for key in keys]
+    if len(runs) == 1:
+      intervals = first[name].get("intervals", {})
+      cells = [f"{cell} ({intervals[key][0]:.1f} to {intervals[key][1]:.1f})"
+               if key in intervals else cell for cell, key in zip(cells, keys, strict=True)]
+    rows.append([summary.REFERENCE_TITLES[name], *cells])
+  return table(["alone", *(summary.METRIC_TITLES[key] for key in keys)], rows)
 
 
 def equal_shares(runs: list[dict]) -> str:

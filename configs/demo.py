@@ -13,7 +13,7 @@ def get_config(arg=None):
   the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as arXiv 2502.17717
   describes them.
   """
-  mode = config_lib.parse_arg(arg, ("smoke", "paper"))
+  mode = config_lib.parse_arg(arg, ("smoke", "paper")).mode
   config = config_lib.defaults()
   with config.unlocked():
     config.data.update(num_validation=200, num_test=200)

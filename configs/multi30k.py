@@ -12,7 +12,7 @@ from kdtw_jax import config as config_lib
 
 def get_config(arg=None):
   """Modes: "" two CPU cores, "gpu" one large GPU, "smoke" under a minute, for tests."""
-  mode = config_lib.parse_arg(arg, ("gpu", "smoke"))
+  mode = config_lib.parse_arg(arg, ("gpu", "smoke")).mode
   config = config_lib.defaults()
   with config.unlocked():
     config.name = "multi30k"
@@ -32,17 +32,7 @@ def get_config(arg=None):
     config.wheels.update(steps=800, learning_rate=1e-3, ema_decay=0.98, path_consistency=0.05,
                          forward_kl=1.0, rollout_temperature=0.5)
     config.evaluation.update(batch_size=128, tolerances=(2.0,))
-    ask, lenience = (0.1, 0.2, 0.3, 0.45, 0.65), (0.05, 0.15, 0.3, 0.6)
-    config.evaluation.dials.update(
-        max_prob=ask, entropy=(4.0, 3.0, 2.2, 1.5, 0.8), margin=(0.02, 0.06, 0.15, 0.3, 0.5),
-        oracle=(4.0, 2.0, 1.0, 0.3, 0.0), speculative=(2, 3, 4, 6), periodic=(0.1, 0.2, 0.3, 0.5),
-        prefix=(1, 2, 4, 7), span_max_prob=(0.05, 0.1, 0.2, 0.3), prompt_lookup=(2,),
-        lenient=lenience, lenient_8=lenience, typical=(0.02, 0.1, 0.3, 0.6),
-        cascade_chow=(0.3, 0.6, 0.8), cascade_diff=(0.0, 0.2, 0.4), cascade_opt=(0.1, 0.3, 0.6),
-        cascade_token_v1=(0.2, 0.5, 0.8), cascade_token_v2=(0.2, 0.4, 0.7),
-        cascade_token_v3=(0.4, 0.7, 0.9), big_little=(0.1, 0.2, 0.35, 0.5),
-        verify_max_prob=(0.05, 0.1, 0.2, 0.3), verify_max_prob_end=(0.05, 0.1, 0.2, 0.3),
-        verify_margin_end=(0.02, 0.06, 0.15), verify_end=(4.0, 2.0, 1.0, 0.4))
+    config_lib.sweep_every_method(config)
     if mode == "gpu":
       _gpu(config)
     if mode == "smoke":

@@ -29,6 +29,7 @@ from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.training import calibration, loop, objectives, optim, sharding
 from kdtw_jax.training import state as state_lib
 from kdtw_jax.training import step as step_lib
+from kdtw_jax.training.progress import tracked
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -> Path | None:
@@ -138,8 +139,9 @@ class Experiment:
     buckets, over_long = self.config.data.buckets, self.config.data.over_long
     if split != "train":
       buckets, over_long = buckets[-1:], "truncate"
-    return data.tokenise(self.source(split), self._vocabulary(), buckets=buckets,
-                         over_long=over_long, task=self.config.data.task)
+    return data.tokenise(
+        self.source(split), self._vocabulary(), buckets=buckets, over_long=over_long,
+        task=self.config.data.task, track_fn=functools.partial(tracked, description=split))
 
   def batches(self, stage: ml_collections.ConfigDict, seed: int, *, split: str = "train",
               budgets: tuple[float, ...] = (), batch_size: int = 0) -> Iterator[Batch]:

@@ -23,7 +23,7 @@ def _model(**overrides) -> ml_collections.ConfigDict:
 def _training(**overrides) -> ml_collections.ConfigDict:
   """What every training stage has."""
   stage = ml_collections.ConfigDict({
-      "steps": 1000, "batch_size": 64, "optimizer": "adamw",  # adamw | muon
+      "steps": 1000, "batch_size": 64, "optimizer": "adamw",  # adamw | muon | adafactor
       "learning_rate": 1e-3, "warmup_steps": 100, "final_learning_rate": 0.0,
       "weight_decay": 0.0, "max_grad_norm": 1.0, "ema_decay": 0.0,
       "log_every": 20, "checkpoint_every": 500, "readout_chunk": 0,

@@ -32,7 +32,7 @@ def _within(field: str, low: float, high: float) -> _Rule:
 def _training_rules(stage: str) -> list[_Rule]:
   return [
       _at_least(f"{stage}.steps", 0), _at_least(f"{stage}.batch_size", 1),
-      _one_of(f"{stage}.optimizer", "adamw", "muon"),
+      _one_of(f"{stage}.optimizer", "adamw", "muon", "adafactor"),
       _Rule(f"{stage}.learning_rate", lambda v: v > 0, "must be > 0"),
       _at_least(f"{stage}.warmup_steps", 0), _at_least(f"{stage}.log_every", 1),
       _at_least(f"{stage}.checkpoint_every", 1), _within(f"{stage}.ema_decay", 0.0, 0.99999),

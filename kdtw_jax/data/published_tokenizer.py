@@ -18,6 +18,7 @@ from kdtw_jax.data.tokenizer import MODEL_FILE, Tokenizer
 ROWS_MULTIPLE = 128  # T5's own: the table divides among devices and fills a TPU's lanes
 # What two vocabularies are compared on: words, digits, accents, other scripts, white space.
 PROBE = "Use the teacher for at most 20% of the tokens: Zwei Männer kochen; « 3.14 » 你好 привет!"
+VOCABULARY_FILES = ("tokenizer.json", "spiece.model")  # one of them, but for ByT5, which has none
 _WORD_START = "▁"
 
 
@@ -69,9 +70,11 @@ class PublishedTokenizer:
       found = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
       reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-      raise FileNotFoundError(
-          f"{folder}: no tokenizer can be read there ({reason}): copy the model's tokenizer.json "
-          "or spiece.model, and tokenizer_config.json, into it") from error
+      raise _no_tokenizer(folder, reason) from error
+    # Without its vocabulary, transformers makes a T5 tokenizer of special tokens alone.
+    if type(found).__name__ != "ByT5Tokenizer" and not any(
+        (Path(folder) / name).is_file() for name in VOCABULARY_FILES):
+      raise _no_tokenizer(folder, "its vocabulary is missing")
     return cls(found, str(folder))
 
   def save(self, folder: str | os.PathLike) -> None:
@@ -116,6 +119,12 @@ class PublishedTokenizer:
     if number > self.tau_id:
       return f"<row {number}>"
     return self._tokenizer.convert_ids_to_tokens(number).replace(" ", _WORD_START)
+
+
+def _no_tokenizer(folder: str | os.PathLike, reason: str) -> FileNotFoundError:
+  return FileNotFoundError(
+      f"{folder}: no tokenizer can be read there ({reason}): copy the model's "
+      f"{' or '.join(VOCABULARY_FILES)}, and tokenizer_config.json, into it")
 
 
 AnyTokenizer = Tokenizer | PublishedTokenizer

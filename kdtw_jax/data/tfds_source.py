@@ -4,10 +4,15 @@ Only data already prepared in a random-access format (array_record) is read; not
 """
 
 from collections.abc import Mapping, Sequence
+import importlib
 import os
+import shlex
 from typing import Any, SupportsIndex
 
 from kdtw_jax.data.example import Example, check_index
+
+# Without TensorFlow their builders are found by name only after these groups are imported.
+_IMPORTED_ON_DEMAND = ("translate", "summarization")
 
 
 class TfdsSource:
@@ -30,7 +35,7 @@ class TfdsSource:
       where: name of the data set and split for messages.
       source_field: the feature with the task input.
       target_field: the feature with the target.
-      reference_fields: features with further references.
+      reference_fields: features with further references; an example may lack them.
       limit: most examples to keep; 0 keeps all.
 
     Raises:
@@ -51,7 +56,8 @@ class TfdsSource:
     number = check_index(index, self._size)
     record = self._records[number]
     source, target = (self._text(record, number, field) for field in self._required)
-    further = (self._text(record, number, field) for field in self._further)
+    further = (self._text(record, number, field) for field in self._further
+               if field.split(".")[0] in record)
     return Example(number, source, target, (target, *filter(None, further)))
 
   def _text(self, record: Mapping[str, Any], number: int, field: str) -> str:
@@ -98,7 +104,7 @@ def open_tfds(
     data_dir: where it was prepared; "" for the default folder.
     source_field: the feature with the task input, e.g. "en".
     target_field: the feature with the target, e.g. "de".
-    reference_fields: features with further references.
+    reference_fields: features with further references; an example may lack them.
     limit: most examples to keep; 0 keeps all.
 
   Returns:
@@ -130,6 +136,8 @@ def _records(name: str, split: str, data_dir: str) -> Any:
     raise ValueError(
         "config.data.source='tfds' needs tensorflow-datasets and array_record: pip install them"
     ) from error
+  for group in _IMPORTED_ON_DEMAND:
+    importlib.import_module(f"tensorflow_datasets.{group}")
   directory = os.path.expanduser(data_dir) if data_dir else None
   try:
     return tfds.builder(name, data_dir=directory).as_data_source(split=split)
@@ -137,6 +145,13 @@ def _records(name: str, split: str, data_dir: str) -> Any:
     reason = str(error).strip().partition("\n")[0]
     raise ValueError(
         f"config.data.tfds_name={name!r}, split '{split}', config.data.tfds_data_dir={data_dir!r}: "
-        f"{reason} A data set is prepared once for random access by tfds.builder(name, data_dir="
-        "..., file_format='array_record').download_and_prepare()"
+        f"{reason} If it is not prepared yet, prepare it once, where tensorflow is installed: "
+        f"`{build_command(name, data_dir)}`. Or give files of your own: config.data.source='jsonl' "
+        "or 'text'"
     ) from error
+
+
+def build_command(name: str, data_dir: str) -> str:
+  """The command that downloads a data set and writes it for random access."""
+  folder = ["--data_dir", data_dir] if data_dir else []
+  return shlex.join(["tfds", "build", name, "--file_format=array_record", *folder])

@@ -4,7 +4,7 @@ Not the order of training: `pipeline` decides which examples meet in a batch. Sh
 T; E examples; P tokens of an instruction.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import itertools
 import logging
 from typing import NamedTuple
@@ -89,7 +89,7 @@ def tokenise(
     buckets: Buckets,
     over_long: str = "drop",
     task: str = "",
-    progress_fn: Callable[[int, int], None] | None = None,
+    track_fn: Callable[[range], Iterable[int]] = iter,
 ) -> TokenisedSplit:
   """Tokenises all examples of a source; those with an empty side are dropped and logged.
 
@@ -100,7 +100,7 @@ def tokenise(
     over_long: what to do with an example that the last bucket does not hold: "drop" it, or
       "truncate" the side that is too long to its first tokens and EOS. Both are logged with counts.
     task: what to do with a source, e.g. "summarize"; batches say it, lengths do not count it.
-    progress_fn: called with (examples done, examples in all) now and then.
+    track_fn: gives the numbers of a range back, showing how far it is; of thousands of examples.
 
   Returns:
     The tokenised split.
@@ -111,20 +111,18 @@ def tokenise(
   checked = check_buckets(buckets)
   if over_long not in ("drop", "truncate"):
     raise ValueError(f"config.data.over_long={over_long!r}: must be 'drop' or 'truncate'")
-  sides: tuple[list[list[int]], list[list[int]]] = ([], [])
-  for start in range(0, len(source), _CHUNK):
-    stop = min(start + _CHUNK, len(source))
-    examples = [source[i] for i in range(start, stop)]
-    sides[0].extend(tokenizer.encode_batch([example.source for example in examples]))
-    sides[1].extend(tokenizer.encode_batch([example.target for example in examples]))
-    if progress_fn is not None:
-      progress_fn(stop, len(source))
+  sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+  for start in track_fn(range(0, len(source), _CHUNK)):
+    examples = [source[i] for i in range(start, min(start + _CHUNK, len(source)))]
+    for rows, texts in zip(sides, ([x.source for x in examples], [x.target for x in examples]),
+                           strict=True):
+      rows.extend(np.asarray(row, np.int32) for row in tokenizer.encode_batch(texts))
   return _split_of(sides[0], sides[1], checked, over_long)._replace(task=task)
 
 
 def _split_of(
-    sources: list[list[int]],
-    targets: list[list[int]],
+    sources: list[np.ndarray],
+    targets: list[np.ndarray],
     buckets: tuple[tuple[int, int], ...],
     over_long: str,
 ) -> TokenisedSplit:
@@ -160,8 +158,8 @@ def _split_of(
   )
 
 
-def _ragged(rows: list[list[int]], max_length: int) -> Ragged:
-  ended = [np.array([*row[: max_length - 1], EOS_ID], np.int32) for row in rows]
+def _ragged(rows: list[np.ndarray], max_length: int) -> Ragged:
+  ended = [np.append(row[: max_length - 1], np.int32(EOS_ID)) for row in rows]
   starts = np.zeros(len(rows) + 1, np.int64)
   np.cumsum([len(row) for row in ended], out=starts[1:])
   return Ragged(np.concatenate(ended), starts)

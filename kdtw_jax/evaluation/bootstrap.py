@@ -1,4 +1,4 @@
-"""Paired bootstrap: is one system better than another, or is the test set too small to say?
+"""Bootstrap: how sure is a score, and is one system better than another on this test set?
 
 sacrebleu's own test (`sacrebleu.significance.PairedTest`, Koehn 2004) reports an interval for each
 system but none for their difference. This module resamples the same sufficient statistics with the
@@ -103,6 +103,37 @@ def paired_bootstrap(
       interval=(float(low), float(high)),
       p_value=p_value,
   )
+
+
+def score_intervals(
+    texts: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    metric: str = "bleu",
+    num_resamples: int = 1000,
+    seed: int = SACREBLEU_SEED,
+) -> dict[str, tuple[float, float]]:
+  """95% percentile intervals of one system's scores over resamples of the sentences.
+
+  Args:
+    texts: N outputs.
+    references: for each input, its reference texts.
+    metric: "bleu", "chrf", "rouge" or one of ROUGE's keys; ROUGE gives all of its keys.
+    num_resamples: R.
+    seed: of the resampling.
+
+  Returns:
+    (low, high) by score.
+  """
+  metrics.check_corpus(texts, references)
+  key = metrics.primary_score(metric)
+  counts = _resample_counts(len(texts), num_resamples, seed)
+  intervals = {}
+  for name in metrics.ROUGE_KEYS if key in metrics.ROUGE_KEYS else (key,):
+    stats, score_fn = _statistics(texts, references, name, None)
+    low, high = np.percentile([score_fn(sums) for sums in counts @ stats], [2.5, 97.5])
+    intervals[name] = (float(low), float(high))
+  return intervals
 
 
 def _statistics(

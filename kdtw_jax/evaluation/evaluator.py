@@ -22,6 +22,7 @@ from kdtw_jax import data, decoding
 from kdtw_jax.base import Params
 from kdtw_jax.evaluation import latency, methods, metrics
 from kdtw_jax.evaluation.area import AREA_UP_TO, area_between, hypervolume
+from kdtw_jax.evaluation.bootstrap import score_intervals
 from kdtw_jax.evaluation.comparing import comparisons
 from kdtw_jax.evaluation.difficulty import difficulty_map
 from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
@@ -46,12 +47,18 @@ class Evaluator:
 
   # Single systems ---------------------------------------------------------------------------------
 
-  def references(self) -> dict[str, dict[str, float]]:
-    """Test scores of the teacher and of every student alone."""
+  def references(self) -> dict[str, dict]:
+    """Test scores of the teacher and of every student alone, with their 95% `intervals`."""
     names = {"teacher": "teacher", "sft": "sft_student", "warm_start": "kl_student",
              "distillation": "pcl_student", "wheels": "student"}
-    return {names[who]: self.runner.scores("test", self.alone(who))
-            for who in ("teacher", *self.students)}
+    found = {}
+    for who in ("teacher", *self.students):
+      outputs = self.alone(who)
+      found[names[who]] = {**self.runner.scores("test", outputs), "intervals": score_intervals(
+          outputs.texts, self.runner.references["test"], seed=self.config.seed,
+          metric=self.config.evaluation.metric,
+          num_resamples=self.config.evaluation.num_resamples)}
+    return found
 
   @functools.cache  # noqa: B019  one evaluator per run
   def alone(self, who: str, split: str = "test") -> Outputs:

@@ -166,14 +166,17 @@ def rouge_per_sentence(
   Returns:
     For each of ROUGE_KEYS an `[N]` float64 array of 0..100.
   """
-  scorer = _rouge_scorer()
-  rows = []
-  for hypothesis, texts in zip(hypotheses, references, strict=True):
-    targets = [newline_sentences(text) for text in texts]
-    scores = scorer.score_multi(targets, newline_sentences(hypothesis))
-    rows.append([100.0 * scores[key].fmeasure for key in ROUGE_KEYS])
+  rows = [_rouge_row(hypothesis, tuple(texts))
+          for hypothesis, texts in zip(hypotheses, references, strict=True)]
   table = np.asarray(rows, np.float64)
   return {key: table[:, column] for column, key in enumerate(ROUGE_KEYS)}
+
+
+@functools.lru_cache(maxsize=1 << 18)  # the methods of an evaluation share most of their outputs
+def _rouge_row(hypothesis: str, references: tuple[str, ...]) -> tuple[float, ...]:
+  targets = [newline_sentences(text) for text in references]
+  scores = _rouge_scorer().score_multi(targets, newline_sentences(hypothesis))
+  return tuple(100.0 * scores[key].fmeasure for key in ROUGE_KEYS)
 
 
 @functools.cache

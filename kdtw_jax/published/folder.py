@@ -62,7 +62,7 @@ def _download(name: str) -> Path:
 
 def read_config(folder: Path) -> dict[str, Any]:
   """The content of config.json; raises ValueError where it is no JSON object."""
-  return _read_object(Path(folder) / "config.json")
+  return read_object(Path(folder) / "config.json")
 
 
 def weight_files(folder: Path) -> dict[str, Path] | Path:
@@ -83,7 +83,7 @@ def weight_files(folder: Path) -> dict[str, Path] | Path:
     return folder / WEIGHTS
   if not (folder / INDEX).is_file():
     raise FileNotFoundError(_without_safetensors(folder))
-  shards = _read_object(folder / INDEX).get("weight_map")
+  shards = read_object(folder / INDEX).get("weight_map")
   if not isinstance(shards, Mapping) or not shards:
     raise ValueError(f"{folder / INDEX}: no weight_map in it: download the model again")
   for file in sorted(set(shards.values())):
@@ -107,7 +107,8 @@ def _without_safetensors(folder: Path) -> str:
       "T.from_pretrained(n).save_pretrained('DIR')\"\nand give DIR")
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+  """The JSON object in a file; raises ValueError where there is none in it."""
   try:
     value = json.loads(path.read_text(encoding="utf-8"))
   except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -19,15 +19,15 @@ from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from kdtw_jax.base import EOS_ID, PAD_ID, Params
 from kdtw_jax.files import replaced_folder
 from kdtw_jax.models import HEADS, Model, ModelConfig, build
 from kdtw_jax.published.architecture import architecture, config_json
-from kdtw_jax.published.folder import locate, read_config
+from kdtw_jax.published.folder import locate, read_config, read_object
 from kdtw_jax.published.names import export_t5, import_t5
-from kdtw_jax.published.tensors import SHARD_BYTES, Tensors, write_tensors
+from kdtw_jax.published.tensors import SHARD_BYTES, Tensors, read_tensors, write_tensors
 
 EXTRAS_JSON, EXTRAS = "kdtw.json", "kdtw.safetensors"
 _DUALS = "duals"
@@ -141,12 +141,12 @@ def load_model(folder: Path) -> Loaded:
     ValueError: a file is damaged, or the parts do not fit together.
   """
   published = open_published(folder)
-  own = json.loads((published.folder / EXTRAS_JSON).read_text(encoding="utf-8"))
+  own = read_object(published.folder / EXTRAS_JSON)
   own["price_knots"] = tuple(own["price_knots"])
   config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
   model = build(config)
   path = published.folder / EXTRAS
-  extras = load_file(path) if path.is_file() else {}
+  extras = read_tensors(path) if path.is_file() else {}
   duals = extras.pop(_DUALS, None)
   params = {**load_params(folder, config), **_heads(model, extras, where=str(path))}
   return Loaded(model, params, duals)

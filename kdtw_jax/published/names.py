@@ -65,24 +65,9 @@ def import_t5(
     ValueError: a name is missing or a shape is not what the config says.
   """
   expected = traverse_util.flatten_dict(jax.eval_shape(build(config).init, jax.random.key(0)))
-  flat = {}
-  for entry in _entries(config):
-    missing = [name for name in entry.names if name not in weights]
-    if missing:
-      raise ValueError(
-          f"weights: {missing[0]!r} is missing; check model.feed_forward={config.feed_forward!r}, "
-          f"model.tie_embeddings={config.tie_embeddings} and the numbers of layers"
-      )
-    array = entry.join(*(_exactly_scalable(weights[name]) for name in entry.names))
-    if "/".join(entry.path) in TABLES and config.num_tokens:
-      array = _fit_rows(array, config)
-    if array.shape != expected[entry.path].shape:
-      raise ValueError(
-          f"weights for {'/'.join(entry.path)}: shape {array.shape}, but the model config says "
-          f"{expected[entry.path].shape}; set the sizes of the published model"
-      )
-    flat[entry.path] = put(array.astype(jnp.dtype(config.param_dtype), copy=False))
-  return traverse_util.unflatten_dict(flat)
+  return traverse_util.unflatten_dict({
+      entry.path: put(_read(entry, weights, config, expected[entry.path].shape))
+      for entry in _entries(config)})
 
 
 def export_t5(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -101,6 +86,36 @@ def export_t5(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.nda
     yield from zip(entry.names, entry.split(np.asarray(flat[entry.path])), strict=True)
 
 
+def _read(
+    entry: _Entry, weights: Mapping[str, ArrayLike], config: ModelConfig, shape: tuple[int, ...]
+) -> np.ndarray:
+  """One parameter of ours in `param_dtype`; raises as `import_t5`."""
+  missing = [name for name in entry.names if name not in weights]
+  if missing:
+    raise ValueError(
+        f"weights: {missing[0]!r} is missing; check model.feed_forward={config.feed_forward!r}, "
+        f"model.tie_embeddings={config.tie_embeddings} and the numbers of layers"
+    )
+  array = entry.join(*_published(entry, weights))
+  if "/".join(entry.path) in TABLES and config.num_tokens:
+    array = _fit_rows(array, config)
+  if array.shape != shape:
+    raise ValueError(
+        f"weights for {'/'.join(entry.path)}: shape {array.shape}, but the model config says "
+        f"{shape}; set the sizes of the published model"
+    )
+  return array.astype(jnp.dtype(config.param_dtype), copy=False)
+
+
+def _published(entry: _Entry, weights: Mapping[str, ArrayLike]) -> list[np.ndarray]:
+  """The published arrays of one parameter; raises ValueError where they cannot be stacked."""
+  arrays = [_exactly_scalable(weights[name]) for name in entry.names]
+  shapes = {name: array.shape for name, array in zip(entry.names, arrays, strict=True)}
+  if len(set(shapes.values())) > 1:
+    raise ValueError(f"weights for {'/'.join(entry.path)}: shapes must be alike, but are {shapes}")
+  return arrays
+
+
 def _exactly_scalable(array: ArrayLike) -> np.ndarray:
   """The array in a dtype whose range holds it in our units too."""
   array = np.asarray(array)
@@ -108,9 +123,16 @@ def _exactly_scalable(array: ArrayLike) -> np.ndarray:
 
 
 def _fit_rows(table: np.ndarray, config: ModelConfig) -> np.ndarray:
-  """Cuts rows of padding off a table, or appends some, to `vocab_size` rows."""
-  grown = max(config.vocab_size - len(table), 0)
-  return np.pad(table[: config.vocab_size], ((0, grown), (0, 0)))
+  """Cuts rows of padding off a table, or appends some, to `vocab_size` rows.
+
+  Raises:
+    ValueError: the table lacks rows of tokens.
+  """
+  if len(table) < config.num_tokens:
+    raise ValueError(f"weights: a table of {len(table)} rows for {config.num_tokens} tokens: the "
+                     "tokenizer is not this model's; give the one published with it")
+  grown = config.vocab_size - len(table)
+  return np.pad(table, ((0, grown), (0, 0))) if grown > 0 else table[: config.vocab_size]
 
 
 def _entries(config: ModelConfig) -> list[_Entry]:
@@ -161,6 +183,11 @@ def _layer_entries(stack: str, i: int, config: ModelConfig) -> list[_Entry]:
   ]
 
 
+def _times(x: np.ndarray, scale: float) -> np.ndarray:
+  """An array times a power of two, in its own dtype: numpy would make float32 of bfloat16."""
+  return x if scale == 1.0 else x * x.dtype.type(scale)
+
+
 def _copy(path: str, name: str) -> _Entry:
   """A parameter that is the published array itself."""
   return _Entry(tuple(path.split("/")), (name,), lambda x: x, lambda x: (x,))
@@ -168,13 +195,14 @@ def _copy(path: str, name: str) -> _Entry:
 
 def _scaled(path: str, name: str, scale: float) -> _Entry:
   """A parameter that is stored divided by a scale."""
-  return _Entry(tuple(path.split("/")), (name,), lambda x: x / scale, lambda x: (x * scale,))
+  return _Entry(tuple(path.split("/")), (name,), lambda x: _times(x, 1 / scale),
+                lambda x: (_times(x, scale),))
 
 
 def _tables(path: str, names: list[str], scale: float) -> _Entry:
   """Tables stacked along a new first axis and stored divided by a scale."""
-  return _Entry(tuple(path.split("/")), tuple(names), lambda *x: np.stack(x) / scale,
-                lambda x: tuple(x * scale))
+  return _Entry(tuple(path.split("/")), tuple(names), lambda *x: _times(np.stack(x), 1 / scale),
+                lambda x: tuple(_times(x, scale)))
 
 
 def _kernel(path: str, *names: str, first_scale: float = 1.0) -> _Entry:
@@ -186,11 +214,11 @@ def _kernel(path: str, *names: str, first_scale: float = 1.0) -> _Entry:
   scales = (first_scale, *[1.0] * (len(names) - 1))
 
   def join(*parts):
-    kernels = [x.T / scale for x, scale in zip(parts, scales, strict=True)]
+    kernels = [_times(x.T, 1 / scale) for x, scale in zip(parts, scales, strict=True)]
     return kernels[0] if len(kernels) == 1 else np.stack(kernels, axis=1)
 
   def split(x):
     parts = [x] if len(names) == 1 else [x[:, i] for i in range(len(names))]
-    return tuple(part.T * scale for part, scale in zip(parts, scales, strict=True))
+    return tuple(_times(part.T, scale) for part, scale in zip(parts, scales, strict=True))
 
   return _Entry(keys, names, join, split)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from kdtw_jax.published.folder import INDEX, WEIGHTS, weight_files
 
@@ -30,11 +30,17 @@ class Tensors(Mapping):
     self._open_path: Path | None = None
     found = weight_files(folder)
     if isinstance(found, Path):
-      found = dict.fromkeys(self._file(found).keys(), found)
+      with _damage_named(found):
+        found = dict.fromkeys(self._file(found).keys(), found)
     self._files = found
 
   def __getitem__(self, name: str) -> np.ndarray:
-    return self._file(self._files[name]).get_tensor(name)
+    path = self._files[name]
+    with _damage_named(path):
+      return self._file(path).get_tensor(name)
+
+  def __contains__(self, name: object) -> bool:
+    return name in self._files  # Mapping's own would read the tensor
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._files)
@@ -55,13 +61,25 @@ class Tensors(Mapping):
   def _file(self, path: Path):
     if path != self._open_path:
       self.close()
+      self._open = self._stack.enter_context(safetensors.safe_open(path, framework="numpy"))
       self._open_path = path
-      try:
-        self._open = self._stack.enter_context(safetensors.safe_open(path, framework="numpy"))
-      except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file ({error}): download it again"
-                         ) from error
     return self._open
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+  """Raises ValueError with the file's name where safetensors cannot read it or lacks the name."""
+  try:
+    yield
+  except safetensors.SafetensorError as error:
+    raise ValueError(f"{path}: damaged, or not what the index says ({error}): download it again"
+                     ) from error
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+  """All tensors of one file; raises ValueError where it is damaged."""
+  with _damage_named(path):
+    return load_file(path)
 
 
 def write_tensors(

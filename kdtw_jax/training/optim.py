@@ -1,4 +1,8 @@
-"""Optimizers: AdamW or Muon with warm-up and cosine decay, and a rate of its own for the heads.
+"""Optimizers with warm-up and cosine decay, and a rate of its own for the heads.
+
+AdamW; Muon, for training from scratch; Adafactor, whose steps are relative to a parameter's size
+and whose state is small, for large published models (Shazeer and Stern 2018,
+https://arxiv.org/abs/1804.04235).
 
 Muon orthogonalises the momentum of each matrix of the layers; everything else (embeddings,
 norms, heads) stays with Adam. Its update is scaled to the size of Adam's, so both take the same
@@ -45,6 +49,11 @@ def _muon(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.Gradien
       muon_weight_dimension_numbers=_layer_matrices)
 
 
+def _adafactor(schedule: Callable, stage: ml_collections.ConfigDict
+               ) -> optax.GradientTransformation:
+  return optax.adafactor(schedule, weight_decay_rate=stage.weight_decay or None)
+
+
 def _layer_matrices(params: Any) -> Any:
   """How Muon sees each leaf: matrices `[in, ..., out]`, one per index between; None for Adam."""
   def dimensions(path, x):
@@ -73,10 +82,10 @@ def make_optimizer(stage: ml_collections.ConfigDict) -> optax.GradientTransforma
       `value_warmup_steps`.
 
   Returns:
-    An optax transformation: clipping by global norm, then AdamW or Muon; the heads with AdamW at
+    An optax transformation: clipping by global norm, then the one named; the heads with AdamW at
     their own rate where they have one, the trunk starting after the value warm-up.
   """
-  make = {"adamw": _adamw, "muon": _muon}[stage.optimizer]
+  make = {"adamw": _adamw, "muon": _muon, "adafactor": _adafactor}[stage.optimizer]
   clip = optax.clip_by_global_norm(stage.max_grad_norm)
   trunk = _schedule(stage.learning_rate, stage)
   if "head_learning_rate" not in stage:

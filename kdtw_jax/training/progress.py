@@ -27,6 +27,8 @@ def _clock(seconds: float) -> str:
 def tracked(steps: range, description: str) -> Iterable[int]:
   """The numbers of `steps`, with a bar on a terminal and one line elsewhere."""
   console = Console()
+  if len(steps) < 2:
+    return steps
   if not console.is_terminal:
     console.print(f"{description:<13} {len(steps)} steps", highlight=False)
   return track(steps, f"{description:<13}", console=console, disable=not console.is_terminal)

@@ -201,6 +201,25 @@ def test_without_budgets_there_is_no_instruction(split, tokenizer, options):
   assert not batch.budget.any()
 
 
+def test_a_task_is_said_to_both_and_the_budget_to_the_student(source, tokenizer):
+  task = "translate English to German"
+  split = tokenise(source, tokenizer, buckets=BUCKETS, over_long="truncate", task=task)
+  options = {"batch_size": 32, "prompt_length": 60, "seed": 0}
+  plain = next(train_batches(split, tokenizer, budgets=(), **options))
+  batch = next(train_batches(split, tokenizer, budgets=BUDGETS, **options))
+  for row, example_id in enumerate(batch.example_id):
+    text = source[example_id].source
+    assert text_of(batch.teacher_source[row], tokenizer) == f"{task}: {text}"
+    student = text_of(batch.student_source[row], tokenizer)
+    budget = float(batch.budget[row])
+    assert student in {render(round(budget, 3), wording, task) + text
+                       for wording in TRAIN_WORDINGS}
+    assert text_of(plain.student_source[row], tokenizer).startswith(f"{task}: ")
+  evaluated = next(eval_batches(split, tokenizer, batch_size=4, budget=0.1,
+                                wording=TRAIN_WORDINGS[1], prompt_length=60))
+  assert text_of(evaluated.teacher_source[0], tokenizer) == f"{task}: {source[0].source}"
+
+
 def test_evaluation_keeps_the_order_and_pads_the_last_batch(split, source, tokenizer):
   wording = HELD_OUT_WORDINGS[0]
   batches = list(eval_batches(split, tokenizer, batch_size=48, budget=0.07, wording=wording,
@@ -235,9 +254,17 @@ def test_evaluation_by_length_has_every_example_once(split, tokenizer):
 
 
 def test_tokenising_reports_progress(source, tokenizer):
-  calls = []
-  tokenise(source, tokenizer, buckets=BUCKETS, progress_fn=lambda *done: calls.append(done))
-  assert calls[-1] == (500, 500)
+  seen = []
+
+  def track(numbers):
+    for number in numbers:
+      yield number
+      seen.append(number)
+
+  split = tokenise(source, tokenizer, buckets=BUCKETS, track_fn=track)
+  assert seen == [0]  # one chunk holds all 500
+  np.testing.assert_array_equal(split.source.ids, tokenise(
+      source, tokenizer, buckets=BUCKETS).source.ids)
 
 
 LONG = "Paul kommt aus Kenia und spricht Deutsch. " * 8

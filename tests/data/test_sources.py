@@ -1,8 +1,10 @@
 """Every kind of source keeps one contract; bad input is refused by name."""
 
+import importlib
 import json
 import logging
 import os
+import sys
 
 from ml_collections import ConfigDict
 import pytest
@@ -238,6 +240,35 @@ def test_tfds_mock_data_is_read_without_tensorflow(tmp_path):
     assert source[3].source and source[3].target == source[3].references[0]
 
 
+@pytest.mark.parametrize("module, builder, name, features", (
+    ("translate.wmt14", "Wmt14Translate", "wmt14_translate/de-en", ("en", "de")),
+    ("summarization.xsum", "Xsum", "xsum", ("document", "summary")),
+    ("summarization.cnn_dailymail", "CnnDailymail", "cnn_dailymail", ("article", "highlights")),
+))
+def test_published_data_prepared_on_disk_are_read_by_name(
+    tmp_path, monkeypatch, module, builder, name, features
+):
+  builder_type = getattr(
+      importlib.import_module(f"tensorflow_datasets.{module}"), builder)
+
+  def examples():
+    for number, pair in enumerate(PAIRS):
+      extra = {key: "x" for key in made.info.features if key not in features}
+      yield number, dict(zip(features, pair, strict=True)) | extra
+
+  with monkeypatch.context() as patched:  # what downloads is replaced; the files are real
+    patched.setattr(builder_type, "_split_generators", lambda self, _: {"train": examples()})
+    made = tfds.builder(name, data_dir=str(tmp_path), file_format="array_record")
+    made.download_and_prepare()
+  config = config_of(source="tfds", tfds_name=name, tfds_data_dir=str(tmp_path),
+                     source_field=features[0], target_field=features[1],
+                     reference_fields=("ann0",))  # fmt: skip
+  source = data.load_split(config, "train")
+  assert {(source[i].source, source[i].target) for i in range(3)} == set(PAIRS)
+  assert source[0].references == (source[0].target,)  # the data have no further ones
+  assert "tensorflow" not in sys.modules
+
+
 def test_tfds_splits_are_the_datas(tfds_folder):
   config = config_of(source="tfds", tfds_name="tiny_pairs", tfds_data_dir=tfds_folder,
                      validation_split="train[:2]")  # fmt: skip
@@ -253,7 +284,10 @@ def test_tfds_splits_are_the_datas(tfds_folder):
     (
         ({"tfds_name": ""}, r"config\.data\.tfds_name=''"),
         ({"tfds_name": "no_such_pairs"}, r"tfds_name='no_such_pairs'.*not found"),
-        ({"tfds_name": "ted_hrlr_translate/az_to_en"}, r"download_and_prepare"),
+        ({"tfds_name": "ted_hrlr_translate/az_to_en"},
+         r"`tfds build ted_hrlr_translate/az_to_en --file_format=array_record --data_dir /"),
+        ({"tfds_name": "wmt14_translate/de-en"}, r"`tfds build wmt14_translate/de-en --file"),
+        ({"tfds_name": "xsum"}, r"`tfds build xsum --file_format=array_record --data_dir /"),
     ),
 )
 def test_tfds_bad_config(tmp_path, fields, message):

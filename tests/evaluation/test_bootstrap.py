@@ -5,7 +5,7 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
-from kdtw_jax.evaluation import bootstrap
+from kdtw_jax.evaluation import bootstrap, metrics
 
 WORDS = "a quick brown fox jumps over the lazy dog while seven wizards watch from towers".split()
 
@@ -106,3 +106,19 @@ def test_bad_input_is_refused():
     bootstrap.paired_bootstrap(["a"], ["a", "b"], [("a",)])
   with pytest.raises(ValueError, match="num_resamples=0"):
     bootstrap.paired_bootstrap(["a"], ["a"], [("a",)], num_resamples=0)
+
+
+def test_intervals_of_one_system_are_of_its_resampled_scores():
+  texts, references = corpus(30, 0.2, 1)
+  found = bootstrap.score_intervals(texts, references, num_resamples=60, seed=7)
+  rows = np.random.default_rng(7).choice(30, size=(60, 30), replace=True)
+  scores = []
+  for drawn in rows:
+    streams = [[references[i][0] for i in drawn]]
+    scores.append(BLEU().corpus_score([texts[i] for i in drawn], streams).score)
+  assert found == {"bleu": pytest.approx(tuple(np.percentile(scores, [2.5, 97.5])), rel=1e-9)}
+  by_rouge = bootstrap.score_intervals(texts, references, metric="rouge", num_resamples=60)
+  for key, (low, high) in by_rouge.items():
+    mean = metrics.rouge_per_sentence(texts, references)[key].mean()
+    assert low < mean < high < 100
+  assert set(by_rouge) == set(metrics.ROUGE_KEYS)

@@ -91,6 +91,7 @@ def test_page_has_all_sections_and_their_numbers(built):
       "62%", "300",  # the difficulty map
       "20.2 ms", "101 ms",  # latency
       "31.5",  # interpolated at 5%
+      "40.0 38.7 to 41.3",  # the teacher alone
       "--config=configs/demo.py", "1 min 20 s", "1.250", "phrasebook", "BLEU|nrefs:1",
   ):  # fmt: skip
     assert words in text, words

@@ -1,0 +1,200 @@
+"""Time and memory of reading a published checkpoint: ours against transformers' `from_pretrained`.
+
+    python benchmarks/load.py --size=t5-base --out=FILE.json    (extra: pip install torch transformers)
+
+Random weights of a published size are written once for each size of a shard. Each load runs in a
+process of its own, in turns, the files in the system's cache; figures are medians. Seconds are of
+the load alone, imports excluded. Peaks are above what the process had before the load, and hold the
+parameters themselves, which on a CPU lie in host memory:
+
+    peak_mb       resident pages (ru_maxrss), those of the mapped files among them, which the system
+                  can take back
+    own_peak_mb   pages of no file (RssAnon), looked up every 2 ms: what the process must have
+
+Not a comparison of the numbers that are read (`parity.py`). Linux.
+"""
+
+import importlib.metadata
+import json
+from pathlib import Path
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import Any
+
+from absl import app, flags
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kdtw_jax.files import write_json
+
+# No jax nor torch up here: a process starts with its parent's ru_maxrss.
+
+# width, feed-forward, heads, layers of either stack; gated, with a readout of their own (v1.1)
+SIZES = {"t5-small": (512, 1024, 6, 8), "t5-base": (768, 2048, 12, 12),
+         "t5-large": (1024, 2816, 16, 24)}  # fmt: skip
+DTYPES = ("float32", "bfloat16")  # to which a float32 checkpoint is read
+
+_SIZE = flags.DEFINE_enum("size", "t5-base", sorted(SIZES), "Size of the model")
+_SHARDS = flags.DEFINE_list("shards", ["5e9", "2e8"], "Most bytes of a file, each tried")
+_RUNS = flags.DEFINE_integer("runs", 3, "Loads of each kind, in turns; the median counts")
+_OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
+_TASK = flags.DEFINE_string("task", None, "What one of the processes does: how the script runs it")
+
+
+# In a process of its own --------------------------------------------------------------------------
+
+
+def write(folder: str, size: str, shard_bytes: int) -> dict[str, int]:
+  """Writes random weights of a size in the published format, float32."""
+  import jax
+
+  from kdtw_jax import published
+  from kdtw_jax.models import ModelConfig, build, num_params
+
+  width, hidden, heads, layers = SIZES[size]
+  config = ModelConfig(
+      vocab_size=32128, d_model=width, d_ff=hidden, num_heads=heads, d_kv=64,
+      num_encoder_layers=layers, num_decoder_layers=layers, feed_forward="gated-gelu",
+      tie_embeddings=False)
+  params = build(config).init(jax.random.key(0))
+  published.save_model(Path(folder), params, config, shard_bytes=shard_bytes)
+  return {"num_params": num_params(params)}
+
+
+def ours(folder: str, dtype: str) -> dict[str, float]:
+  """One load by `published`."""
+  import jax
+
+  from kdtw_jax import published
+  from kdtw_jax.models import ModelConfig
+
+  jax.devices()  # starts the backend
+
+  def load():
+    found = published.open_published(folder)
+    config = ModelConfig(**found.architecture, vocab_size=found.config["vocab_size"],
+                         dtype=dtype, param_dtype=dtype)
+    return jax.block_until_ready(published.load_params(folder, config))
+
+  params, figures = measured(load)
+  return {**figures, "parameter_mb": sum(x.nbytes for x in jax.tree.leaves(params)) / 1e6}
+
+
+def theirs(folder: str, dtype: str) -> dict[str, float]:
+  """One load by transformers."""
+  import torch
+  from transformers import AutoModelForSeq2SeqLM, T5ForConditionalGeneration
+
+  model, figures = measured(
+      lambda: AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=getattr(torch, dtype)))
+  if not isinstance(model, T5ForConditionalGeneration):
+    raise TypeError(f"{folder}: read as a {type(model).__name__}")
+  return {**figures, "parameter_mb": sum(x.nbytes for x in model.parameters()) / 1e6}
+
+
+def measured(load) -> tuple[Any, dict[str, float]]:
+  """What a load gives, with its seconds and its peaks of memory above those before."""
+  peak_before, own_before = peak_bytes(), own_bytes()
+  peak_own, done = own_before, threading.Event()
+
+  def watch():
+    nonlocal peak_own
+    while not done.wait(0.002):
+      peak_own = max(peak_own, own_bytes())
+
+  watcher = threading.Thread(target=watch)
+  watcher.start()
+  started = time.perf_counter()
+  loaded = load()
+  seconds = time.perf_counter() - started
+  done.set()
+  watcher.join()
+  peak_own = max(peak_own, own_bytes())
+  return loaded, {"seconds": seconds, "peak_mb": (peak_bytes() - peak_before) / 1e6,
+                  "own_peak_mb": (peak_own - own_before) / 1e6}
+
+
+def peak_bytes() -> int:
+  """The most resident memory that this process ever had."""
+  return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def own_bytes() -> int:
+  """Resident memory of this process that is of no file."""
+  status = Path("/proc/self/status").read_text(encoding="utf-8")
+  return 1024 * int(status.split("RssAnon:")[1].split()[0])
+
+
+TASKS = {"write": write, "ours": ours, "theirs": theirs}
+ENGINES = ("ours", "theirs")
+
+
+# All of them --------------------------------------------------------------------------------------
+
+
+def run(task: str, **arguments) -> dict[str, float]:
+  """Runs a task in a new process and gives its figures."""
+  command = [sys.executable, __file__, "--task", json.dumps({"task": task, **arguments})]
+  done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(folder: str) -> dict[str, dict]:
+  """Both engines on a folder, to each dtype."""
+  for file in Path(folder).glob("*.safetensors"):
+    file.read_bytes()  # into the system's cache
+  found = {(dtype, engine): [] for dtype in DTYPES for engine in ENGINES}
+  for _ in range(_RUNS.value):
+    for (dtype, engine), figures in found.items():
+      figures.append(run(engine, folder=folder, dtype=dtype))
+  rows = {}
+  for dtype in DTYPES:
+    medians = {engine: {name: float(np.median([figures[name] for figures in found[dtype, engine]]))
+                        for name in found[dtype, engine][0]} for engine in ENGINES}
+    rows[dtype] = {**medians, "times_theirs": {
+        name: medians["theirs"][name] / medians["ours"][name]
+        for name in ("seconds", "peak_mb", "own_peak_mb")}}
+  return rows
+
+
+def main(argv):
+  """Runs one task, or measures and prints."""
+  del argv
+  if _TASK.value:
+    task = json.loads(_TASK.value)
+    print(json.dumps(TASKS[task.pop("task")](**task)))
+    return
+  report = {"size": _SIZE.value, "runs": _RUNS.value, "file_dtype": "float32",
+            **{name: importlib.metadata.version(name)
+               for name in ("jax", "torch", "transformers", "safetensors")},
+            "hardware": f"CPU, {platform.machine()}", "shards": {}}
+  table = Table(title=f"{_SIZE.value}: a float32 checkpoint", title_justify="left")
+  for column in ("files", "to", "", "seconds", "peak MB", "own peak MB", "parameters MB"):
+    table.add_column(column, justify="right" if "MB" in column or column == "seconds" else "left")
+  for shard in _SHARDS.value:
+    with tempfile.TemporaryDirectory() as parent:
+      folder = str(Path(parent) / "model")
+      report |= run("write", folder=folder, size=_SIZE.value, shard_bytes=int(float(shard)))
+      files = len(list(Path(folder).glob("*.safetensors")))
+      rows = compare(folder)
+    report["shards"][shard] = {"files": files, **rows}
+    for dtype, row in rows.items():
+      for engine in ENGINES:
+        table.add_row(str(files), dtype, engine, f"{row[engine]['seconds']:.2f}",
+                      *(f"{row[engine][name]:,.0f}"
+                        for name in ("peak_mb", "own_peak_mb", "parameter_mb")))
+      table.add_row("", "", "theirs / ours", *(
+          f"{row['times_theirs'][name]:.2f}" for name in ("seconds", "peak_mb", "own_peak_mb")))
+  Console(width=110).print(table)
+  if _OUT.value:
+    write_json(_OUT.value, report)
+
+
+if __name__ == "__main__":
+  app.run(main)

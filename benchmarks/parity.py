@@ -1,0 +1,273 @@
+"""Every published family against transformers and torch: the same files, the same numbers?
+
+    python benchmarks/parity.py --out=FILE.json      (extra: pip install torch transformers)
+
+A small checkpoint with random weights is written for each family by transformers itself, in the
+layout of the published ones, and read by both. Compared in float32: encoder states, teacher-forced
+logits, logits of cached steps in chunks, greedy generation; then the way back: what we save is
+loaded by transformers, and must give the same logits from the same bits. Sequences are longer than
+128 positions, so that the last bucket of the position bias is reached. Not a measure of speed
+(`decode.py`, `load.py`), nor of the published weights themselves.
+"""
+
+import importlib.metadata
+import itertools
+import json
+from pathlib import Path
+import tempfile
+from typing import Any
+
+from absl import app, flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from kdtw_jax import decoding, published
+from kdtw_jax.base import EOS_ID, PAD_ID
+from kdtw_jax.data import load_tokenizer
+from kdtw_jax.files import write_json
+from kdtw_jax.models import Model, ModelConfig, build
+
+# What each family's config says beyond SIZES; v1.1 and its successors have a readout of their own.
+V1_1 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "t5": {"class": "T5", "feed_forward_proj": "relu"},
+    "t5_v1_1": {"class": "T5", **V1_1},
+    "flan_t5": {"class": "T5", **V1_1, "max_shard_size": "40KB"},
+    "mt5": {"class": "MT5", **V1_1},
+    "umt5": {"class": "UMT5", **V1_1},
+    "byt5": {"class": "T5", **V1_1, "vocab_size": 384, "num_layers": 3, "num_decoder_layers": 1},
+}
+# 3 heads of 10 are 30 wide: not d_model.
+SIZES = {"vocab_size": 96, "d_model": 32, "d_ff": 48, "num_heads": 3, "d_kv": 10, "num_layers": 2,
+         "num_decoder_layers": 2}  # fmt: skip
+READOUT_STD = 0.25  # logits of size 1 to 10
+OUTPUT_SCALE = 2.0  # of attention and feed-forward, so that a tied model does not repeat its input
+SOURCE, TARGET, GENERATED = 150, 140, 32
+CHUNKS = (1, 1, 64, 74)  # of the cached steps; they sum to TARGET
+
+_OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights and the token ids")
+
+
+# A checkpoint as published ------------------------------------------------------------------------
+
+
+def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32") -> None:
+  """Writes a small random model of a family with transformers' own `save_pretrained`.
+
+  Args:
+    family: a key of FAMILIES.
+    folder: where; made if missing.
+    seed: of the weights.
+    dtype: of the weights in the file.
+  """
+  import torch
+  import transformers
+
+  kind = dict(FAMILIES[family])
+  name, shard = kind.pop("class"), kind.pop("max_shard_size", "5GB")
+  torch.manual_seed(seed)
+  config = getattr(transformers, f"{name}Config")(
+      **{**SIZES, **kind}, decoder_start_token_id=PAD_ID)
+  model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
+  untied = not kind.get("tie_word_embeddings", True)
+  if untied:  # transformers 5 ties a fresh model's readout whatever its config says
+    model.lm_head.weight = torch.nn.Parameter(
+        READOUT_STD * torch.randn(config.vocab_size, config.d_model))
+  with torch.no_grad():  # fresh norms are all ones, which would hide a forgotten weight
+    for parameter_name, parameter in model.named_parameters():
+      if "layer_norm" in parameter_name:
+        parameter.add_(0.3 * torch.randn_like(parameter))
+      if "relative_attention_bias" in parameter_name:
+        parameter.copy_(torch.randn_like(parameter))
+      if parameter_name.endswith((".o.weight", ".wo.weight")):
+        parameter.mul_(OUTPUT_SCALE)
+  model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
+  if family == "byt5":
+    transformers.ByT5Tokenizer().save_pretrained(folder)
+  if untied != ("lm_head.weight" in file_tensors(folder)):
+    raise RuntimeError(f"{family}: transformers {'tied' if untied else 'untied'} the readout")
+
+
+def file_tensors(folder: Path) -> dict[str, Any]:
+  """All tensors of a folder's safetensors files, as torch tensors."""
+  from safetensors.torch import load_file
+
+  return {name: tensor for file in sorted(Path(folder).glob("model*.safetensors"))
+          for name, tensor in load_file(file).items()}
+
+
+def torch_model(folder: Path) -> Any:
+  """What transformers makes of a folder, in evaluation mode and the dtype of the file."""
+  import transformers
+
+  return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype="auto").eval()
+
+
+def our_model(folder: Path, param_dtype: str = "float32") -> Model:
+  """Our functions for a folder; its tokenizer, if there is one, decides the rows of the table."""
+  found = published.open_published(folder)
+  rows = {"vocab_size": found.config["vocab_size"]}
+  if (Path(folder) / "tokenizer_config.json").is_file():
+    tokenizer = load_tokenizer(folder)
+    rows = {name: getattr(tokenizer, name) for name in ("vocab_size", "num_tokens", "tau_id")}
+  return build(ModelConfig(**found.architecture, **rows, param_dtype=param_dtype))
+
+
+# Both on the same ids -----------------------------------------------------------------------------
+
+
+def random_ids(vocab_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """Padded sources `[3, SOURCE]` and decoder inputs `[3, TARGET]` that start with PAD_ID."""
+  rng = np.random.default_rng(seed)
+  source = rng.integers(3, vocab_size, (3, SOURCE)).astype(np.int32)
+  for row, length in enumerate((SOURCE, SOURCE - 3, 2)):
+    source[row, length:] = PAD_ID
+  inputs = rng.integers(3, vocab_size, (3, TARGET)).astype(np.int32)
+  inputs[:, 0] = PAD_ID
+  return source, inputs
+
+
+def our_outputs(model: Model, params: Any, source: np.ndarray, inputs: np.ndarray) -> dict:
+  """Encoder states, teacher-forced logits, cached logits and greedy tokens of ours."""
+
+  @jax.jit
+  def run(params, source, inputs):
+    encoded = model.encode(params, source)
+    logits = model.logits(params, model.decode(params, encoded, inputs))
+    cache, parts, position = model.start(params, source, TARGET), [], 0
+    for size in CHUNKS:
+      hidden, cache = model.extend(params, cache, inputs[:, position : position + size],
+                                   jnp.full(len(source), position, jnp.int32))
+      parts.append(model.logits(params, hidden))
+      position += size
+    return encoded.states, logits, jnp.concatenate(parts, axis=1)
+
+  decoder = decoding.make_decoder(None, model.decoder_fns, max_length=GENERATED)
+  written = decoder(None, params, None, source, np.zeros(len(source), np.float32),
+                    jax.random.key(0), decoding.make_policy("teacher"))
+  names = ("encoder", "logits", "cached", "greedy")
+  return dict(zip(names, map(np.asarray, (*run(params, source, inputs), written.tokens)),
+                  strict=True))
+
+
+def torch_outputs(model: Any, source: np.ndarray, inputs: np.ndarray) -> dict:
+  """The same of transformers' model; without `cached`, whose reference are the logits."""
+  import torch
+
+  ids, tokens = (torch.tensor(x, dtype=torch.long) for x in (source, inputs))
+  mask = (ids != PAD_ID).long()
+  with torch.inference_mode():
+    full = model(input_ids=ids, attention_mask=mask, decoder_input_ids=tokens)
+    written = model.generate(  # ours never writes padding before the end
+        input_ids=ids, attention_mask=mask, do_sample=False, num_beams=1,
+        max_new_tokens=GENERATED, suppress_tokens=[PAD_ID])
+  return {"encoder": full.encoder_last_hidden_state.float().numpy(),
+          "logits": full.logits.float().numpy(), "greedy": written[:, 1:].numpy()}
+
+
+def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
+  """Compares both readings of a folder, and transformers' reading of what we write.
+
+  Args:
+    folder: a published model in float32.
+    seed: of the token ids.
+
+  Returns:
+    Largest absolute differences `encoder`, `logits`, `cached` and `back` (logits of transformers
+    on our folder); `max_logit`; `greedy_same` with how many tokens were compared, and how many
+    different ones; `weights_same` (what we export of the loaded params) and `weights_back` (what
+    transformers loads from our folder), whether all bits are those of the original.
+  """
+  theirs, model = torch_model(folder), our_model(folder)
+  params = published.load_params(folder, model.config)
+  rows = theirs.config.vocab_size
+  source, inputs = random_ids(rows, seed)
+  ours, reference = (our_outputs(model, params, source, inputs),
+                     torch_outputs(theirs, source, inputs))
+  kept = source != PAD_ID  # states of padding are meaningless
+  shown = np.arange(rows) != model.config.tau_id
+  found = {"max_logit": _largest(reference["logits"]),
+           "encoder": _largest(ours["encoder"][kept] - reference["encoder"][kept])}
+  for name in ("logits", "cached"):
+    found[name] = _largest((ours[name][..., :rows] - reference["logits"])[..., shown])
+  written = [_up_to_eos(x["greedy"]) for x in (ours, reference)]
+  found["greedy_same"] = written[0] == written[1]
+  found["greedy_tokens"] = sum(map(len, written[1]))
+  found["greedy_distinct"] = len(set(itertools.chain(*written[1])))
+  found["weights_same"] = same_bits(
+      dict(published.export_t5(params, model.config)), file_tensors(folder))
+  with tempfile.TemporaryDirectory() as saved:
+    back = export(folder, Path(saved) / "ours", params, model.config)
+    logits = torch_outputs(back, source, inputs)["logits"][..., :rows]
+    found["back"] = _largest(logits - reference["logits"])
+    found["weights_back"] = same_bits(back.state_dict(), theirs.state_dict())
+  return found
+
+
+def export(folder: Path, target: Path, params: Any, config: ModelConfig) -> Any:
+  """Saves params that began as the model of a folder, and gives what transformers makes of it."""
+  original = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+  published.save_model(target, params, config, original=original)
+  return torch_model(target)
+
+
+def same_bits(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+  """Whether the same names hold the same bits; tables may have more rows, all zero."""
+  import torch
+
+  def bits(value) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+      value = value.detach().contiguous().view(torch.uint8).numpy()
+    return np.ascontiguousarray(value).view(np.uint8)
+
+  def is_same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape[1:] == b.shape[1:] and np.array_equal(a[: len(b)], b) and not a[len(b) :].any()
+
+  return found.keys() == expected.keys() and all(
+      is_same(bits(found[name]), bits(value)) for name, value in expected.items())
+
+
+def _largest(x: np.ndarray) -> float:
+  return float(np.abs(x).max())
+
+
+def _up_to_eos(tokens: np.ndarray) -> list[list[int]]:
+  """Each row's tokens up to and with its EOS."""
+  rows = [row.tolist() for row in tokens]
+  return [row[: row.index(EOS_ID) + 1] if EOS_ID in row else row for row in rows]
+
+
+def main(argv):
+  """Compares all families, prints a table and writes the figures."""
+  del argv
+  import torch
+  import transformers
+
+  torch.set_num_threads(1)  # of models this small
+  transformers.logging.set_verbosity_error()
+  transformers.logging.disable_progress_bar()
+  table = Table(title="largest absolute difference, float32", title_justify="left")
+  report = {"seed": _SEED.value, "source": SOURCE, "target": TARGET, "chunks": CHUNKS,
+            **{name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")},
+            "families": {}}
+  for number, family in enumerate(FAMILIES):
+    with tempfile.TemporaryDirectory() as folder:
+      write_checkpoint(family, Path(folder), _SEED.value + number)
+      row = report["families"][family] = differences(Path(folder), _SEED.value)
+    if not table.columns:
+      table.add_column("family")
+      for column in row:
+        table.add_column(column.replace("_", " "), justify="right")
+    table.add_row(family, *(f"{value:.2g}" if type(value) is float else str(value)
+                            for value in row.values()))
+  Console(width=140).print(table)
+  if _OUT.value:
+    write_json(_OUT.value, report)
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,63 @@
+"""AESLC, subject lines of e-mails: Flan-T5-XL (2.8 B) teaches Flan-T5-small (77 M).
+
+    tfds build aeslc --file_format=array_record   # once; needs tensorflow
+    python -m kdtw_jax.main --config=configs/aeslc.py --workdir=runs/aeslc
+
+tensorflow-datasets has one subject for each e-mail. The original data
+(github.com/ryanzhumich/AESLC) has three more by other people in validation and test, which count as
+references where the examples come as JSON lines with the fields email_body, subject_line, ann0,
+ann1, ann2:
+
+    --config.data.source=jsonl --config.data.path=DIR
+
+Arguments: `teacher=`, `student=` (folders or hub ids of T5 models of one vocabulary); `smoke` (the
+same path in a minute: launch/smoke.sh aeslc); `scratch`: both models trained from nothing, 2.8 M
+and 0.2 M parameters, on two CPU cores in two hours. Hardware: one 80 GB GPU or four TPU chips;
+time: half a day, an estimate, not yet run at full size. Metric: ROUGE-1/2/L/Lsum with the Porter
+stemmer, the best of the references; results/README.md has what `scratch` gives.
+"""
+
+from kdtw_jax import config as config_lib
+
+
+def get_config(arg=None):
+  """See the module."""
+  args = config_lib.parse_arg(arg, ("smoke", "scratch"), teacher=config_lib.TEACHER,
+                              student=config_lib.STUDENT)
+  config = config_lib.defaults()
+  with config.unlocked():
+    config.name = "aeslc"
+    config_lib.from_published(config, teacher=args.options.teacher, student=args.options.student)
+    config_lib.summarize(config, task="write the subject line of this e-mail", max_source=512,
+                         max_target=32)
+    config.data.update(source="tfds", tfds_name="aeslc", source_field="email_body",
+                       target_field="subject_line", reference_fields=("ann0", "ann1", "ann2"),
+                       num_train=0, num_validation=0, num_test=0, prompt_length=56)
+    if args.mode == "scratch":
+      _from_scratch(config)
+    if args.mode == "smoke":
+      config_lib.shrink_published(config)
+  return config
+
+
+def _from_scratch(config):
+  """Models of CPU size and a vocabulary of their own; an e-mail's first 96 tokens."""
+  default = config_lib.defaults()
+  config.teacher, config.student = default.teacher, default.student
+  for stage in ("sft", "warm_start", "distillation", "wheels"):
+    config[stage] = default[stage]
+  config.data.update(buckets=((48, 24), (96, 24)), prompt_length=28)
+  config.decode.max_length = 24
+  config.tokenizer.update(kind="unigram", vocab_size=4000)
+  config.teacher.model.update(d_model=192, d_ff=512, num_heads=4, d_kv=48, num_encoder_layers=3,
+                              num_decoder_layers=2, dropout_rate=0.2)
+  config.teacher.train.update(optimizer="muon", steps=2200, learning_rate=3e-3, warmup_steps=100,
+                              ema_decay=0.995, checkpoint_every=400)
+  config.student.model.update(d_model=32, d_ff=128, num_heads=4, d_kv=8, num_encoder_layers=2,
+                              num_decoder_layers=1, gate_hidden=128)
+  for stage in (config.sft, config.warm_start):
+    stage.update(optimizer="muon", steps=1500, learning_rate=1e-2, ema_decay=0.995)
+  config.distillation.update(steps=200, learning_rate=2e-4, ema_decay=0.98)
+  config.wheels.update(steps=600, learning_rate=1e-3, ema_decay=0.98, path_consistency=0.05,
+                       forward_kl=1.0, rollout_temperature=0.5)
+  config.evaluation.batch_size = 128

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# A task's whole path in a minute or two, on made-up data and tiny models in published format.
+# usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags of kdtw_jax.main]
+set -euo pipefail
+task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags]}; shift
+cd "$(dirname "$0")/.."
+source launch/environment.sh
+install_project ".[tfds]"
+python tests/smoke_task.py "$task" --workdir="runs/smoke-$task" "$@"

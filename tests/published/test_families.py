@@ -1,0 +1,103 @@
+"""Every published family against transformers, both ways; see `benchmarks/parity.py`."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from tiny_folders import TINY, assert_same_bits, random_model
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+import parity
+
+from kdtw_jax import published
+from kdtw_jax.base import PAD_ID
+from kdtw_jax.models import shift_right
+
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.filterwarnings("ignore"),  # the libraries' own deprecations are not ours to fail on
+]
+TOLERANCE = 1e-5  # float32 sums in another order; logits are of size 1 to 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+  """Threads of torch that wait for each other cost more than models this small."""
+  before = torch.get_num_threads()
+  torch.set_num_threads(1)
+  yield
+  torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("family", parity.FAMILIES)
+def test_a_family_in_and_out(family, tmp_path):
+  parity.write_checkpoint(family, tmp_path, seed=0)
+  assert (tmp_path / "model.safetensors").is_file() == (family != "flan_t5")  # that one is sharded
+  found = parity.differences(tmp_path)
+  assert found["max_logit"] > 1  # outputs near zero would agree with anything
+  for what in ("encoder", "logits", "cached", "back"):
+    assert found[what] < TOLERANCE, what
+  assert found["greedy_same"] and found["greedy_tokens"] >= 3
+  assert found["weights_same"] and found["weights_back"]
+
+
+@pytest.mark.parametrize("family", ["t5", "flan_t5", "umt5"])
+def test_a_bfloat16_checkpoint_keeps_its_bits(family, tmp_path):
+  parity.write_checkpoint(family, tmp_path / "theirs", seed=1, dtype="bfloat16")
+  config = parity.our_model(tmp_path / "theirs", param_dtype="bfloat16").config
+  params = published.load_params(tmp_path / "theirs", config)
+  assert {str(leaf.dtype) for leaf in jax.tree.leaves(params)} == {"bfloat16"}
+  original = parity.file_tensors(tmp_path / "theirs")
+  assert parity.same_bits(dict(published.export_t5(params, config)), original)
+  back = parity.export(tmp_path / "theirs", tmp_path / "ours", params, config)
+  assert str(back.dtype) == "torch.bfloat16"
+  assert parity.same_bits(back.state_dict(), parity.torch_model(tmp_path / "theirs").state_dict())
+  wide = parity.our_model(tmp_path / "theirs").config
+  assert_same_bits(jax.tree.map(lambda x: x.astype("bfloat16"),
+                                published.load_params(tmp_path / "theirs", wide)), params)
+
+
+def test_the_comparison_of_bits_sees_a_changed_bit():
+  weights = {"a": np.ones((2, 3), np.float32), "b": np.ones(2, np.float32)}
+  grown = np.concatenate([weights["a"], np.zeros((1, 3), np.float32)])
+  assert parity.same_bits(weights, weights) and parity.same_bits(weights | {"a": grown}, weights)
+  for other in (weights["a"] * np.float32(1 + 2e-7), weights["a"][:1], grown + 1,
+                weights["a"].astype(np.float16)):
+    assert not parity.same_bits(weights | {"a": other}, weights)
+  assert not parity.same_bits({"a": weights["a"]}, weights)
+
+
+STUDENTS = {
+    "tied": {"gate": "token", "tau_id": 36, "num_tokens": 36},
+    "untied": {"gate": "difficulty_price", "value_heads": True, "feed_forward": "gated-gelu",
+               "tie_embeddings": False, "tau_id": 36, "num_tokens": 36},
+    "bias per layer": {"gate": "mlp", "bias_per_layer": True, "tie_embeddings": False, "tau_id": 3},
+    "untied, scaled": {"tie_embeddings": False, "scale_readout": True},
+    "tied, unscaled": {"scale_readout": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STUDENTS)
+def test_a_student_of_ours_is_a_model_of_transformers(kind, tmp_path):
+  config, model, params = random_model(**STUDENTS[kind])
+  duals = np.ones(len(config.price_knots), np.float32)
+  published.save_model(tmp_path / "student", params, config, duals=duals)
+  rng = np.random.default_rng(0)
+  source, target = (rng.integers(4, 36, (2, length)).astype(np.int32) for length in (9, 8))
+  source[1, 4:] = PAD_ID
+
+  def run(params):
+    hidden = model.decode(params, model.encode(params, source), shift_right(target))
+    return model.logits(params, hidden)
+
+  ours = np.asarray(jax.jit(run)(params))
+  theirs = parity.torch_outputs(
+      parity.torch_model(tmp_path / "student"), source, np.asarray(shift_right(target)))["logits"]
+  rows = np.arange(TINY.vocab_size)
+  shown = (rows != config.tau_id) & (rows < (config.num_tokens or TINY.vocab_size))
+  assert shown.sum() >= 36 and np.abs(ours[..., shown]).max() > 0.5
+  np.testing.assert_allclose(ours[..., shown], theirs[..., shown], rtol=TOLERANCE, atol=TOLERANCE)
+  content = json.loads((tmp_path / "student" / "config.json").read_text())
+  assert content["model_type"] == ("umt5" if config.bias_per_layer else "t5")

@@ -1,0 +1,85 @@
+"""The published tasks, each by its `:smoke`: the whole path on made-up data and tiny models."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import transformers
+
+from kdtw_jax import data, pair
+from tests.test_experiment import ROOT, environment
+
+TASKS = ("wmt", "xsum", "cnn_dailymail", "samsum", "aeslc")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("compiled")
+
+
+def smoke(cache, task, workdir, *flags):
+  command = [sys.executable, "tests/smoke_task.py", task, f"--workdir={workdir}", *flags]
+  return subprocess.run(command, cwd=ROOT, env=environment(cache), text=True, capture_output=True,
+                        timeout=600, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_runs_to_its_report(cache, tmp_path, task):
+  done = smoke(cache, task, tmp_path)
+  assert done.returncode == 0, done.stdout + done.stderr
+  metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+  assert metrics["metric"] == ("bleu" if task == "wmt" else "rougeLsum")
+  scores = {curve["method"]: curve["points"] for curve in metrics["methods"]}
+  teacher = metrics["reference"]["teacher"][metrics["metric"]]
+  for exact in ("speculative", "prompt_lookup"):
+    assert scores[exact][0][metrics["metric"]] == pytest.approx(teacher)
+  told = {row["template"] for row in metrics["budgets"]}
+  said = metrics["config"]["data"]["task"]
+  assert said and all(text.startswith(f"{said}, ") for text in told)
+  assert (tmp_path / "report.html").stat().st_size > 0
+  loaded = pair.load_pair(tmp_path)
+  assert isinstance(loaded.tokenizer, data.PublishedTokenizer)
+  assert not (tmp_path / "pair" / "teacher").exists()  # published: named, not copied
+  rows = {loaded.student.config.vocab_size, loaded.teacher.config.vocab_size}
+  assert rows == {loaded.tokenizer.vocab_size}
+
+
+def test_a_teacher_is_trained_first_where_steps_say_so(cache, tmp_path):
+  done = smoke(cache, "xsum", tmp_path, "--config.teacher.train.steps=4",
+               "--config.stages=('tokenizer','teacher','warm_start')")
+  assert done.returncode == 0, done.stdout + done.stderr
+  for stage, steps in (("teacher", 4), ("warm_start", 8)):
+    summary = (tmp_path / "stages" / stage / "summary.json").read_text(encoding="utf-8")
+    assert json.loads(summary)["steps"] == steps
+
+
+def test_files_of_ones_own_take_the_place_of_the_data_set(cache, tmp_path):
+  own = tmp_path / "own"
+  own.mkdir()
+  rows = [json.dumps({"document": f"Paul kommt aus Kenia {i}.", "summary": "Paul kommt."})
+          for i in range(40)]
+  (own / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
+  for field, text in (("document", "Paul kommt aus Kenia."), ("summary", "Paul kommt.")):
+    (own / f"{field}.train.txt").write_text(f"{text}\n" * 40, encoding="utf-8")
+  for source in ("jsonl", "text"):
+    done = smoke(cache, "xsum", tmp_path / source, f"--config.data.source={source}",
+                 f"--config.data.path={own}", "--config.stages=('tokenizer','sft')")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / source / "stages" / "sft" / "summary.json").is_file()
+
+
+def test_user_errors_are_one_clear_line(cache, tmp_path):
+  folder = tmp_path / "byt5"
+  transformers.ByT5Tokenizer().save_pretrained(str(folder))
+  (folder / "config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
+  other = smoke(cache, "wmt", tmp_path / "a", f"--config.student.pretrained={folder}")
+  assert other.returncode == 1 and "Traceback" not in other.stderr
+  assert "different vocabularies: tokens are 384 and" in other.stderr.replace("\n", " ")
+  missing = smoke(cache, "wmt", tmp_path / "b", "--config.teacher.pretrained=./nowhere")
+  assert missing.returncode == 1 and "Traceback" not in missing.stderr
+  assert "./nowhere: no such folder" in missing.stderr
+  unknown = smoke(cache, "wmt", tmp_path / "c", "--config.data.tfds_name=wmt99_translate")
+  assert unknown.returncode == 1 and "Traceback" not in unknown.stderr
+  assert "`tfds build wmt99_translate --file_format=array_record`" in unknown.stderr
