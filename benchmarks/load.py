@@ -1,30 +1,31 @@
 """Time and memory of reading a published checkpoint: ours against transformers' `from_pretrained`.
 
-    python benchmarks/load.py --size=t5-base --out=FILE.json    (extra: pip install torch transformers)
+    python benchmarks/load.py --size=t5-base --out=FILE.json
 
-Random weights of a published size are written once for each size of a shard. Each load runs in a
-process of its own, in turns, the files in the system's cache; figures are medians. Seconds are of
-the load alone, imports excluded. Peaks are above what the process had before the load, and hold the
-parameters themselves, which on a CPU lie in host memory:
+(Extra: pip install torch transformers.) Random weights of a published size are written once for
+each size of a shard. Each load runs in a process of its own, in turns, the files in the system's
+cache; figures are medians. Seconds are of the load alone, imports excluded. At its end a number of
+every page of every parameter is read, since transformers leaves them in the mapped file where it
+need not convert them. Peaks are above what the process had before the load, and hold the parameters
+themselves, which on a CPU lie in host memory:
 
-    peak_mb       resident pages (ru_maxrss), those of the mapped files among them, which the system
-                  can take back
-    own_peak_mb   pages of no file (RssAnon), looked up every 2 ms: what the process must have
+    peak_mb       all resident pages (VmHWM, set back before the load), those of mapped files among
+                  them, which the system can take back where they are not the parameters
+    own_peak_mb   pages of no file (RssAnon), looked up every 2 ms
 
 Not a comparison of the numbers that are read (`parity.py`). Linux.
 """
 
+from collections.abc import Callable
 import importlib.metadata
 import json
 from pathlib import Path
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from typing import Any
 
 from absl import app, flags
 import numpy as np
@@ -33,11 +34,10 @@ from rich.table import Table
 
 from kdtw_jax.files import write_json
 
-# No jax nor torch up here: a process starts with its parent's ru_maxrss.
-
 # width, feed-forward, heads, layers of either stack; gated, with a readout of their own (v1.1)
 SIZES = {"t5-small": (512, 1024, 6, 8), "t5-base": (768, 2048, 12, 12),
          "t5-large": (1024, 2816, 16, 24)}  # fmt: skip
+PAGE = 4096
 DTYPES = ("float32", "bfloat16")  # to which a float32 checkpoint is read
 
 _SIZE = flags.DEFINE_enum("size", "t5-base", sorted(SIZES), "Size of the model")
@@ -80,55 +80,57 @@ def ours(folder: str, dtype: str) -> dict[str, float]:
     found = published.open_published(folder)
     config = ModelConfig(**found.architecture, vocab_size=found.config["vocab_size"],
                          dtype=dtype, param_dtype=dtype)
-    return jax.block_until_ready(published.load_params(folder, config))
+    return [np.asarray(x) for x in jax.tree.leaves(published.load_params(folder, config))]
 
-  params, figures = measured(load)
-  return {**figures, "parameter_mb": sum(x.nbytes for x in jax.tree.leaves(params)) / 1e6}
+  return measured(load)
 
 
 def theirs(folder: str, dtype: str) -> dict[str, float]:
   """One load by transformers."""
   import torch
-  from transformers import AutoModelForSeq2SeqLM, T5ForConditionalGeneration
+  from transformers import AutoModelForSeq2SeqLM, T5ForConditionalGeneration, logging
 
-  model, figures = measured(
-      lambda: AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=getattr(torch, dtype)))
-  if not isinstance(model, T5ForConditionalGeneration):
-    raise TypeError(f"{folder}: read as a {type(model).__name__}")
-  return {**figures, "parameter_mb": sum(x.nbytes for x in model.parameters()) / 1e6}
+  logging.set_verbosity_error()
+  logging.disable_progress_bar()
+
+  def load():
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    if not isinstance(model, T5ForConditionalGeneration):  # imported above, so not timed
+      raise TypeError(f"{folder}: read as a {type(model).__name__}")
+    return [x.detach().view(torch.uint8).numpy() for x in model.parameters()]
+
+  return measured(load)
 
 
-def measured(load) -> tuple[Any, dict[str, float]]:
-  """What a load gives, with its seconds and its peaks of memory above those before."""
-  peak_before, own_before = peak_bytes(), own_bytes()
+def measured(load: Callable[[], list[np.ndarray]]) -> dict[str, float]:
+  """Seconds of a load that gives its parameters, and its peaks of memory above those before."""
+  Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM starts again
+  before, own_before = memory("VmRSS"), memory("RssAnon")
   peak_own, done = own_before, threading.Event()
 
   def watch():
     nonlocal peak_own
     while not done.wait(0.002):
-      peak_own = max(peak_own, own_bytes())
+      peak_own = max(peak_own, memory("RssAnon"))
 
   watcher = threading.Thread(target=watch)
   watcher.start()
   started = time.perf_counter()
-  loaded = load()
+  arrays = load()
+  for array in arrays:
+    array.reshape(-1).view(np.uint8)[::PAGE].max()
   seconds = time.perf_counter() - started
   done.set()
   watcher.join()
-  peak_own = max(peak_own, own_bytes())
-  return loaded, {"seconds": seconds, "peak_mb": (peak_bytes() - peak_before) / 1e6,
-                  "own_peak_mb": (peak_own - own_before) / 1e6}
+  return {"seconds": seconds, "peak_mb": (memory("VmHWM") - before) / 1e6,
+          "own_peak_mb": (max(peak_own, memory("RssAnon")) - own_before) / 1e6,
+          "parameter_mb": sum(x.nbytes for x in arrays) / 1e6}
 
 
-def peak_bytes() -> int:
-  """The most resident memory that this process ever had."""
-  return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def own_bytes() -> int:
-  """Resident memory of this process that is of no file."""
+def memory(field: str) -> int:
+  """Bytes that a field of this process's status says."""
   status = Path("/proc/self/status").read_text(encoding="utf-8")
-  return 1024 * int(status.split("RssAnon:")[1].split()[0])
+  return 1024 * int(status.split(f"{field}:")[1].split()[0])
 
 
 TASKS = {"write": write, "ours": ours, "theirs": theirs}

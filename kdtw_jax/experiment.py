@@ -24,7 +24,7 @@ from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, Params
 from kdtw_jax.evaluation import evaluator
 from kdtw_jax.files import replaced_folder, write_json
-from kdtw_jax.models import HEADS, Model, build, num_params, with_duals
+from kdtw_jax.models import HEADS, Model, build, clear_tau, num_params, with_duals
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.training import calibration, loop, objectives, optim, sharding
 from kdtw_jax.training import state as state_lib
@@ -193,6 +193,8 @@ class Experiment:
     if not self.config[who].pretrained:
       return model.init(key)
     params = pair.published_params(self.config, who, model, self._put)
+    if model.config.gate == "token":
+      params = clear_tau(params, model.config)
     fresh = jax.jit(model.init)(key)
     return {**params, **{name: fresh[name] for name in HEADS if name in fresh}}
 

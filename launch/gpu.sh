@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# One machine with NVIDIA GPUs: installs the CUDA build and trains on Multi30k-like text files.
-# usage: launch/gpu.sh DATA_DIR WORKDIR [flags of kdtw_jax.main]
+# One machine with NVIDIA GPUs: installs the CUDA build and runs a config.
+# usage: launch/gpu.sh CONFIG WORKDIR [flags of kdtw_jax.main]
+#   launch/gpu.sh configs/wmt.py runs/wmt
+#   launch/gpu.sh configs/multi30k.py:gpu runs/m30k --config.data.path=DIR
 set -euo pipefail
-usage="usage: launch/gpu.sh DATA_DIR WORKDIR [flags]"
-data=$(realpath "${1:?$usage}"); workdir=$(realpath -m "${2:?$usage}"); shift 2
+usage="usage: launch/gpu.sh CONFIG WORKDIR [flags]"
+config=${1:?$usage}; workdir=$(realpath -m "${2:?$usage}"); shift 2
 cd "$(dirname "$0")/.."
 source launch/environment.sh
-KDTW_EXTRAS=cuda install_project "."
-python -m kdtw_jax.main --config=configs/multi30k.py:gpu --config.data.path="$data" --workdir="$workdir" "$@"
+KDTW_EXTRAS=cuda,tfds install_project "."
+python -m kdtw_jax.main --config="$config" --workdir="$workdir" "$@"

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-from flax import nnx
+from flax import nnx, traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -148,6 +148,16 @@ def with_duals(params: Params, duals: Float[ArrayLike, " K"]) -> Params:
   if "price" not in params:
     return params
   return {**params, "price": {**params["price"], "duals": jnp.asarray(duals)}}
+
+
+def clear_tau(params: Params, config: ModelConfig) -> Params:
+  """Params whose readout gives `<τ>` a logit of 0 everywhere, where a gate shall learn it.
+
+  A published table has in that row what training left of its padding: far below every token.
+  """
+  path = ("shared", "embedding") if config.tie_embeddings else ("readout_kernel",)
+  flat = traverse_util.flatten_dict(params)
+  return traverse_util.unflatten_dict({**flat, path: flat[path].at[config.tau_id].set(0.0)})
 
 
 def num_params(params: Params) -> int:

@@ -71,14 +71,14 @@ def open_published(name: str | os.PathLike) -> Published:
 
 def load_params(
     name: str | os.PathLike, config: ModelConfig,
-    put: Callable[[np.ndarray], Any] = jnp.asarray,
+    put: Callable[[np.ndarray], Any] = jax.device_put,
 ) -> Params:  # fmt: skip
   """The encoder-decoder's parameters from a published model, one at a time.
 
   Args:
     name: a folder or hub id.
     config: the architecture, its `vocab_size` and `param_dtype` the ones wanted.
-    put: brings a host array to its devices.
+    put: brings a host array, which nobody else has, to its devices.
 
   Returns:
     Our params without heads.

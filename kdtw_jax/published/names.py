@@ -56,7 +56,8 @@ def import_t5(
       `shared.weight` are not read. A table of more or fewer rows than `config.vocab_size` is cut or
       grown by zeros where `config.num_tokens` says which rows are tokens.
     config: the architecture that the weights belong to.
-    put: brings a host array of `config.param_dtype` to where it shall lie.
+    put: brings a host array of `config.param_dtype` to where it shall lie; it may be one of the
+      published arrays itself, which the default copies.
 
   Returns:
     A nested dict like `Model.init`'s, heads left out.
@@ -66,7 +67,9 @@ def import_t5(
   """
   expected = traverse_util.flatten_dict(jax.eval_shape(build(config).init, jax.random.key(0)))
   return traverse_util.unflatten_dict({
-      entry.path: put(_read(entry, weights, config, expected[entry.path].shape))
+      # A transfer keeps its host array until it is done.
+      entry.path: jax.block_until_ready(put(_read(entry, weights, config,
+                                                  expected[entry.path].shape)))
       for entry in _entries(config)})
 
 
@@ -104,7 +107,7 @@ def _read(
         f"weights for {'/'.join(entry.path)}: shape {array.shape}, but the model config says "
         f"{shape}; set the sizes of the published model"
     )
-  return array.astype(jnp.dtype(config.param_dtype), copy=False)
+  return array.astype(jnp.dtype(config.param_dtype), order="C", copy=False)
 
 
 def _published(entry: _Entry, weights: Mapping[str, ArrayLike]) -> list[np.ndarray]:

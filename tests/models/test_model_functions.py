@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from tiny_models import fast_jit
 
-from kdtw_jax.models import build, num_params, shift_right
+from kdtw_jax.models import build, clear_tau, num_params, shift_right
 
 
 def test_params_are_a_nested_dict_with_stable_readable_names(tiny_model):
@@ -37,6 +38,19 @@ def test_params_are_a_nested_dict_with_stable_readable_names(tiny_model):
       "cost_value/mlp/hidden_kernel": (17, 8),
   }.items():
     assert names[name] == shape, name
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_cleared_tau_has_logit_zero_and_the_gate_its_bias(tiny_model, text, tied):
+  tiny = tiny_model(gate="token", tie_embeddings=tied)
+  params = clear_tau(tiny.params, tiny.model.config)
+  hidden, _, logits, gate = tiny.outputs(params, *text)
+  bias = np.asarray(params["gate"]["bias"])
+  total = np.asarray(jax.nn.logsumexp(logits, axis=-1))
+  np.testing.assert_allclose(gate, bias - total, atol=1e-5)
+  before = tiny.teacher_forced(*text)
+  assert np.abs(np.asarray(gate) - np.asarray(before[3])).max() > 0.01
+  np.testing.assert_allclose(hidden, before[0], atol=1e-5)  # <τ> is no input
 
 
 def test_num_params_is_the_sum_by_hand(tiny_model):
