@@ -65,8 +65,7 @@ def open_published(name: str | os.PathLike) -> Published:
   """Finds a published model and reads what it is; see `locate` and `architecture` for errors."""
   folder = locate(name)
   config = read_config(folder)
-  with Tensors(folder) as tensors:
-    return Published(folder, config, architecture(config, tensors, where=str(folder)))
+  return Published(folder, config, architecture(config, Tensors(folder), where=str(folder)))
 
 
 def load_params(
@@ -87,11 +86,11 @@ def load_params(
     FileNotFoundError: see `locate` and `weight_files`.
     ValueError: a file is damaged, or the weights are not what the config says.
   """
-  with Tensors(locate(name)) as tensors:
-    try:
-      return import_t5(tensors, config, put=put)
-    except ValueError as error:
-      raise ValueError(f"{name}: {error}") from error
+  tensors = Tensors(locate(name))
+  try:
+    return import_t5(tensors, config, put=put)
+  except ValueError as error:
+    raise ValueError(f"{name}: {error}") from error
 
 
 def save_model(

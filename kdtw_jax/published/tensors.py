@@ -1,7 +1,8 @@
 """Tensors in safetensors files: read one at a time, written shard by shard.
 
-Arrays in memory are never more than asked for: a reader maps the file that holds the wanted tensor
-and copies that one. Not which tensors a model has (`names.py`).
+Memory holds no more than was asked for: a reader maps the file of the wanted tensor, copies that
+one and unmaps the file, lest its pages count as the process's. Not which tensors a model has
+(`names.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from kdtw_jax.published.folder import INDEX, WEIGHTS, weight_files
 
@@ -19,25 +20,19 @@ SHARD_BYTES = 5 * 10**9  # transformers' own size of a shard
 
 
 class Tensors(Mapping):
-  """The weights of a folder by name, as numpy arrays in the dtype of the file.
-
-  Reading in the order of the files opens each file once.
-  """
+  """The weights of a folder by name, as numpy arrays in the dtype of the file."""
 
   def __init__(self, folder: Path):
-    """Opens a folder, for `with`; raises as `weight_files`, and ValueError for damage."""
-    self._stack = contextlib.ExitStack()
-    self._open_path: Path | None = None
+    """Finds the names; raises as `weight_files`, and ValueError for damage."""
     found = weight_files(folder)
     if isinstance(found, Path):
-      with _damage_named(found):
-        found = dict.fromkeys(self._file(found).keys(), found)
+      with _opened(found) as file:
+        found = dict.fromkeys(file.keys(), found)
     self._files = found
 
   def __getitem__(self, name: str) -> np.ndarray:
-    path = self._files[name]
-    with _damage_named(path):
-      return self._file(path).get_tensor(name)
+    with _opened(self._files[name]) as file:
+      return file.get_tensor(name)
 
   def __contains__(self, name: object) -> bool:
     return name in self._files  # Mapping's own would read the tensor
@@ -48,29 +43,13 @@ class Tensors(Mapping):
   def __len__(self) -> int:
     return len(self._files)
 
-  def __enter__(self) -> "Tensors":
-    return self
-
-  def __exit__(self, *exception) -> None:
-    self.close()
-
-  def close(self) -> None:
-    """Unmaps the open file."""
-    self._stack.close()
-
-  def _file(self, path: Path):
-    if path != self._open_path:
-      self.close()
-      self._open = self._stack.enter_context(safetensors.safe_open(path, framework="numpy"))
-      self._open_path = path
-    return self._open
-
 
 @contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-  """Raises ValueError with the file's name where safetensors cannot read it or lacks the name."""
+def _opened(path: Path) -> Iterator[safetensors.safe_open]:
+  """A file; raises ValueError where it is damaged or lacks a tensor."""
   try:
-    yield
+    with safetensors.safe_open(path, framework="numpy") as file:
+      yield file
   except safetensors.SafetensorError as error:
     raise ValueError(f"{path}: damaged, or not what the index says ({error}): download it again"
                      ) from error
@@ -78,8 +57,8 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
   """All tensors of one file; raises ValueError where it is damaged."""
-  with _damage_named(path):
-    return load_file(path)
+  with _opened(path) as file:
+    return {name: file.get_tensor(name) for name in file.keys()}
 
 
 def write_tensors(
