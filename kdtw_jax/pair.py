@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -78,7 +77,7 @@ def teacher_is_published(config: Config) -> bool:
 
 
 def published_params(
-    config: Config, who: str, model: Model, put: Callable[[np.ndarray], Any] = jnp.asarray
+    config: Config, who: str, model: Model, put: Callable[[np.ndarray], Any] = jax.device_put
 ) -> Params:
   """The weights of the published model that a section of the config names, without heads.
 
@@ -103,7 +102,7 @@ def abstract_params(model: Model) -> Params:
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-      jax.eval_shape(model.init, jax.random.key(0)))
+      model.shapes)
 
 
 def save_pair(directory: Path, *, config: dict, models: tuple[Model, Model],

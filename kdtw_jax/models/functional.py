@@ -14,6 +14,7 @@ Example:
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 from flax import nnx, traverse_util
@@ -38,10 +39,12 @@ class Model:
   Attributes:
     config: the architecture.
     graphdef: the NNX module's structure.
+    shapes: the params' structure, a `jax.ShapeDtypeStruct` for each.
   """
 
   config: ModelConfig
   graphdef: Any
+  shapes: Params = dataclasses.field(compare=False, repr=False)
 
   def init(self, key: PRNGKey) -> Params:
     """Fresh params; see `kdtw_jax.models.t5` for the distributions."""
@@ -118,8 +121,19 @@ class Model:
     return nnx.merge(self.graphdef, params)
 
 
+class _OneKey(nnx.Rngs):
+  """The same key for every parameter: where only shapes are wanted, counting keys takes longest."""
+
+  def __init__(self, key: PRNGKey):
+    self._key = key
+
+  def params(self) -> PRNGKey:
+    return self._key
+
+
+@functools.cache
 def build(config: ModelConfig) -> Model:
-  """Makes the pure functions of a model; allocates nothing.
+  """Makes the pure functions of a model, once for each config; allocates nothing.
 
   Args:
     config: the architecture; validated here.
@@ -131,8 +145,8 @@ def build(config: ModelConfig) -> Model:
     ValueError: a field of the config is impossible.
   """
   config.validate()
-  abstract = nnx.eval_shape(lambda: Student(config, nnx.Rngs(params=jax.random.key(0))))
-  return Model(config, nnx.graphdef(abstract))
+  abstract = nnx.eval_shape(lambda: Student(config, _OneKey(jax.random.key(0))))
+  return Model(config, nnx.graphdef(abstract), nnx.to_pure_dict(nnx.state(abstract)))
 
 
 def shift_right(targets: Int[ArrayLike, "B T"]) -> Int[Array, "B T"]:

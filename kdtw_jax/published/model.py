@@ -153,8 +153,8 @@ def load_model(folder: Path) -> Loaded:
 
 def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Params:
   """The heads of a model from their file; raises ValueError where they are not its heads."""
-  fresh = jax.eval_shape(model.init, jax.random.key(0))
-  expected = traverse_util.flatten_dict({k: v for k, v in fresh.items() if k in HEADS}, sep="/")
+  expected = traverse_util.flatten_dict(
+      {k: v for k, v in model.shapes.items() if k in HEADS}, sep="/")
   found = {name: value.shape for name, value in extras.items()}
   wanted = {name: value.shape for name, value in expected.items()}
   if found != wanted:
