@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdtw_jax import checkpoint, data, losses, pair, published, rollouts
+from kdtw_jax import checkpoint, data, losses, pair, rollouts
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, Params
 from kdtw_jax.evaluation import evaluator
@@ -50,6 +50,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
   workdir = Path(workdir)
   _claim(workdir, config)
   run = Experiment(config, workdir)
+  run.check_inputs()
   for name in config_lib.STAGES:
     if name in config.stages:
       getattr(run, name)()
@@ -86,6 +87,16 @@ class Experiment:
 
   # Parts ------------------------------------------------------------------------------------------
 
+  def check_inputs(self) -> None:
+    """Opens the data and finds the published models of all stages: an error shall not wait."""
+    stages = set(self.config.stages)
+    self.source("train")
+    if stages & {"wheels", "evaluation"}:
+      self.source("validation")
+    if "evaluation" in stages:
+      self.source("test")
+    self._vocabulary()
+
   def tokenizer(self) -> data.AnyTokenizer:
     """The tokenizer of the models that the run begins with, or one trained; kept in the workdir.
 
@@ -94,7 +105,7 @@ class Experiment:
     kept = self.workdir / "tokenizer"
     if kept.is_dir():
       return data.load_tokenizer(kept)
-    paths = {f"config.{who}.pretrained={name!r}": published.locate(name)
+    paths = {f"config.{who}.pretrained={name!r}": pair.locate_published(self.config, who)
              for who in ("student", "teacher") if (name := self.config[who].pretrained)}
     if self.config.teacher.checkpoint:
       paths["config.teacher.checkpoint"] = Path(self.config.teacher.checkpoint) / "tokenizer"

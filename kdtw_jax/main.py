@@ -20,12 +20,13 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected arguments {argv[1:]}; overrides look like --config.seed=1")
   flags_given = os.environ.get("XLA_FLAGS", "")
   os.environ["XLA_FLAGS"] = f"{flags_given} {_CONFIG.value.xla_flags}".strip()
-  std_logging.getLogger("absl").setLevel(std_logging.WARNING)  # orbax and others report there
+  for chatty in ("absl", "jax"):  # orbax and others report to absl's
+    std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
   from kdtw_jax import experiment  # after the flags: a typo should not wait for JAX to load
 
   try:
     experiment.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-  except (ValueError, FileNotFoundError, experiment.loop.NonFiniteLossError) as error:
+  except (ValueError, OSError, experiment.loop.NonFiniteLossError) as error:
     if flags.FLAGS["debug"].value:
       raise
     sys.exit(f"error: {error}")

@@ -64,10 +64,23 @@ def _build(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:
   section = config[who]
   fields = dict(section["model"])
   if section["pretrained"]:
-    fields |= published.open_published(section["pretrained"]).architecture
+    fields |= published.open_published(locate_published(config, who)).architecture
   return build(ModelConfig(
       **fields, vocab_size=tokenizer.vocab_size, num_tokens=tokenizer.num_tokens,
       tau_id=tokenizer.tau_id, price_knots=tuple(config["budgets"]["knots"])))
+
+
+def locate_published(config: Config, who: str) -> Path:
+  """The folder of the published model that a section of the config names.
+
+  Raises:
+    FileNotFoundError: it is not to be found; names the field and the remedy.
+  """
+  name = config[who]["pretrained"]
+  try:
+    return published.locate(name)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f"config.{who}.pretrained={name!r}: {error}") from error
 
 
 def teacher_is_published(config: Config) -> bool:
@@ -91,7 +104,7 @@ def published_params(
     FileNotFoundError: it is not to be found.
     ValueError: it is damaged or does not fit.
   """
-  return published.load_params(config[who]["pretrained"], model.config, put)
+  return published.load_params(locate_published(config, who), model.config, put)
 
 
 def abstract_params(model: Model) -> Params:

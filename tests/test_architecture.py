@@ -24,7 +24,7 @@ ALLOWED = {
     "evaluation": {"config", "data", "decoding", "files", "models", "training"},
     "report": {"evaluation", "files"},
     "experiment": {"checkpoint", "config", "data", "evaluation", "files", "losses", "models",
-                   "pair", "published", "report", "rollouts", "training"},
+                   "pair", "report", "rollouts", "training"},
     "main": {"experiment"},
 }
 

@@ -79,7 +79,7 @@ def test_user_errors_are_one_clear_line(cache, tmp_path):
   assert "different vocabularies: tokens are 384 and" in other.stderr.replace("\n", " ")
   missing = smoke(cache, "wmt", tmp_path / "b", "--config.teacher.pretrained=./nowhere")
   assert missing.returncode == 1 and "Traceback" not in missing.stderr
-  assert "./nowhere: no such folder" in missing.stderr
+  assert "config.teacher.pretrained='./nowhere': ./nowhere: no such folder" in missing.stderr
   unknown = smoke(cache, "wmt", tmp_path / "c", "--config.data.tfds_name=wmt99_translate")
   assert unknown.returncode == 1 and "Traceback" not in unknown.stderr
   assert "`tfds build wmt99_translate --file_format=array_record`" in unknown.stderr

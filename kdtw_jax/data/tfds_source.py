@@ -139,13 +139,17 @@ def _records(name: str, split: str, data_dir: str) -> Any:
   for group in _IMPORTED_ON_DEMAND:
     importlib.import_module(f"tensorflow_datasets.{group}")
   directory = os.path.expanduser(data_dir) if data_dir else None
+  builder = None
   try:
-    return tfds.builder(name, data_dir=directory).as_data_source(split=split)
+    builder = tfds.builder(name, data_dir=directory)
+    return builder.as_data_source(split=split)
   except (ValueError, NotImplementedError, AssertionError) as error:  # what tfds raises
     reason = str(error).strip().partition("\n")[0]
+    if builder is not None and not builder.is_prepared():
+      reason = f"it is not prepared in {builder.data_dir}."
     raise ValueError(
         f"config.data.tfds_name={name!r}, split '{split}', config.data.tfds_data_dir={data_dir!r}: "
-        f"{reason} If it is not prepared yet, prepare it once, where tensorflow is installed: "
+        f"{reason} Prepare it once for random access, where tensorflow is installed: "
         f"`{build_command(name, data_dir)}`. Or give files of your own: config.data.source='jsonl' "
         "or 'text'"
     ) from error
