@@ -29,7 +29,7 @@ from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.training import calibration, loop, objectives, optim, sharding
 from kdtw_jax.training import state as state_lib
 from kdtw_jax.training import step as step_lib
-from kdtw_jax.training.progress import tracked
+from kdtw_jax.training.progress import say, tracked
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -> Path | None:
@@ -244,10 +244,12 @@ class Experiment:
 
   def teacher(self) -> None:
     """Trains the teacher on references, or takes it from another run or as it is published."""
-    if self.config.teacher.checkpoint or pair.teacher_is_published(self.config):
-      self.result("teacher")
+    section = self.config.teacher
+    if section.checkpoint or pair.teacher_is_published(self.config):
+      millions = num_params(self.result("teacher")) / 1e6
+      say("teacher", f"{section.checkpoint or section.pretrained}: {millions:,.1f} M parameters")
       return
-    stage = self.config.teacher.train
+    stage = section.train
     self._run("teacher", stage, self._start("teacher", "teacher"),
               objectives.supervised(self.models[1], stage, source="teacher_source"))
 

@@ -15,7 +15,6 @@ import sys
 import jax
 import ml_collections
 import numpy as np
-from rich.console import Console
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import data, decoding
@@ -30,6 +29,7 @@ from kdtw_jax.evaluation.outputs import Outputs, Runner, written
 from kdtw_jax.evaluation.samples import sample_rows
 from kdtw_jax.evaluation.tradeoff import Curve, Point, bisect_dial, score_at_share
 from kdtw_jax.models import Model
+from kdtw_jax.training.progress import say
 
 
 class Evaluator:
@@ -222,11 +222,6 @@ class Evaluator:
             **self.seconds(policy, stage, budget), "tokens_per_second_b32": throughput}
 
 
-def say(what: str) -> None:
-  """One line on the terminal: what has been measured."""
-  Console().print(f"{'evaluation':<13} {what}", highlight=False)
-
-
 def evaluate(config: ml_collections.ConfigDict, models: tuple[Model, Model], mesh,
              tokenizer: data.AnyTokenizer, *, students: dict[str, Params], teacher_params: Params,
              duals: tuple[float, ...], sources: dict[str, data.Source],
@@ -250,16 +245,16 @@ def evaluate(config: ml_collections.ConfigDict, models: tuple[Model, Model], mes
   e = Evaluator(config, models, mesh, tokenizer, students=students, teacher_params=teacher_params,
                 sources=sources, tokenised=tokenised)
   references = e.references()
-  say("teacher and students alone")
+  say("evaluation", "teacher and students alone")
   baselines = e.sweeps()
   sweeps = [*e.handovers(), *baselines]
   curves = {"validation": {}, "test": {}}
   for sweep in sweeps:
     for split, found in curves.items():
       found[sweep.method] = e.curve(split, sweep)
-    say(f"{sweep.title}, student of stage {sweep.settings[0][2].stage}")
+    say("evaluation", f"{sweep.title}, student of stage {sweep.settings[0][2].stage}")
   compared = comparisons(e, sweeps)
-  say("comparisons")
+  say("evaluation", "comparisons")
   stages = {sweep.method: sweep.settings[0][2].stage for sweep in baselines}
   ends = {"student": references["student"][e.key], "teacher": references["teacher"][e.key]}
   middle = config.evaluation.compare_at[len(config.evaluation.compare_at) // 2]

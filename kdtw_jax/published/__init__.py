@@ -1,4 +1,10 @@
-"""Published T5 models in and out: transformers' folders, safetensors only."""
+"""Published T5 models in and out: transformers' folders, safetensors only.
+
+Example:
+  found = published.open_published("google/flan-t5-small")
+  config = ModelConfig(**found.architecture, vocab_size=found.config["vocab_size"])
+  params = published.load_params(found.folder, config)
+"""
 
 from kdtw_jax.published.architecture import FAMILIES as FAMILIES
 from kdtw_jax.published.architecture import architecture as architecture

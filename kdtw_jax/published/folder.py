@@ -14,14 +14,15 @@ from typing import Any
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PATTERNS = ("*.json", "spiece.model", WEIGHTS, "model-*.safetensors", "kdtw.safetensors")
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 
 def locate(name: str | os.PathLike) -> Path:
   """Gives the folder of a published model; one of the hub is downloaded once and then cached.
 
   Args:
-    name: a local folder, or a hub id such as "google/flan-t5-small".
+    name: a local folder, or a hub id such as "google/flan-t5-small", with "@" and a revision where
+      not the newest is meant.
 
   Returns:
     A folder that holds config.json.
@@ -45,18 +46,20 @@ def locate(name: str | os.PathLike) -> Path:
 
 
 def _download(name: str) -> Path:
+  model, _, revision = name.partition("@")
   import huggingface_hub  # here: a run from local folders needs no network library
   from huggingface_hub import constants, errors
 
   try:
-    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(PATTERNS)))
+    return Path(huggingface_hub.snapshot_download(
+        model, revision=revision or None, allow_patterns=list(PATTERNS)))
   except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled,
           errors.HFValidationError, OSError) as error:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise FileNotFoundError(
         f"{name}: no such local folder, not in the hub's cache ({constants.HF_HUB_CACHE}), and "
         f"cannot be downloaded ({type(error).__name__}: {reason}). Where there is a network, run "
-        f"`hf download {name} --local-dir DIR`, bring DIR here and give it instead of {name!r}"
+        f"`hf download {model} --local-dir DIR`, bring DIR here and give it instead of {name!r}"
     ) from error
 
 

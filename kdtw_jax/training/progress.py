@@ -24,13 +24,18 @@ def _clock(seconds: float) -> str:
   return f"{minutes}:{seconds:02d}"
 
 
+def say(stage: str, what: str) -> None:
+  """One line on the terminal."""
+  Console().print(f"{stage:<13} {what}", highlight=False)
+
+
 def tracked(steps: range, description: str) -> Iterable[int]:
   """The numbers of `steps`, with a bar on a terminal and one line elsewhere."""
   console = Console()
   if len(steps) < 2:
     return steps
   if not console.is_terminal:
-    console.print(f"{description:<13} {len(steps)} steps", highlight=False)
+    say(description, f"{len(steps)} steps")
   return track(steps, f"{description:<13}", console=console, disable=not console.is_terminal)
 
 
