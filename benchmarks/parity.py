@@ -86,10 +86,19 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
       if parameter_name.endswith((".o.weight", ".wo.weight")):
         parameter.mul_(OUTPUT_SCALE)
   model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
+  if family != "flan_t5":  # which stays as transformers 5 writes it
+    as_on_the_hub(Path(folder) / "config.json", tied=not untied)
   if family == "byt5":
     transformers.ByT5Tokenizer().save_pretrained(folder)
   if untied != ("lm_head.weight" in file_tensors(folder)):
     raise RuntimeError(f"{family}: transformers {'tied' if untied else 'untied'} the readout")
+
+
+def as_on_the_hub(path: Path, *, tied: bool) -> None:
+  """Makes of a config.json by transformers 5 one as the models were published with."""
+  config = json.loads(path.read_text(encoding="utf-8"))
+  config.pop("scale_decoder_outputs", None)
+  path.write_text(json.dumps({**config, "tie_word_embeddings": tied}), encoding="utf-8")
 
 
 def file_tensors(folder: Path) -> dict[str, Any]:

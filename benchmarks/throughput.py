@@ -48,7 +48,8 @@ class Bench:
     found, left = [], _SENTENCES.value
     for batch in data.eval_batches(
         self.tokenised, self.pair.tokenizer, batch_size=size, budget=_BUDGET.value,
-        wording=data.TRAIN_WORDINGS[0], prompt_length=self.config.data.prompt_length,
+        wording=data.TRAIN_WORDINGS[0],
+        prompt_length=data.instruction_length(self.pair.tokenizer, self.config),
         by_length=by_length):
       found.append(batch)
       left -= size

@@ -22,21 +22,11 @@ from kdtw_jax import config as config_lib
 
 def get_config(arg=None):
   """See the module."""
-  args = config_lib.parse_arg(arg, ("smoke", "scratch"), teacher=config_lib.TEACHER,
-                              student=config_lib.STUDENT)
-  config = config_lib.defaults()
-  with config.unlocked():
-    config.name = "aeslc"
-    config_lib.from_published(config, teacher=args.options.teacher, student=args.options.student)
-    config_lib.summarize(config, task="write the subject line of this e-mail", max_source=512,
-                         max_target=32)
-    config.data.update(source="tfds", tfds_name="aeslc", source_field="email_body",
-                       target_field="subject_line", reference_fields=("ann0", "ann1", "ann2"),
-                       num_train=0, num_validation=0, num_test=0, prompt_length=56)
-    if args.mode == "scratch":
-      _from_scratch(config)
-    if args.mode == "smoke":
-      config_lib.shrink_published(config)
+  config = config_lib.summarization(
+      arg, name="aeslc", source_field="email_body", target_field="subject_line",
+      task="write the subject line of this e-mail", max_source=512, max_target=32,
+      scratch=_from_scratch)
+  config.data.update(reference_fields=("ann0", "ann1", "ann2"))
   return config
 
 

@@ -5,15 +5,15 @@
 
 Arguments, all optional, e.g. `configs/wmt.py:pair=en-fr,student=google-t5/t5-base`:
 
-    pair     source-target; English and one of cs de fr hi ru (WMT14), fi ro tr (WMT16)
+    pair     source-target; English and one of cs de fr hi ru (WMT14) or fi ro tr (WMT16)
     teacher  folder or hub id of a T5, mT5, UMT5 or ByT5 with safetensors weights
     student  likewise, of the same vocabulary
     smoke    the same path in a minute, for tests: launch/smoke.sh wmt
 
 Hardware: one 80 GB GPU or four TPU chips. Time: a day or two, an estimate, not yet run at full
-size. Metric: sacreBLEU on newstest2014; Raffel et al. 2020, table 14, report 26.7 (T5-small) and
-31.8 (T5-3B) for en-de, fine-tuned and with beam search; decoding here is greedy. To train the
-teacher on the references first: `--config.teacher.train.steps=20000`.
+size. Metric: sacreBLEU on newstest2014 (WMT16: newstest2016). Raffel et al. 2020, table 14, report
+26.7 (T5-small) and 31.8 (T5-3B) for en-de, fine-tuned and with beam search; decoding here is
+greedy. To train the teacher on the references first: `--config.teacher.train.steps=20000`.
 """
 
 from kdtw_jax import config as config_lib
@@ -37,8 +37,7 @@ def get_config(arg=None):
     config.data.update(
         source="tfds", tfds_name=f"wmt{year}_translate/{other}-en", source_field=source,
         target_field=target, task=f"translate {LANGUAGES[source]} to {LANGUAGES[target]}",
-        num_train=0, num_validation=1000, num_test=0, buckets=((32, 32), (64, 64), (128, 128)),
-        prompt_length=48)
+        num_train=0, num_validation=1000, num_test=0, buckets=((32, 32), (64, 64), (128, 128)))
     config.decode.max_length = 128
     if args.mode == "smoke":
       config_lib.shrink_published(config)

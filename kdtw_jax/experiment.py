@@ -6,7 +6,7 @@ killed goes on, and one that the config leaves out is loaded if it is there. The
 always done anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import functools
 import itertools
@@ -19,17 +19,18 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdtw_jax import checkpoint, data, losses, pair, rollouts
+from kdtw_jax import checkpoint, losses, pair, rollouts
 from kdtw_jax import config as config_lib
-from kdtw_jax.base import Batch, Params
+from kdtw_jax.base import Params, Trajectory
 from kdtw_jax.evaluation import evaluator
-from kdtw_jax.files import replaced_folder, write_json
-from kdtw_jax.models import HEADS, Model, build, clear_tau, num_params, with_duals
+from kdtw_jax.files import write_json
+from kdtw_jax.inputs import Inputs
+from kdtw_jax.models import HEADS, build, clear_tau, num_params, with_duals
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.training import calibration, loop, objectives, optim, sharding
 from kdtw_jax.training import state as state_lib
 from kdtw_jax.training import step as step_lib
-from kdtw_jax.training.progress import say, tracked
+from kdtw_jax.training.progress import say
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -> Path | None:
@@ -76,91 +77,14 @@ def _claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
                      "with free space and write permission") from error
 
 
-class Experiment:
-  """One run's models, data and stages. Everything it loads is loaded once, when first needed."""
+class Experiment(Inputs):
+  """One run's stages. Everything it loads is loaded once, when first needed."""
 
   def __init__(self, config: ml_collections.ConfigDict, workdir: Path):
     """Args: a validated config, and a workdir that belongs to it."""
-    self.config, self.workdir = config, workdir
+    super().__init__(config, workdir)
     self.mesh = sharding.make_mesh(config.mesh.data, config.mesh.model)
     self.report_path: Path | None = None
-
-  # Parts ------------------------------------------------------------------------------------------
-
-  def check_inputs(self) -> None:
-    """Opens the data and finds the published models of all stages: an error shall not wait."""
-    stages = set(self.config.stages)
-    self.source("train")
-    if stages & {"wheels", "evaluation"}:
-      self.source("validation")
-    if "evaluation" in stages:
-      self.source("test")
-    self._vocabulary()
-
-  def tokenizer(self) -> data.AnyTokenizer:
-    """The tokenizer of the models that the run begins with, or one trained; kept in the workdir.
-
-    All that the config names must have the same vocabulary.
-    """
-    kept = self.workdir / "tokenizer"
-    if kept.is_dir():
-      return data.load_tokenizer(kept)
-    paths = {f"config.{who}.pretrained={name!r}": pair.locate_published(self.config, who)
-             for who in ("student", "teacher") if (name := self.config[who].pretrained)}
-    if self.config.teacher.checkpoint:
-      paths["config.teacher.checkpoint"] = Path(self.config.teacher.checkpoint) / "tokenizer"
-    if self.config.tokenizer.path:
-      paths["config.tokenizer.path"] = Path(self.config.tokenizer.path)
-    found = {name: data.load_tokenizer(path) for name, path in paths.items()}
-    for (a, first), (b, second) in itertools.pairwise(found.items()):
-      data.check_same_vocabulary(first, second, names=(a, b))
-    tokenizer = next(iter(found.values()), None) or self._trained_tokenizer()
-    with replaced_folder(kept) as folder:
-      tokenizer.save(folder)
-    return tokenizer
-
-  def _trained_tokenizer(self) -> data.Tokenizer:
-    """A SentencePiece model of the training split and the instructions."""
-    source = self.source("train")
-    text = (side for i in range(len(source)) for side in (source[i].source, source[i].target))
-    return data.train_tokenizer(
-        [*text, *data.tokenizer_text(self.config.data.task)], seed=self.config.seed,
-        kind=self.config.tokenizer.kind, vocab_size=self.config.tokenizer.vocab_size)
-
-  @functools.cache  # noqa: B019  one experiment per run
-  def _vocabulary(self) -> data.AnyTokenizer:
-    return self.tokenizer()
-
-  @functools.cached_property
-  def models(self) -> tuple[Model, Model]:
-    """(student, teacher)."""
-    return pair.build_models(self.config, self._vocabulary())
-
-  @functools.cache  # noqa: B019
-  def source(self, split: str) -> data.Source:
-    """The examples of train, validation or test."""
-    return data.load_split(self.config.data, split)
-
-  @functools.cache  # noqa: B019
-  def tokenised(self, split: str) -> data.TokenisedSplit:
-    """The examples of a split as token ids.
-
-    Evaluation drops no example, and has one shape: each of its many policies compiles once.
-    """
-    buckets, over_long = self.config.data.buckets, self.config.data.over_long
-    if split != "train":
-      buckets, over_long = buckets[-1:], "truncate"
-    return data.tokenise(
-        self.source(split), self._vocabulary(), buckets=buckets, over_long=over_long,
-        task=self.config.data.task, track_fn=functools.partial(tracked, description=split))
-
-  def batches(self, stage: ml_collections.ConfigDict, seed: int, *, split: str = "train",
-              budgets: tuple[float, ...] = (), batch_size: int = 0) -> Iterator[Batch]:
-    """An endless iterator over a split, this process's share of each batch."""
-    return data.train_batches(
-        self.tokenised(split), self._vocabulary(), batch_size=batch_size or stage.batch_size,
-        budgets=budgets, prompt_length=self.config.data.prompt_length, seed=seed,
-        process_index=jax.process_index(), process_count=jax.process_count())
 
   # Stages -----------------------------------------------------------------------------------------
 
@@ -184,8 +108,8 @@ class Experiment:
     if name == "teacher" and pair.teacher_is_published(self.config):
       return pair.published_params(self.config, "teacher", model, self._put)
     if self.summary(name) is None:
-      raise ValueError(f"stage {name!r} is needed and not done in {self.workdir}: add it to "
-                       "config.stages")
+      raise ValueError(f"stage {name!r} is needed and not done, {self._directory(name)} has no "
+                       "summary.json: add it to config.stages")
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=sharding.param_sharding(self.mesh, leaf.shape)),
@@ -206,16 +130,16 @@ class Experiment:
     params = pair.published_params(self.config, who, model, self._put)
     if model.config.gate == "token":
       params = clear_tau(params, model.config)
-    fresh = jax.jit(model.init)(key)
-    return {**params, **{name: fresh[name] for name in HEADS if name in fresh}}
+    heads = jax.jit(lambda key: {k: v for k, v in model.init(key).items() if k in HEADS})
+    return {**params, **heads(key)}
 
-  def _run(self, name: str, stage: ml_collections.ConfigDict, params: Params, objective,
-           *, frozen: Params | None = None, budgets: tuple[float, ...] = (), rollout=None,
-           duals=None, update_duals=None, finish=None) -> None:
-    """Runs a stage unless it is done; `finish(state) -> state` may follow the last step."""
+  def _run(self, name: str, stage: ml_collections.ConfigDict, start: Callable[[], Params],
+           objective, *, frozen: Params | None = None, budgets: tuple[float, ...] = (),
+           rollout=None, duals=None, update_duals=None, finish=None) -> None:
+    """Runs a stage from `start()` unless it is done; `finish(state) -> state` may follow."""
     if self.summary(name) is not None:
       return
-    directory = self._directory(name)
+    directory, params = self._directory(name), start()
     optimizer = optim.make_optimizer(stage)
     state = sharding.shard_params(self.mesh, state_lib.create(
         params, optimizer, ema=stage.ema_decay > 0, duals=duals))
@@ -250,26 +174,26 @@ class Experiment:
       say("teacher", f"{section.checkpoint or section.pretrained}: {millions:,.1f} M parameters")
       return
     stage = section.train
-    self._run("teacher", stage, self._start("teacher", "teacher"),
+    self._run("teacher", stage, lambda: self._start("teacher", "teacher"),
               objectives.supervised(self.models[1], stage, source="teacher_source"))
 
   def sft(self) -> None:
     """Baseline: the student trained on references alone."""
     stage = self.config.sft
-    self._run("sft", stage, self._start("student", "sft"),
+    self._run("sft", stage, lambda: self._start("student", "sft"),
               objectives.supervised(self.models[0], stage, source="teacher_source"))
 
   def warm_start(self) -> None:
     """The student learns the teacher's distribution, and to read budgets without losing its way."""
     stage = self.config.warm_start
-    self._run("warm_start", stage, self._start("student", "warm_start"),
+    self._run("warm_start", stage, lambda: self._start("student", "warm_start"),
               objectives.distribution_matching(*self.models, stage),
               frozen=self.result("teacher"), budgets=self.config.budgets.train)
 
   def distillation(self) -> None:
     """Path consistency without the gate."""
     stage = self.config.distillation
-    self._run("distillation", stage, self.result("warm_start"),
+    self._run("distillation", stage, lambda: self.result("warm_start"),
               objectives.path_consistency(*self.models, stage, knots=None),
               frozen=self.result("teacher"), budgets=self.config.budgets.train,
               rollout=self._rollout(stage, wheels=False))
@@ -279,9 +203,10 @@ class Experiment:
     if self.summary("wheels") is not None:
       return
     stage, knots = self.config.wheels, self.config.budgets.knots
-    start = self.result("distillation" if self.summary("distillation") else "warm_start")
+    start = self._with_gate_at_start(
+        self.result("distillation" if self.summary("distillation") else "warm_start"))
     teacher_params = self.result("teacher")
-    self._run("wheels", stage, start,
+    self._run("wheels", stage, lambda: start,
               objectives.path_consistency(*self.models, stage, knots=knots),
               frozen=teacher_params, budgets=self.config.budgets.train,
               rollout=self._rollout(stage, wheels=True),
@@ -292,13 +217,30 @@ class Experiment:
     student, teacher = self.models
     return rollouts.make_rollout(student.decoder_fns, teacher.decoder_fns, stage, wheels=wheels)
 
+  def _references(self) -> Iterator[Trajectory]:
+    """Batches of references, in the wordings of the stage wheels."""
+    for batch in self.batches(self.config.wheels, self._seed("wheels"),
+                              budgets=self.config.budgets.train):
+      yield rollouts.from_references(sharding.shard_batch(self.mesh, batch))
+
+  def _with_gate_at_start(self, params: Params) -> Params:
+    """A token gate's bias set so that its mean log-odds are `gate_bias_init` on a batch.
+
+    What the logits sum to is free, and other in each model: from the bias of a fresh one, a trained
+    student could ask for everything or nothing.
+    """
+    student = self.models[0]
+    if student.config.gate != "token":
+      return params
+    values, mask = jax.jit(objectives.gate_log_odds(student))(params, next(self._references()))
+    shift = student.config.gate_bias_init - losses.token_mean(values, mask)
+    return {**params, "gate": {"bias": params["gate"]["bias"] + shift}}
+
   def _initial_duals(self, stage, params: Params, teacher_params: Params) -> jax.Array:
     """The (1 − B)-quantiles of the difficulty on a few batches of references."""
     measure = jax.jit(objectives.difficulties(*self.models, stage))
-    batches = self.batches(stage, self._seed("wheels"), budgets=self.config.budgets.train)
-    found = [measure(params, teacher_params,
-                     rollouts.from_references(sharding.shard_batch(self.mesh, next(batches))))
-             for _ in range(4)]
+    found = [measure(params, teacher_params, trajectory)
+             for trajectory in itertools.islice(self._references(), 4)]
     values, mask = (jnp.concatenate([part[i].reshape(-1) for part in found])[None] for i in (0, 1))
     return losses.initial_duals(values, mask, jnp.asarray(self.config.budgets.knots))
 

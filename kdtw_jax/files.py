@@ -57,6 +57,8 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
   """
   path = Path(path)
   unfinished, old = (path.with_name(path.name + end) for end in (".unfinished", ".old"))
+  if old.exists() and not path.exists():  # killed between the two renames below
+    old.rename(path)
   for leftover in (unfinished, old):
     shutil.rmtree(leftover, ignore_errors=True)
   unfinished.mkdir(parents=True)

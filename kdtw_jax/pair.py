@@ -141,9 +141,9 @@ def save_pair(directory: Path, *, config: dict, models: tuple[Model, Model],
     published.save_model(
         directory / who, params, model.config, duals=extra, save_tokenizer=tokenizer.save,
         original=published.open_published(name).config if name else None)
-  write_json(directory / "pair.json", {
-      "config": config,
-      "teacher": config["teacher"]["pretrained"] if teacher_is_published(config) else None})
+  teacher = (published.pinned(config["teacher"]["pretrained"]) if teacher_is_published(config)
+             else None)
+  write_json(directory / "pair.json", {"config": config, "teacher": teacher})
 
 
 def load_pair(directory: Path) -> Pair:
@@ -167,6 +167,7 @@ def load_pair(directory: Path) -> Pair:
                             "workdir of a finished run, or train one: python -m kdtw_jax.main")
   saved = json.loads((directory / "pair.json").read_text(encoding="utf-8"))
   config, tokenizer = saved["config"], load_tokenizer(directory / "student")
+  config["teacher"]["pretrained"] = saved["teacher"] or config["teacher"]["pretrained"]
   student = published.load_model(directory / "student")
   if saved["teacher"]:
     teacher = _build(config, "teacher", tokenizer)

@@ -23,7 +23,8 @@ ALLOWED = {
     "training": {"models", "losses", "decoding", "checkpoint"},
     "evaluation": {"config", "data", "decoding", "files", "models", "training"},
     "report": {"evaluation", "files"},
-    "experiment": {"checkpoint", "config", "data", "evaluation", "files", "losses", "models",
+    "inputs": {"data", "files", "models", "pair", "training"},
+    "experiment": {"checkpoint", "config", "evaluation", "files", "inputs", "losses", "models",
                    "pair", "report", "rollouts", "training"},
     "main": {"experiment"},
 }

@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from kdtw_jax import pair
+from kdtw_jax import experiment, losses, pair
+from kdtw_jax.training import objectives
+from tests.test_config import load as load_config
 
 ROOT = Path(__file__).parent.parent
 SMOKE = "configs/demo.py:smoke"
@@ -137,6 +140,20 @@ def test_user_errors_are_one_clear_line(finished, cache, tmp_path):
   assert missing.returncode == 1 and "none" in missing.stderr and "Traceback" not in missing.stderr
   alone = run(cache, tmp_path / "x", "--config.stages=('wheels',)")
   assert alone.returncode == 1 and "add it to config.stages" in alone.stderr
+
+
+def test_a_token_gate_starts_at_its_log_odds(tmp_path):
+  config = load_config("demo", "smoke")
+  config.student.model.gate = "token"
+  run = experiment.Experiment(config, tmp_path)
+  student = run.models[0]
+  params = student.init(jax.random.key(0))
+  params["shared"]["embedding"] *= 3.0  # as training leaves it: logits of another sum
+  measure = jax.jit(objectives.gate_log_odds(student))
+  before, after = (losses.token_mean(*measure(p, next(run._references())))
+                   for p in (params, run._with_gate_at_start(params)))
+  assert abs(float(before) - student.config.gate_bias_init) > 0.1
+  assert float(after) == pytest.approx(student.config.gate_bias_init, abs=1e-4)
 
 
 @pytest.mark.real_data

@@ -31,10 +31,8 @@ def test_every_task_runs_to_its_report(cache, tmp_path, task):
   assert done.returncode == 0, done.stdout + done.stderr
   metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
   assert metrics["metric"] == ("bleu" if task == "wmt" else "rougeLsum")
-  scores = {curve["method"]: curve["points"] for curve in metrics["methods"]}
-  teacher = metrics["reference"]["teacher"][metrics["metric"]]
-  for exact in ("speculative", "prompt_lookup"):
-    assert scores[exact][0][metrics["metric"]] == pytest.approx(teacher)
+  assert {curve["method"] for curve in metrics["methods"]} >= {"handover", "prompt_lookup"}
+  assert metrics["metric"] in metrics["reference"]["teacher"]["intervals"]
   told = {row["template"] for row in metrics["budgets"]}
   said = metrics["config"]["data"]["task"]
   assert said and all(text.startswith(f"{said}, ") for text in told)
@@ -53,6 +51,18 @@ def test_a_teacher_is_trained_first_where_steps_say_so(cache, tmp_path):
   for stage, steps in (("teacher", 4), ("warm_start", 8)):
     summary = (tmp_path / "stages" / stage / "summary.json").read_text(encoding="utf-8")
     assert json.loads(summary)["steps"] == steps
+
+
+def test_a_published_student_learns_from_a_teacher_trained_from_nothing(cache, tmp_path):
+  first = smoke(cache, "xsum", tmp_path / "a", "--config.teacher.pretrained=",
+                "--config.stages=('tokenizer','teacher','warm_start')")
+  assert first.returncode == 0, first.stdout + first.stderr
+  second = smoke(cache, "xsum", tmp_path / "b", "--config.teacher.pretrained=",
+                 f"--config.teacher.checkpoint={tmp_path}/a", "--config.stages=('warm_start',)")
+  assert second.returncode == 0, second.stdout + second.stderr
+  losses = [json.loads((tmp_path / run / "stages/warm_start/summary.json").read_text())["loss"]
+            for run in ("a", "b")]
+  assert losses[0] == losses[1]  # the same teacher, the same student
 
 
 def test_files_of_ones_own_take_the_place_of_the_data_set(cache, tmp_path):
@@ -80,6 +90,9 @@ def test_user_errors_are_one_clear_line(cache, tmp_path):
   missing = smoke(cache, "wmt", tmp_path / "b", "--config.teacher.pretrained=./nowhere")
   assert missing.returncode == 1 and "Traceback" not in missing.stderr
   assert "config.teacher.pretrained='./nowhere': ./nowhere: no such folder" in missing.stderr
+  short = smoke(cache, "wmt", tmp_path / "d", "--config.data.prompt_length=9")
+  assert short.returncode == 1 and "config.data.prompt_length=9: the instruction" in short.stderr
+  assert not (tmp_path / "d" / "stages").exists()  # said before anything is trained
   unknown = smoke(cache, "wmt", tmp_path / "c", "--config.data.tfds_name=wmt99_translate")
   assert unknown.returncode == 1 and "Traceback" not in unknown.stderr
   assert "`tfds build wmt99_translate --file_format=array_record`" in unknown.stderr

@@ -52,7 +52,8 @@ def defaults() -> ml_collections.ConfigDict:
       "over_long": "drop",  # drop | truncate; evaluation always truncates sources
       # (source, target) lengths in tokens, EOS included, the instruction not
       "buckets": ((16, 16), (24, 24), (40, 40)),
-      "prompt_length": 20,  # tokens reserved for the budget instruction
+      # tokens reserved for the student's instruction; 0: as many as the longest takes
+      "prompt_length": 20,
   })
   config.tokenizer = ml_collections.ConfigDict({
       # an existing SentencePiece model with `<τ>`, or a published tokenizer's folder; "": the

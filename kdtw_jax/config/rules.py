@@ -67,7 +67,7 @@ _RULES = (
           "must be the instruction alone, without colon, braces or spaces around it"),
     _Rule("data.buckets", lambda v: len(v) > 0 and all(len(b) == 2 and min(b) > 1 for b in v),
           "must be (source, target) pairs of lengths > 1"),
-    _at_least("data.prompt_length", 4),
+    _at_least("data.prompt_length", 0),
     _one_of("tokenizer.kind", "unigram", "bpe"), _at_least("tokenizer.vocab_size", 32),
     _Rule("budgets.knots", lambda v: len(v) > 1 and _is_increasing_shares(v),
           "must be two or more increasing shares in [0, 1]"),
@@ -126,6 +126,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
   if config.data.source != "phrasebook" and not (config.data.path or config.data.tfds_name):
     raise ValueError(f"config.data.path='': data.source={config.data.source!r} needs a path "
                      "(--config.data.path=...), or data.tfds_name for source tfds")
+  for name in ("teacher.train", "sft", "warm_start", "distillation", "wheels"):
+    stage = _lookup(config, name)
+    if stage.optimizer == "adafactor" and stage.weight_decay:
+      raise ValueError(f"config.{name}.weight_decay={stage.weight_decay}: must be 0 with "
+                       "adafactor, whose decay does not follow the learning rate")
   longest = max(target for _, target in config.data.buckets)
   if longest > config.decode.max_length:
     raise ValueError(f"config.decode.max_length={config.decode.max_length}: must be at least the "

@@ -3,6 +3,8 @@
 Sizes are meant for one GPU of 80 GB or a TPU host of four chips.
 """
 
+from collections.abc import Callable
+
 import ml_collections
 
 from kdtw_jax.config.argument import parse_arg
@@ -23,6 +25,7 @@ def from_published(config: ml_collections.ConfigDict, *, teacher: str, student: 
     student: the same for the student, of the same vocabulary.
   """
   config.teacher.pretrained, config.student.pretrained = teacher, student
+  config.data.prompt_length = 0
   config.teacher.model.update(dtype="bfloat16", param_dtype="bfloat16", dropout_rate=0.1)
   config.teacher.train.update(steps=0, optimizer="adafactor", learning_rate=1e-3, batch_size=32,
                               warmup_steps=500, label_smoothing=0.0, readout_chunk=32)
@@ -58,8 +61,9 @@ def summarize(config: ml_collections.ConfigDict, *, task: str, max_source: int =
 
 
 def summarization(arg: str | None, *, name: str, source_field: str, target_field: str,
-                  max_source: int = 1024, max_target: int = 128,
-                  num_test: int = 0) -> ml_collections.ConfigDict:
+                  task: str = "summarize", max_source: int = 1024, max_target: int = 128,
+                  num_test: int = 0, **modes: Callable[[ml_collections.ConfigDict], None],
+                  ) -> ml_collections.ConfigDict:
   """The config of a summarization data set of tensorflow-datasets, with published models.
 
   Args:
@@ -67,24 +71,27 @@ def summarization(arg: str | None, *, name: str, source_field: str, target_field
     name: of the data set.
     source_field: its feature with the text.
     target_field: its feature with the summary.
+    task: the instruction that both models read.
     max_source: tokens of a text, the instruction not counted.
     max_target: tokens of a summary.
     num_test: test examples that are scored; 0 for all.
+    **modes: the file's own modes besides `smoke`, each a function that changes the config.
 
   Returns:
     The config.
   """
-  args = parse_arg(arg, ("smoke",), teacher=TEACHER, student=STUDENT)
+  modes = {"smoke": shrink_published, **modes}
+  args = parse_arg(arg, modes, teacher=TEACHER, student=STUDENT)
   config = defaults()
   with config.unlocked():
     config.name = name
     from_published(config, teacher=args.options.teacher, student=args.options.student)
-    summarize(config, task="summarize", max_source=max_source, max_target=max_target)
+    summarize(config, task=task, max_source=max_source, max_target=max_target)
     config.data.update(source="tfds", tfds_name=name, source_field=source_field,
                        target_field=target_field, num_train=0, num_validation=500,
-                       num_test=num_test, prompt_length=48)
-    if args.mode == "smoke":
-      shrink_published(config)
+                       num_test=num_test)
+    if args.mode:
+      modes[args.mode](config)
   return config
 
 
@@ -104,13 +111,16 @@ def sweep_every_method(config: ml_collections.ConfigDict) -> None:
 
 
 def shrink_published(config: ml_collections.ConfigDict) -> None:
-  """For tests: `shrink`, texts of a few tokens, and one baseline of each kind."""
+  """For tests: `shrink`, texts of a few tokens, and one baseline of each kind.
+
+  The default models are left out, as too large: name small ones, or both are trained from scratch.
+  """
   shrink(config)
-  config.data.update(num_train=64, num_validation=16, num_test=8, buckets=((48, 24),),
-                     prompt_length=96)
+  config.data.update(num_train=64, num_validation=16, num_test=8, buckets=((48, 24),))
   config.evaluation.dials.update(max_prob=(), oracle=(), lenient=(), prompt_lookup=(2,))
   config.evaluation.update(offset_shares=(), tolerances=())
   config.decode.max_length = 24
   config.teacher.train.steps = 0
-  for who in (config.teacher, config.student):
-    who.model.dtype = "float32"
+  for section, default in ((config.teacher, TEACHER), (config.student, STUDENT)):
+    section.model.dtype = "float32"
+    section.pretrained = "" if section.pretrained == default else section.pretrained

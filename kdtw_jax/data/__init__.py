@@ -4,6 +4,7 @@ from kdtw_jax.data.example import Example as Example
 from kdtw_jax.data.example import Source as Source
 from kdtw_jax.data.pipeline import TrainingPlan as TrainingPlan
 from kdtw_jax.data.pipeline import eval_batches as eval_batches
+from kdtw_jax.data.pipeline import instruction_length as instruction_length
 from kdtw_jax.data.pipeline import train_batches as train_batches
 from kdtw_jax.data.prompts import HELD_OUT_WORDINGS as HELD_OUT_WORDINGS
 from kdtw_jax.data.prompts import TRAIN_WORDINGS as TRAIN_WORDINGS

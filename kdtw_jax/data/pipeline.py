@@ -15,10 +15,13 @@ a pure function of (seed, epoch, example id), whatever batch it is in. Shape let
 
 from collections.abc import Iterator, Sequence
 import functools
+import itertools
 import operator
+import sys
 from typing import SupportsIndex
 
 import grain
+from ml_collections import ConfigDict
 import numpy as np
 
 from kdtw_jax.base import Batch
@@ -236,9 +239,32 @@ def encode_prompt(
   if len(ids) > prompt_length:
     raise ValueError(
         f"config.data.prompt_length={prompt_length}: the instruction {text!r} takes {len(ids)} "
-        "tokens: raise it, or shorten config.data.task"
+        "tokens: raise it, set it to 0 for as much as is needed, or shorten config.data.task"
     )
   return ids
+
+
+def instruction_length(tokenizer: AnyTokenizer, config: ConfigDict) -> int:
+  """Room for the student's instruction: `data.prompt_length`, or what the longest of the run takes.
+
+  Args:
+    tokenizer: gives the ids.
+    config: the run's: `data`, `budgets` and `evaluation.compare_at`.
+
+  Returns:
+    A number of tokens.
+
+  Raises:
+    ValueError: `data.prompt_length` is too small for an instruction of the run.
+  """
+  length, task = config.data.prompt_length, config.data.task
+  trained = itertools.product(config.budgets.train, prompts_lib.TRAIN_WORDINGS)
+  stated = itertools.product(
+      sorted({*config.budgets.seen, *config.budgets.held_out, *config.evaluation.compare_at}),
+      prompts_lib.TRAIN_WORDINGS + prompts_lib.HELD_OUT_WORDINGS)
+  lengths = [len(encode_prompt(tokenizer, budget, wording, task, length or sys.maxsize))
+             for budget, wording in itertools.chain(trained, stated)]
+  return length or max(*lengths, len(encode_task(tokenizer, task)))
 
 
 def encode_task(tokenizer: AnyTokenizer, task: str) -> list[int]:

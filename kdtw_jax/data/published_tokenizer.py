@@ -67,7 +67,8 @@ class PublishedTokenizer:
     import transformers  # here: it takes seconds, and runs with a vocabulary of their own need none
 
     try:
-      found = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+      found = transformers.AutoTokenizer.from_pretrained(
+          str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
       reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
       raise _no_tokenizer(folder, reason) from error
@@ -160,13 +161,17 @@ def check_same_vocabulary(a: AnyTokenizer, b: AnyTokenizer, *, names: tuple[str,
     names: where each is from, for errors.
 
   Raises:
-    ValueError: they differ in size, special ids, or the ids of PROBE; says in which, and how.
+    ValueError: they differ in size, special ids, pieces or the ids of PROBE; says in what.
   """
   for what, of in (("tokens", lambda t: t.num_tokens),
                    ("special ids", lambda t: (t.pad_id, t.eos_id, t.unk_id, t.tau_id)),
+                   ("pieces", lambda t: t.pieces(range(t.num_tokens))),
                    (f"ids of {PROBE!r}", lambda t: t.encode(PROBE))):
     found = of(a), of(b)
     if found[0] != found[1]:
+      if what == "pieces":
+        what, *found = next((f"pieces of id {i}", *pair) for i, pair in
+                            enumerate(zip(*found, strict=True)) if pair[0] != pair[1])
       raise ValueError(
           f"{names[0]} and {names[1]} have different vocabularies: {what} are {found[0]} and "
           f"{found[1]}. A teacher's distribution is over its own tokens: choose two models with "

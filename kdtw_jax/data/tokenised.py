@@ -9,7 +9,7 @@ import itertools
 import logging
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 import numpy as np
 
 from kdtw_jax.base import EOS_ID, PAD_ID, Batch
@@ -111,58 +111,78 @@ def tokenise(
   checked = check_buckets(buckets)
   if over_long not in ("drop", "truncate"):
     raise ValueError(f"config.data.over_long={over_long!r}: must be 'drop' or 'truncate'")
-  sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+  parts, lengths = [], [np.zeros((0, 2), np.int64)]
   for start in track_fn(range(0, len(source), _CHUNK)):
     examples = [source[i] for i in range(start, min(start + _CHUNK, len(source)))]
-    for rows, texts in zip(sides, ([x.source for x in examples], [x.target for x in examples]),
-                           strict=True):
-      rows.extend(np.asarray(row, np.int32) for row in tokenizer.encode_batch(texts))
-  return _split_of(sides[0], sides[1], checked, over_long)._replace(task=task)
+    sides = (tokenizer.encode_batch([example.source for example in examples]),
+             tokenizer.encode_batch([example.target for example in examples]))
+    lengths.append(np.array([[len(row) + 1 for row in side] for side in sides], np.int64).T)
+    kept = np.flatnonzero(_is_kept(lengths[-1], checked, over_long))
+    parts.append([_ragged([side[i] for i in kept], limit)
+                  for side, limit in zip(sides, checked[-1], strict=True)])
+  sources, targets = (_joined([part[side] for part in parts]) for side in (0, 1))
+  return _split_of(sources, targets, np.concatenate(lengths), checked, over_long, task)
+
+
+def _is_kept(
+    lengths: Int[np.ndarray, "E 2"], buckets: tuple[tuple[int, int], ...], over_long: str
+) -> Bool[np.ndarray, " E"]:
+  """True where both sides hold a token and, unless they are truncated, fit the last bucket."""
+  filled = (lengths > 1).all(axis=1)
+  fits = (lengths <= np.array(buckets[-1])[None]).all(axis=1)
+  return filled & (fits | (over_long == "truncate"))
 
 
 def _split_of(
-    sources: list[np.ndarray],
-    targets: list[np.ndarray],
+    sources: Ragged,
+    targets: Ragged,
+    lengths: Int[np.ndarray, "all_examples 2"],
     buckets: tuple[tuple[int, int], ...],
     over_long: str,
+    task: str,
 ) -> TokenisedSplit:
-  lengths = np.array([[len(s) + 1, len(t) + 1] for s, t in zip(sources, targets, strict=True)])
-  lengths = lengths.reshape(-1, 2)
-  empty = (lengths == 1).any(axis=1)
-  if empty.any():
-    _logger.warning("dropped %d of %d examples with an empty side", empty.sum(), len(sources))
-  too_long = (lengths > np.array(buckets[-1])[None]).any(axis=1)
-  num_over_long = int(too_long.sum())
+  num_examples, longest = len(lengths), np.array(buckets[-1])[None]
+  num_empty = int((lengths == 1).any(axis=1).sum())
+  if num_empty:
+    _logger.warning("dropped %d of %d examples with an empty side", num_empty, num_examples)
+  num_over_long = int((lengths > longest).any(axis=1).sum())
   if num_over_long:
     verb = "dropped" if over_long == "drop" else "truncated"
     _logger.warning(
         "%s %d of %d examples longer than the last bucket %s (longest: %d source, %d target)",
-        verb, num_over_long, len(sources), buckets[-1], *lengths.max(axis=0),
+        verb, num_over_long, num_examples, buckets[-1], *lengths.max(axis=0),
     )
-  kept = np.flatnonzero(~empty & ~too_long) if over_long == "drop" else np.flatnonzero(~empty)
+  kept = np.flatnonzero(_is_kept(lengths, buckets, over_long))
   if not len(kept):
     raise ValueError(
-        f"none of {len(sources)} examples is left: {empty.sum()} have an empty side, "
+        f"none of {num_examples} examples is left: {num_empty} have an empty side, "
         f"{num_over_long} do not fit config.data.buckets, last {buckets[-1]}: give more text, add "
         "a longer bucket or set config.data.over_long='truncate'"
     )
-  lengths = np.minimum(lengths[kept], np.array(buckets[-1])[None])
-  fits = (lengths[:, None, :] <= np.array(buckets)[None]).all(axis=2)  # [E, buckets]
+  cut = np.minimum(lengths[kept], longest)
+  fits = (cut[:, None, :] <= np.array(buckets)[None]).all(axis=2)  # [E, buckets]
   return TokenisedSplit(
-      source=_ragged([sources[i] for i in kept], buckets[-1][0]),
-      target=_ragged([targets[i] for i in kept], buckets[-1][1]),
+      source=sources,
+      target=targets,
       example_id=kept.astype(np.int32),
       bucket=fits.argmax(axis=1).astype(np.int32),
       buckets=buckets,
       num_over_long=num_over_long,
+      task=task,
   )
 
 
-def _ragged(rows: list[np.ndarray], max_length: int) -> Ragged:
-  ended = [np.append(row[: max_length - 1], np.int32(EOS_ID)) for row in rows]
-  starts = np.zeros(len(rows) + 1, np.int64)
-  np.cumsum([len(row) for row in ended], out=starts[1:])
-  return Ragged(np.concatenate(ended), starts)
+def _ragged(rows: list[list[int]], max_length: int) -> Ragged:
+  """Rows cut to `max_length` ids, EOS the last."""
+  ended = [[*row[: max_length - 1], EOS_ID] for row in rows]
+  starts = np.cumsum([0, *map(len, ended)], dtype=np.int64)
+  return Ragged(np.fromiter(itertools.chain.from_iterable(ended), np.int32, starts[-1]), starts)
+
+
+def _joined(parts: list[Ragged]) -> Ragged:
+  lengths = [np.diff(part.starts) for part in parts]
+  starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+  return Ragged(np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]), starts)
 
 
 def lay_out(

@@ -76,8 +76,7 @@ def paired_bootstrap(
   metrics.check_corpus(system, references)
   if len(system) != len(baseline):
     raise ValueError(f"{len(system)} outputs of the system but {len(baseline)} of the baseline")
-  if num_resamples < 1:
-    raise ValueError(f"num_resamples={num_resamples}: must be >= 1")
+  _check_resamples(num_resamples)
   key = metrics.primary_score(metric)
   system_stats, score_fn = _statistics(system, references, key, tokenize)
   baseline_stats, _ = _statistics(baseline, references, key, tokenize)
@@ -124,8 +123,12 @@ def score_intervals(
 
   Returns:
     (low, high) by score.
+
+  Raises:
+    ValueError: if the corpus cannot be scored, or R is below 1.
   """
   metrics.check_corpus(texts, references)
+  _check_resamples(num_resamples)
   key = metrics.primary_score(metric)
   counts = _resample_counts(len(texts), num_resamples, seed)
   intervals = {}
@@ -134,6 +137,11 @@ def score_intervals(
     low, high = np.percentile([score_fn(sums) for sums in counts @ stats], [2.5, 97.5])
     intervals[name] = (float(low), float(high))
   return intervals
+
+
+def _check_resamples(num_resamples: int) -> None:
+  if num_resamples < 1:
+    raise ValueError(f"num_resamples={num_resamples}: must be >= 1")
 
 
 def _statistics(

@@ -50,6 +50,7 @@ class Runner:
                      for split, kept in tokenised.items()}  # tokenising drops empty ones
     self.references = {split: [example.references for example in examples]
                        for split, examples in self.examples.items()}
+    self._prompt_length = data.instruction_length(tokenizer, config)
     student, teacher = models
     chunk = config.decode.chunk
     if not chunk:
@@ -81,7 +82,7 @@ class Runner:
     for batch in data.eval_batches(
         self._tokenised[split], self._tokenizer, batch_size=batch_size, budget=budget,
         wording=wording or data.TRAIN_WORDINGS[0],
-        prompt_length=self._config.data.prompt_length, by_length=by_length):
+        prompt_length=self._prompt_length, by_length=by_length):
       yield batch if wording else batch._replace(student_source=batch.teacher_source)
 
   def decode(self, policy: decoding.Policy, params: Params | None, batch, *, cap: str = "none",

@@ -10,6 +10,7 @@ from kdtw_jax.published.architecture import FAMILIES as FAMILIES
 from kdtw_jax.published.architecture import architecture as architecture
 from kdtw_jax.published.architecture import config_json as config_json
 from kdtw_jax.published.folder import locate as locate
+from kdtw_jax.published.folder import pinned as pinned
 from kdtw_jax.published.model import Loaded as Loaded
 from kdtw_jax.published.model import Published as Published
 from kdtw_jax.published.model import load_model as load_model

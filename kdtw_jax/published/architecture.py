@@ -7,7 +7,7 @@ Two facts of the published files are not where one looks for them. Whether the e
 is told by the weights: they are not where `lm_head.weight` is among them. Whether the readout's
 input is divided by sqrt(D) is told by `scale_decoder_outputs`; older files have only
 `tie_word_embeddings`, which meant both (transformers 5 writes it as true for every T5, tied or
-not). mT5 never divides.
+not). mT5, which is published untied, does not divide.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,8 +25,8 @@ _SIZES = {"d_model": "d_model", "d_ff": "d_ff", "num_heads": "num_heads", "d_kv"
           "num_encoder_layers": "num_layers", "num_decoder_layers": "num_decoder_layers",
           "relative_attention_num_buckets": "relative_attention_num_buckets",
           "relative_attention_max_distance": "relative_attention_max_distance"}  # fmt: skip
-_DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
-             "feed_forward_proj": "relu"}  # fmt: skip
+_DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
+_FEED_FORWARDS = {"t5": "relu", "mt5": "gated-gelu", "umt5": "gated-gelu"}  # where a file says none
 # What our code has fixed; a file may say it or leave it out.
 _FIXED = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "decoder_start_token_id": PAD_ID,
           "layer_norm_epsilon": RMS_EPSILON}  # fmt: skip
@@ -55,9 +55,11 @@ def architecture(
   for name, value in _FIXED.items():
     if published.get(name) not in (None, value):
       raise ValueError(f"{where}/config.json: {name}={published[name]!r}: only {value!r} is built")
-  published = {**_DEFAULTS, **{k: v for k, v in published.items() if v is not None}}
+  published = {**_DEFAULTS, "feed_forward_proj": _FEED_FORWARDS[family],
+               **{k: v for k, v in published.items() if v is not None}}
   published.setdefault("num_decoder_layers", published.get("num_layers"))
-  missing = [name for name in _SIZES.values() if not isinstance(published.get(name), int)]
+  missing = [name for name in ("vocab_size", *_SIZES.values())
+             if not isinstance(published.get(name), int)]
   if missing:
     raise ValueError(f"{where}/config.json: {missing[0]}={published.get(missing[0])!r}: must be a "
                      "number")
@@ -83,21 +85,31 @@ def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) 
 
   Args:
     config: its architecture.
-    original: config.json of the published model that it began as; all it says stays, but sizes of
-      the vocabulary. None for a model trained from scratch.
+    original: config.json of the published model that it began as; what it says of anything else
+      stays. None for a model trained from scratch.
 
   Returns:
     JSON values that transformers reads.
   """
-  dtype = {"torch_dtype": config.param_dtype, "dtype": config.param_dtype}
+  ours = {  # transformers 4 reads the first two, 5 the third and the weights
+      "tie_word_embeddings": config.tie_embeddings, "torch_dtype": config.param_dtype,
+      "scale_decoder_outputs": config.scales_readout, "dtype": config.param_dtype,
+      "vocab_size": config.vocab_size,
+  }  # fmt: skip
   if original is not None:
-    return {**original, **dtype, "vocab_size": config.vocab_size}
+    return {**original, **ours}
   family = "umt5" if config.bias_per_layer else "t5"
   return {
       "architectures": [FAMILIES[family]], "model_type": family, "is_encoder_decoder": True,
-      "vocab_size": config.vocab_size, "feed_forward_proj": config.feed_forward,
-      **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+      "feed_forward_proj": config.feed_forward,
+      **{theirs: getattr(config, name) for name, theirs in _SIZES.items()},
       "dropout_rate": config.dropout_rate, "initializer_factor": 1.0, "use_cache": True,
-      "tie_word_embeddings": config.scales_readout, "scale_decoder_outputs": config.scales_readout,
-      **_FIXED, **dtype,
+      **_FIXED, **ours,
   }  # fmt: skip
+
+
+def generation_json(config: ModelConfig) -> dict[str, Any]:
+  """The content of generation_config.json: rows that stand for no text are never generated."""
+  rows = {*range(config.num_tokens or config.vocab_size, config.vocab_size), config.tau_id} - {-1}
+  suppressed = {"suppress_tokens": sorted(rows)} if rows else {}
+  return {**{name: value for name, value in _FIXED.items() if name.endswith("_id")}, **suppressed}

@@ -5,6 +5,7 @@ Nothing is unpickled: weights are read from safetensors alone. Not the weights t
 """
 
 from collections.abc import Mapping
+import functools
 import json
 import os
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-PATTERNS = ("*.json", "spiece.model", WEIGHTS, "model-*.safetensors", "kdtw.safetensors")
+PATTERNS = (
+    "*.json", "spiece.model", "tokenizer.model", WEIGHTS, "model-*.safetensors", "kdtw.safetensors")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 
+@functools.cache  # one run reads one revision of a model, asked for once
 def locate(name: str | os.PathLike) -> Path:
   """Gives the folder of a published model; one of the hub is downloaded once and then cached.
 
@@ -43,6 +46,17 @@ def locate(name: str | os.PathLike) -> Path:
         f"{folder}: holds no config.json, only {sorted(os.listdir(folder))[:20]}: give a folder in "
         "transformers' layout, as save_pretrained writes it")
   return folder
+
+
+def pinned(name: str) -> str:
+  """A name that will mean the same later and elsewhere on this machine.
+
+  `pinned("google/flan-t5-small")` is that id with "@" and the commit that was downloaded; a local
+  folder becomes its absolute path.
+  """
+  folder = locate(name)
+  is_local = Path(os.path.expanduser(name)).is_dir()
+  return str(folder.absolute()) if is_local else f"{name.partition('@')[0]}@{folder.name}"
 
 
 def _download(name: str) -> Path:
@@ -89,13 +103,13 @@ def weight_files(folder: Path) -> dict[str, Path] | Path:
   shards = read_object(folder / INDEX).get("weight_map")
   if not isinstance(shards, Mapping) or not shards:
     raise ValueError(f"{folder / INDEX}: no weight_map in it: download the model again")
-  for file in sorted(set(shards.values())):
+  for file in sorted(set(map(str, shards.values()))):
     if Path(file).name != file:
       raise ValueError(f"{folder / INDEX}: names {file!r}, which is not a file beside it: refused")
     if not (folder / file).is_file():
       raise FileNotFoundError(f"{folder / file}: missing, though {INDEX} names it: the download is "
                               "not complete; run it again")
-  return {name: folder / file for name, file in shards.items()}
+  return {name: folder / str(file) for name, file in shards.items()}
 
 
 def _without_safetensors(folder: Path) -> str:

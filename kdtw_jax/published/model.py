@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
-from kdtw_jax.base import EOS_ID, PAD_ID, Params
+from kdtw_jax.base import Params
 from kdtw_jax.files import replaced_folder
 from kdtw_jax.models import HEADS, Model, ModelConfig, build
-from kdtw_jax.published.architecture import architecture, config_json
+from kdtw_jax.published.architecture import architecture, config_json, generation_json
 from kdtw_jax.published.folder import locate, read_config, read_object
 from kdtw_jax.published.names import export_t5, import_t5
 from kdtw_jax.published.tensors import SHARD_BYTES, Tensors, read_tensors, write_tensors
@@ -113,10 +113,9 @@ def save_model(
   extras = {name: np.asarray(value) for name, value in heads.items()}
   if duals is not None:
     extras[_DUALS] = np.asarray(duals, np.float32)
-  generation = {"decoder_start_token_id": PAD_ID, "eos_token_id": EOS_ID, "pad_token_id": PAD_ID}
   with replaced_folder(folder) as unfinished:
     for name, content in (("config.json", config_json(config, original)),
-                          ("generation_config.json", generation),
+                          ("generation_config.json", generation_json(config)),
                           (EXTRAS_JSON, _own_fields(config))):
       (unfinished / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
     write_tensors(unfinished, export_t5(params, config), shard_bytes=shard_bytes)
@@ -140,9 +139,14 @@ def load_model(folder: Path) -> Loaded:
     ValueError: a file is damaged, or the parts do not fit together.
   """
   published = open_published(folder)
-  own = read_object(published.folder / EXTRAS_JSON)
-  own["price_knots"] = tuple(own["price_knots"])
-  config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
+  path = published.folder / EXTRAS_JSON
+  own = read_object(path)
+  try:
+    own["price_knots"] = tuple(own["price_knots"])
+    config = ModelConfig(**published.architecture, **own,
+                         vocab_size=published.config["vocab_size"])
+  except (KeyError, TypeError) as error:
+    raise ValueError(f"{path}: {error}: the folder is not as it was saved") from error
   model = build(config)
   path = published.folder / EXTRAS
   extras = read_tensors(path) if path.is_file() else {}

@@ -235,6 +235,20 @@ def dual_step(stage: ml_collections.ConfigDict, knots: tuple[float, ...]) -> Cal
   return update
 
 
+def gate_log_odds(student: Model) -> Callable:
+  """The log-odds of asking at each token, for a gate without a price.
+
+  Returns:
+    `(params, trajectory) -> (gate logits [B, T], mask [B, T])`.
+  """
+  def measure(params: Params, trajectory: Trajectory):
+    encoded = student.encode(params, trajectory.student_source)
+    hidden = student.decode(params, encoded, shift_right(trajectory.tokens))
+    output = student.readout(params, jnp.zeros(trajectory.tokens.shape[:1]), hidden)
+    return output.gate_logits, trajectory.tokens != PAD_ID
+  return measure
+
+
 def difficulties(student: Model, teacher: Model, stage: ml_collections.ConfigDict) -> Callable:
   """What asking would gain at each token, as `stage.gate_credit` measures it.
 

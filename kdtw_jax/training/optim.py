@@ -51,7 +51,8 @@ def _muon(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.Gradien
 
 def _adafactor(schedule: Callable, stage: ml_collections.ConfigDict
                ) -> optax.GradientTransformation:
-  return optax.adafactor(schedule, weight_decay_rate=stage.weight_decay or None)
+  del stage  # its weight decay is 0, see config/rules.py
+  return optax.adafactor(schedule)
 
 
 def _layer_matrices(params: Any) -> Any:

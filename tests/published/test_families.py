@@ -101,3 +101,19 @@ def test_a_student_of_ours_is_a_model_of_transformers(kind, tmp_path):
   np.testing.assert_allclose(ours[..., shown], theirs[..., shown], rtol=TOLERANCE, atol=TOLERANCE)
   content = json.loads((tmp_path / "student" / "config.json").read_text())
   assert content["model_type"] == ("umt5" if config.bias_per_layer else "t5")
+
+
+def test_rows_without_a_token_are_never_generated(tmp_path):
+  import torch
+
+  config, _, params = random_model(tie_embeddings=False, tau_id=36, num_tokens=36)
+  loud = 1e3 * np.random.default_rng(0).standard_normal((4, config.d_model))  # rows 36 .. 39
+  params["readout_kernel"][36:] = loud
+  published.save_model(tmp_path / "student", params, config)
+  model = parity.torch_model(tmp_path / "student")
+  source = torch.tensor([[5, 6, 7, 1], [8, 9, 1, 0]])
+  with torch.no_grad():
+    free = model(input_ids=source, decoder_input_ids=torch.zeros((2, 1), dtype=torch.long)).logits
+    written = model.generate(source, max_new_tokens=12, do_sample=False, num_beams=1)
+  assert (free[:, -1].argmax(dim=-1) >= 36).any()  # they would be, but for generation_config.json
+  assert written.shape[1] > 2 and (written < 36).all()
