@@ -139,10 +139,9 @@ class Experiment(Inputs):
     """Runs a stage from `start()` unless it is done; `finish(state) -> state` may follow."""
     if self.summary(name) is not None:
       return
-    directory, params = self._directory(name), start()
-    optimizer = optim.make_optimizer(stage)
+    directory, optimizer = self._directory(name), optim.make_optimizer(stage)
     state = sharding.shard_params(self.mesh, state_lib.create(
-        params, optimizer, ema=stage.ema_decay > 0, duals=duals))
+        start(), optimizer, ema=stage.ema_decay > 0, duals=duals))
     key = jax.random.key(self._seed(name))
 
     def prepare(state, batch, key):
@@ -161,7 +160,7 @@ class Experiment(Inputs):
         keep=self.config.checkpoint.keep)
     state = finish(result.state) if finish else result.state
     checkpoint.save_params(directory / "params", state.result())
-    summary = {**result.summary, "num_params": num_params(params)}
+    summary = {**result.summary, "num_params": num_params(state.params)}
     if state.duals is not None:
       summary["duals"] = np.asarray(state.duals).tolist()
     write_json(directory / "summary.json", summary)
