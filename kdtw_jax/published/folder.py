@@ -120,8 +120,15 @@ def _without_safetensors(folder: Path) -> str:
       f"{folder}: no {WEIGHTS} and no {INDEX}, {found}. Weights are read from safetensors alone: "
       "pickle runs whatever code a file holds. Convert a model that you trust with torch and "
       "transformers:\n  python -c \"from transformers import AutoModelForSeq2SeqLM as M, "
-      f"AutoTokenizer as T; n = '{folder}'; M.from_pretrained(n).save_pretrained('DIR'); "
+      f"AutoTokenizer as T; n = '{_name(folder)}'; M.from_pretrained(n).save_pretrained('DIR'); "
       "T.from_pretrained(n).save_pretrained('DIR')\"\nand give DIR")
+
+
+def _name(folder: Path) -> str:
+  """The folder, or the hub id of one in the cache, `models--OWNER--NAME/snapshots/COMMIT`."""
+  in_cache = folder.parent.parent.name
+  is_cached = in_cache.startswith("models--") and folder.parent.name == "snapshots"
+  return in_cache.removeprefix("models--").replace("--", "/") if is_cached else str(folder)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -198,3 +198,11 @@ def test_a_weight_of_another_shape_is_named(tmp_path, name, shape, match):
   rewrite(tmp_path / "model", **{name: np.zeros(shape, np.float32)})
   with pytest.raises(ValueError, match=match):
     published.load_params(tmp_path / "model", config)
+
+
+def test_a_hub_model_without_safetensors_is_converted_by_its_id(tmp_path):
+  folder = tmp_path / "models--google--t5-old" / "snapshots" / "abc"
+  folder.mkdir(parents=True)
+  (folder / "config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
+  with pytest.raises(FileNotFoundError, match=r"n = 'google/t5-old'; M\.from_pretrained\(n\)"):
+    published.open_published(folder)
