@@ -64,6 +64,7 @@ class PublishedTokenizer:
       FileNotFoundError: there are no tokenizer files.
       ValueError: the files hold no tokenizer of the T5 family.
     """
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it misses torch, we do not
     import transformers  # here: it takes seconds, and runs with a vocabulary of their own need none
 
     try:
