@@ -1,6 +1,7 @@
 """The published tasks, each by its `:smoke`: the whole path on made-up data and tiny models."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -18,10 +19,13 @@ def cache(tmp_path_factory):
   return tmp_path_factory.mktemp("compiled")
 
 
+def command(task, workdir, *flags):
+  return [sys.executable, "tests/smoke_task.py", task, f"--workdir={workdir}", *flags]
+
+
 def smoke(cache, task, workdir, *flags):
-  command = [sys.executable, "tests/smoke_task.py", task, f"--workdir={workdir}", *flags]
-  return subprocess.run(command, cwd=ROOT, env=environment(cache), text=True, capture_output=True,
-                        timeout=600, check=False)
+  return subprocess.run(command(task, workdir, *flags), cwd=ROOT, env=environment(cache), text=True,
+                        capture_output=True, timeout=600, check=False)
 
 
 @pytest.mark.slow
@@ -60,9 +64,30 @@ def test_a_published_student_learns_from_a_teacher_trained_from_nothing(cache, t
   second = smoke(cache, "xsum", tmp_path / "b", "--config.teacher.pretrained=",
                  f"--config.teacher.checkpoint={tmp_path}/a", "--config.stages=('warm_start',)")
   assert second.returncode == 0, second.stdout + second.stderr
-  losses = [json.loads((tmp_path / run / "stages/warm_start/summary.json").read_text())["loss"]
-            for run in ("a", "b")]
-  assert losses[0] == losses[1]  # the same teacher, the same student
+  assert loss_of(tmp_path / "a") == loss_of(tmp_path / "b")  # the same teacher, the same student
+
+
+def loss_of(workdir, stage="warm_start"):
+  summary = (workdir / "stages" / stage / "summary.json").read_text(encoding="utf-8")
+  return json.loads(summary)["loss"]
+
+
+def test_a_run_from_published_models_resumes_to_the_same_numbers_after_a_kill(cache, tmp_path):
+  flags = ("--config.stages=('warm_start',)",)
+  whole = smoke(cache, "xsum", tmp_path / "whole", *flags)
+  assert whole.returncode == 0, whole.stdout + whole.stderr
+  killed = tmp_path / "killed"
+  with subprocess.Popen(command("xsum", killed, *flags), cwd=ROOT, env=environment(cache),
+                        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    for line in process.stdout:
+      if line.startswith("warm_start") and "8/8" in line:
+        process.send_signal(signal.SIGKILL)
+        break
+  assert process.returncode == -signal.SIGKILL
+  assert not (killed / "stages/warm_start/summary.json").exists()
+  resumed = smoke(cache, "xsum", killed, *flags)
+  assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+  assert loss_of(tmp_path / "whole") == loss_of(killed)
 
 
 def test_files_of_ones_own_take_the_place_of_the_data_set(cache, tmp_path):
