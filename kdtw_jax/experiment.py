@@ -113,7 +113,7 @@ class Experiment(Inputs):
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=sharding.param_sharding(self.mesh, leaf.shape)),
-        pair.abstract_params(model))
+        model.shapes)
     return checkpoint.load_params(self._directory(name) / "params", like)
 
   def _put(self, array: np.ndarray) -> jax.Array:

@@ -107,17 +107,6 @@ def published_params(
   return published.load_params(locate_published(config, who), model.config, put)
 
 
-def abstract_params(model: Model) -> Params:
-  """Shapes and dtypes of a model's parameters, for the first device; nothing allocated.
-
-  Without a sharding of their own, parameters could be read on as many devices as wrote them only.
-  """
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-      model.shapes)
-
-
 def save_pair(directory: Path, *, config: dict, models: tuple[Model, Model],
               tokenizer: AnyTokenizer, student_params: Params, teacher_params: Params,
               duals: np.ndarray) -> None:

@@ -59,6 +59,7 @@ def test_a_teacher_is_trained_first_where_steps_say_so(cache, tmp_path):
 
 def test_a_published_student_learns_from_a_teacher_trained_from_nothing(cache, tmp_path):
   first = smoke(cache, "xsum", tmp_path / "a", "--config.teacher.pretrained=",
+                "--config.teacher.train.steps=4",
                 "--config.stages=('tokenizer','teacher','warm_start')")
   assert first.returncode == 0, first.stdout + first.stderr
   second = smoke(cache, "xsum", tmp_path / "b", "--config.teacher.pretrained=",

@@ -113,7 +113,8 @@ def sweep_every_method(config: ml_collections.ConfigDict) -> None:
 def shrink_published(config: ml_collections.ConfigDict) -> None:
   """For tests: `shrink`, texts of a few tokens, and one baseline of each kind.
 
-  The default models are left out, as too large: name small ones, or both are trained from scratch.
+  The default models are left out, as too large: name small ones, or both begin from nothing. A
+  teacher is trained only where `teacher.train.steps` is set.
   """
   shrink(config)
   config.data.update(num_train=64, num_validation=16, num_test=8, buckets=((48, 24),))

@@ -167,7 +167,7 @@ def with_duals(params: Params, duals: Float[ArrayLike, " K"]) -> Params:
 def clear_tau(params: Params, config: ModelConfig) -> Params:
   """Params whose readout gives `<τ>` a logit of 0 everywhere, where a gate shall learn it.
 
-  A published table has in that row what training left of its padding: far below every token.
+  A published table has in that row whatever training left of its padding.
   """
   path = ("shared", "embedding") if config.tie_embeddings else ("readout_kernel",)
   flat = traverse_util.flatten_dict(params)
