@@ -4,13 +4,13 @@ import setuptools
 
 # tensorflow-datasets imports importlib_resources when it prepares data, and does not ask for it.
 TFDS = ["tensorflow-datasets>=4.9.9", "array_record>=0.8", "importlib_resources>=6"]
-TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.20", "ruff>=0.9", *TFDS]
+TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.20", "ruff>=0.9", "pyink>=26.5,<27", *TFDS]
 
 setuptools.setup(
     name="kdtw_jax",
     version="0.1.0",
     description="Knowledge distillation with training wheels in JAX: students that learn when to "
-                "ask their teacher, within a budget given in words",
+    "ask their teacher, within a budget given in words",
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -36,22 +36,37 @@ def main(argv):
   logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
   config, workdir, console = _CONFIG.value, Path(_WORKDIR.value), Console(width=100)
   pair, run = load_pair(workdir), Experiment(config, workdir)
-  runner = Runner(config, (pair.student, pair.teacher), run.mesh, pair.tokenizer,
-                  pair.teacher_params, sources={"test": run.source("test")},
-                  tokenised={"test": run.tokenised("test")})
+  runner = Runner(
+      config,
+      (pair.student, pair.teacher),
+      run.mesh,
+      pair.tokenizer,
+      pair.teacher_params,
+      sources={"test": run.source("test")},
+      tokenised={"test": run.tokenised("test")},
+  )
   rows = []
   for tolerance in TOLERANCES:
-    policy = (decoding.make_policy("handover") if tolerance is None else
-              decoding.make_policy("verify_handover", 0.0, tolerance=tolerance, end=False))
+    policy = (
+        decoding.make_policy("handover")
+        if tolerance is None
+        else decoding.make_policy("verify_handover", 0.0, tolerance=tolerance, end=False)
+    )
     for budget in BUDGETS:
       outputs = runner.run("test", policy, pair.student_params, budget=budget)
       tokens = outputs.counts["length"].sum()
-      rows.append({
-          "tolerance": tolerance, "budget": budget,
-          "calls": float(outputs.counts["teacher_calls"].sum() / tokens),
-          "written": float(written(outputs).sum() / tokens), **runner.scores("test", outputs)})
-      console.print({key: value if value is None else round(value, 3)
-                     for key, value in rows[-1].items()})
+      rows.append(
+          {
+              "tolerance": tolerance,
+              "budget": budget,
+              "calls": float(outputs.counts["teacher_calls"].sum() / tokens),
+              "written": float(written(outputs).sum() / tokens),
+              **runner.scores("test", outputs),
+          }
+      )
+      console.print(
+          {key: value if value is None else round(value, 3) for key, value in rows[-1].items()}
+      )
   write_json(_OUT.value, rows)
 
 

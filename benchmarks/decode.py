@@ -30,10 +30,14 @@ from kdtw_jax.models import Model, ModelConfig, build, num_params
 
 # width, feed-forward, heads, head size, encoder layers, decoder layers, vocabulary
 SIZES = {
-    "demo-student": (32, 64, 4, 8, 1, 1, 2000), "demo": (128, 512, 4, 32, 2, 2, 2000),
-    "multi30k-student": (32, 128, 4, 8, 2, 1, 4000), "multi30k": (192, 512, 4, 48, 3, 2, 4000),
-    "tiny": (64, 256, 4, 16, 2, 1, 32128), "t5-small": (512, 2048, 8, 64, 6, 6, 32128),
-    "t5-base": (768, 3072, 12, 64, 12, 12, 32128), "t5-large": (1024, 4096, 16, 64, 24, 24, 32128),
+    "demo-student": (32, 64, 4, 8, 1, 1, 2000),
+    "demo": (128, 512, 4, 32, 2, 2, 2000),
+    "multi30k-student": (32, 128, 4, 8, 2, 1, 4000),
+    "multi30k": (192, 512, 4, 48, 3, 2, 4000),
+    "tiny": (64, 256, 4, 16, 2, 1, 32128),
+    "t5-small": (512, 2048, 8, 64, 6, 6, 32128),
+    "t5-base": (768, 3072, 12, 64, 12, 12, 32128),
+    "t5-large": (1024, 4096, 16, 64, 24, 24, 32128),
     "t5-xl": (2048, 5120, 32, 64, 24, 24, 32128),
 }
 
@@ -66,11 +70,23 @@ def model_of(name: str) -> Model:
   """The architecture of a named size."""
   width, hidden, heads, head, encoder, decoder, vocab = SIZES[name]
   gated = name in ("t5-large", "t5-xl")  # v1.1, the published ones of these sizes worth distilling
-  return build(ModelConfig(
-      vocab_size=vocab, d_model=width, d_ff=hidden, num_heads=heads, d_kv=head,
-      num_encoder_layers=encoder, num_decoder_layers=decoder, dropout_rate=0.0, tau_id=3,
-      feed_forward="gated-gelu" if gated else "relu", tie_embeddings=not gated,
-      dtype=_DTYPE.value, param_dtype=_DTYPE.value))
+  return build(
+      ModelConfig(
+          vocab_size=vocab,
+          d_model=width,
+          d_ff=hidden,
+          num_heads=heads,
+          d_kv=head,
+          num_encoder_layers=encoder,
+          num_decoder_layers=decoder,
+          dropout_rate=0.0,
+          tau_id=3,
+          feed_forward="gated-gelu" if gated else "relu",
+          tie_embeddings=not gated,
+          dtype=_DTYPE.value,
+          param_dtype=_DTYPE.value,
+      )
+  )
 
 
 def interleaved(calls: dict, runs: int) -> dict[str, float]:
@@ -91,11 +107,16 @@ def interleaved(calls: dict, runs: int) -> dict[str, float]:
 
 def bytes_per_step(model: Model, params, batch: int) -> int:
   """What one greedy step must read: decoder weights, readout and caches, each once."""
-  flat = {jax.tree_util.keystr(path): leaf
-          for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-  read = sum(leaf.nbytes for name, leaf in flat.items()
-             if "encoder" not in name and "cross_attention']['kv" not in name
-             and not ("shared" in name and not model.config.tie_embeddings))
+  flat = {
+      jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+  }
+  read = sum(
+      leaf.nbytes
+      for name, leaf in flat.items()
+      if "encoder" not in name
+      and "cross_attention']['kv" not in name
+      and not ("shared" in name and not model.config.tie_embeddings)
+  )
   source = jax.ShapeDtypeStruct((batch, _SOURCE.value), jnp.int32)
   cache = jax.eval_shape(lambda p, s: model.decoder_fns.start(p, s, _LENGTH.value), params, source)
   return read + sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
@@ -132,19 +153,27 @@ class Ours:
     self.params = tuple(m.init(jax.random.key(i)) for i, m in enumerate(self.models))
     source = np.full((1, _SOURCE.value), 5, np.int32)
     self.pass_seconds = decoding.pass_seconds(
-        self.models[1].decoder_fns, self.params[1], source, max_length=_LENGTH.value)
+        self.models[1].decoder_fns, self.params[1], source, max_length=_LENGTH.value
+    )
 
   @functools.cache  # noqa: B019  one object per run
   def decoder(self, length: int, chunk: int, eager: bool):
     """The jitted decoder of a setting."""
-    return decoding.make_decoder(*(m.decoder_fns for m in self.models), max_length=length,
-                                 chunk=chunk, eager=eager, eos_id=-1)
+    return decoding.make_decoder(
+        *(m.decoder_fns for m in self.models),
+        max_length=length,
+        chunk=chunk,
+        eager=eager,
+        eos_id=-1,
+    )
 
   def systems(self, batch: int) -> dict:
     """(policy, chunk, eager) by name; eager where the batch asks at nearly every step."""
-    found = {"student": (decoding.make_policy("student"), 8, False),
-             "teacher": (decoding.make_policy("teacher"), 8, False),
-             "handover 0%": (decoding.make_policy("random", 0.0), 8, False)}
+    found = {
+        "student": (decoding.make_policy("student"), 8, False),
+        "teacher": (decoding.make_policy("teacher"), 8, False),
+        "handover 0%": (decoding.make_policy("random", 0.0), 8, False),
+    }
     for use in (0.1, 0.2, 0.3):
       chunk = decoding.best_chunk(self.pass_seconds, use, batch=batch)
       policy = decoding.make_policy("random", use)
@@ -161,8 +190,9 @@ class Ours:
     source, budget = sources(batch), np.zeros(batch, np.float32)
 
     def run(number):
-      run.results[number] = jax.block_until_ready(decoder(
-          *self.params, source, source, budget, jax.random.key(number), policy))
+      run.results[number] = jax.block_until_ready(
+          decoder(*self.params, source, source, budget, jax.random.key(number), policy)
+      )
 
     run.results = {}
     return run
@@ -170,8 +200,10 @@ class Ours:
   def measure(self, batch: int) -> dict[str, dict]:
     """Time per token of every system at a batch size, with its counts."""
     calls = {name: self.call(batch, *system) for name, system in self.systems(batch).items()}
-    one = {f"{who}, first token": self.call(batch, decoding.make_policy(who), length=1)
-           for who in ("student", "teacher")}
+    one = {
+        f"{who}, first token": self.call(batch, decoding.make_policy(who), length=1)
+        for who in ("student", "teacher")
+    }
     seconds = interleaved({**calls, **one}, _RUNS.value)
     tokens = batch * _LENGTH.value
 
@@ -179,20 +211,28 @@ class Ours:
       counts = [int(getattr(result, count)) for result in calls[name].results.values()]
       return float(np.mean(counts)) / _LENGTH.value
 
-    rows = {name: {"seconds": seconds[name], "ms_per_token": 1e3 * seconds[name] / tokens,
-                   "tokens_per_second": tokens / seconds[name],
-                   "teacher_passes": per_token(name, "teacher_passes"),
-                   "student_steps": per_token(name, "student_steps"),
-                   "widths": str(self.systems(batch)[name][1])} for name in calls}
+    rows = {
+        name: {
+            "seconds": seconds[name],
+            "ms_per_token": 1e3 * seconds[name] / tokens,
+            "tokens_per_second": tokens / seconds[name],
+            "teacher_passes": per_token(name, "teacher_passes"),
+            "student_steps": per_token(name, "student_steps"),
+            "widths": str(self.systems(batch)[name][1]),
+        }
+        for name in calls
+    }
     for who in ("student", "teacher"):  # what a step costs once the source is read
       first = seconds[f"{who}, first token"]
       rows[who]["first_token_ms"] = 1e3 * first
       rows[who]["step_ms"] = 1e3 * (seconds[who] - first) / (_LENGTH.value - 1)
     for name in calls:  # the sum of its parts: encoders, student steps, teacher passes
       if name.startswith("handover"):
-        parts = (rows["student"]["seconds"] + 1e-3 * rows["teacher"]["first_token_ms"]
-                 + 1e-3 * rows["teacher"]["step_ms"]
-                 * rows[name]["teacher_passes"] * _LENGTH.value)
+        parts = (
+            rows["student"]["seconds"]
+            + 1e-3 * rows["teacher"]["first_token_ms"]
+            + 1e-3 * rows["teacher"]["step_ms"] * rows[name]["teacher_passes"] * _LENGTH.value
+        )
         rows[name]["over_parts"] = seconds[name] / parts
     return rows
 
@@ -202,9 +242,13 @@ class Ours:
     for who, model, params in zip(("student", "teacher"), self.models, self.params, strict=True):
       size = bytes_per_step(model, params, 1)
       bound = 1e3 * streaming_seconds(size)
-      found[who] = {"megabytes": size / 1e6, "bound_ms": bound,
-                    "gigabytes_per_second": size / bound / 1e6,
-                    "step_ms": rows[who]["step_ms"], "ratio": rows[who]["step_ms"] / bound}
+      found[who] = {
+          "megabytes": size / 1e6,
+          "bound_ms": bound,
+          "gigabytes_per_second": size / bound / 1e6,
+          "step_ms": rows[who]["step_ms"],
+          "ratio": rows[who]["step_ms"] / bound,
+      }
     return found
 
   def memory(self) -> dict[str, float]:
@@ -212,9 +256,11 @@ class Ours:
     found = {}
     for name, (policy, chunk, eager) in self.systems(1).items():
       source = sources(1)
-      compiled = self.decoder(_LENGTH.value, chunk, eager).lower(
-          *self.params, source, source, np.zeros(1, np.float32), jax.random.key(0),
-          policy).compile()
+      compiled = (
+          self.decoder(_LENGTH.value, chunk, eager)
+          .lower(*self.params, source, source, np.zeros(1, np.float32), jax.random.key(0), policy)
+          .compile()
+      )
       found[name] = compiled.memory_analysis().temp_size_in_bytes / 1e6
     return found
 
@@ -242,10 +288,18 @@ class Peer:
     for model, params in zip(ours.models, ours.params, strict=True):
       c = model.config
       config = transformers.T5Config(
-          vocab_size=c.vocab_size, d_model=c.d_model, d_kv=c.d_kv, d_ff=c.d_ff,
-          num_layers=c.num_encoder_layers, num_decoder_layers=c.num_decoder_layers,
-          num_heads=c.num_heads, feed_forward_proj=c.feed_forward,
-          tie_word_embeddings=c.tie_embeddings, decoder_start_token_id=0, dropout_rate=0.0)
+          vocab_size=c.vocab_size,
+          d_model=c.d_model,
+          d_kv=c.d_kv,
+          d_ff=c.d_ff,
+          num_layers=c.num_encoder_layers,
+          num_decoder_layers=c.num_decoder_layers,
+          num_heads=c.num_heads,
+          feed_forward_proj=c.feed_forward,
+          tie_word_embeddings=c.tie_embeddings,
+          decoder_start_token_id=0,
+          dropout_rate=0.0,
+      )
       peer = transformers.T5ForConditionalGeneration(config).eval()
       weights = {name: torch.tensor(array) for name, array in export_t5(params, c)}
       peer.load_state_dict(weights, strict=False)
@@ -264,8 +318,14 @@ class Peer:
     def run(_, **more):
       with self.torch.inference_mode():
         out = self.models[who].generate(
-            input_ids=source, attention_mask=mask, do_sample=False, num_beams=1,
-            max_new_tokens=_LENGTH.value, **always, **more)
+            input_ids=source,
+            attention_mask=mask,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=_LENGTH.value,
+            **always,
+            **more,
+        )
       return out[:, 1:].cpu().numpy()
 
     return run
@@ -287,9 +347,12 @@ class Peer:
     per_token = 1e3 / (batch * _LENGTH.value)
     # Ours never writes padding nor `<τ>`; theirs is told so outside of the timed runs.
     same = np.mean(np.asarray(mine.results[0].tokens) == theirs(0, suppress_tokens=[0, 3]))
-    return {"ms_per_token": seconds["ours"] * per_token,
-            "peer_ms_per_token": seconds["theirs"] * per_token,
-            "times_faster": seconds["theirs"] / seconds["ours"], "same_tokens": float(same)}
+    return {
+        "ms_per_token": seconds["ours"] * per_token,
+        "peer_ms_per_token": seconds["theirs"] * per_token,
+        "times_faster": seconds["theirs"] / seconds["ours"],
+        "same_tokens": float(same),
+    }
 
 
 # Output -------------------------------------------------------------------------------------------
@@ -302,8 +365,9 @@ def show(console: Console, title: str, rows: dict[str, dict], columns: dict[str,
   for key in columns:
     table.add_column(key.replace("_", " "), justify="right")
   for name, row in rows.items():
-    table.add_row(name, *(format(row[key], form) if key in row else "" for key, form in
-                          columns.items()))
+    table.add_row(
+        name, *(format(row[key], form) if key in row else "" for key, form in columns.items())
+    )
   console.print(table)
 
 
@@ -312,38 +376,77 @@ def main(argv):
   del argv
   console = Console(width=None if sys.stdout.isatty() else 120)
   ours = Ours()
-  report = {"student": _STUDENT.value, "teacher": _TEACHER.value, "length": _LENGTH.value,
-            "source": _SOURCE.value, "accept": _ACCEPT.value, "runs": _RUNS.value,
-            "dtype": _DTYPE.value, "jax": jax.__version__,
-            "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}, "
-                        f"{platform.machine()}",
-            "params": [num_params(p) for p in ours.params],
-            "configs": [dataclasses.asdict(m.config) for m in ours.models],
-            "pass_ms": {str(c): 1e3 * t for c, t in ours.pass_seconds.items()}}
-  show(console, "teacher pass by width, ms", {"": {str(c): 1e3 * t for c, t in
-                                                   ours.pass_seconds.items()}},
-       {str(c): ".3f" for c in ours.pass_seconds})
+  report = {
+      "student": _STUDENT.value,
+      "teacher": _TEACHER.value,
+      "length": _LENGTH.value,
+      "source": _SOURCE.value,
+      "accept": _ACCEPT.value,
+      "runs": _RUNS.value,
+      "dtype": _DTYPE.value,
+      "jax": jax.__version__,
+      "hardware": (
+          f"{jax.device_count()} x {jax.devices()[0].device_kind}, " f"{platform.machine()}"
+      ),
+      "params": [num_params(p) for p in ours.params],
+      "configs": [dataclasses.asdict(m.config) for m in ours.models],
+      "pass_ms": {str(c): 1e3 * t for c, t in ours.pass_seconds.items()},
+  }
+  show(
+      console,
+      "teacher pass by width, ms",
+      {"": {str(c): 1e3 * t for c, t in ours.pass_seconds.items()}},
+      {str(c): ".3f" for c in ours.pass_seconds},
+  )
   for batch in sorted({1, *map(int, _BATCHES.value)}):
     rows = report[f"batch_{batch}"] = ours.measure(batch)
     for row in rows.values():
       row["times_teacher"] = rows["teacher"]["seconds"] / row["seconds"]
-    show(console, f"batch {batch}", rows, {
-        "ms_per_token": ".3f", "tokens_per_second": ",.0f", "times_teacher": ".2f",
-        "teacher_passes": ".2f", "over_parts": ".2f", "step_ms": ".3f", "widths": ""})
+    show(
+        console,
+        f"batch {batch}",
+        rows,
+        {
+            "ms_per_token": ".3f",
+            "tokens_per_second": ",.0f",
+            "times_teacher": ".2f",
+            "teacher_passes": ".2f",
+            "over_parts": ".2f",
+            "step_ms": ".3f",
+            "widths": "",
+        },
+    )
     if batch == 1:
       report["teacher_per_student_step"] = rows["teacher"]["step_ms"] / rows["student"]["step_ms"]
       report["bounds"] = ours.bounds(rows)
-      show(console, "against the bandwidth, batch 1", report["bounds"], {
-          "megabytes": ".1f", "gigabytes_per_second": ".1f", "bound_ms": ".3f", "step_ms": ".3f",
-          "ratio": ".2f"})
+      show(
+          console,
+          "against the bandwidth, batch 1",
+          report["bounds"],
+          {
+              "megabytes": ".1f",
+              "gigabytes_per_second": ".1f",
+              "bound_ms": ".3f",
+              "step_ms": ".3f",
+              "ratio": ".2f",
+          },
+      )
       report["scratch_megabytes"] = ours.memory()
   if _PEER.value:
     peer = Peer(ours)
     report["peer_versions"] = peer.versions
     report["peer"] = peer.measure(ours, [1, max(map(int, _BATCHES.value))])
-    show(console, f"transformers {peer.versions['transformers']}", report["peer"], {
-        "ms_per_token": ".3f", "peer_ms_per_token": ".3f", "times_faster": ".2f",
-        "same_tokens": ".0%"})
+    show(
+        console,
+        f"transformers {peer.versions['transformers']}",
+        report["peer"],
+        {
+            "ms_per_token": ".3f",
+            "peer_ms_per_token": ".3f",
+            "times_faster": ".2f",
+            "same_tokens": ".0%",
+        },
+    )
   if _OUT.value:
     write_json(_OUT.value, report)
 

@@ -36,8 +36,11 @@ from rich.table import Table
 from kdtw_jax.files import write_json
 
 # width, feed-forward, heads, layers of either stack; gated, with a readout of their own (v1.1)
-SIZES = {"t5-small": (512, 1024, 6, 8), "t5-base": (768, 2048, 12, 12),
-         "t5-large": (1024, 2816, 16, 24)}  # fmt: skip
+SIZES = {
+    "t5-small": (512, 1024, 6, 8),
+    "t5-base": (768, 2048, 12, 12),
+    "t5-large": (1024, 2816, 16, 24),
+}
 PAGE = 4096
 DTYPES = ("float32", "bfloat16")  # to which a float32 checkpoint is read
 
@@ -60,9 +63,16 @@ def write(folder: str, size: str, shard_bytes: int) -> dict[str, int]:
 
   width, hidden, heads, layers = SIZES[size]
   config = ModelConfig(
-      vocab_size=32128, d_model=width, d_ff=hidden, num_heads=heads, d_kv=64,
-      num_encoder_layers=layers, num_decoder_layers=layers, feed_forward="gated-gelu",
-      tie_embeddings=False)
+      vocab_size=32128,
+      d_model=width,
+      d_ff=hidden,
+      num_heads=heads,
+      d_kv=64,
+      num_encoder_layers=layers,
+      num_decoder_layers=layers,
+      feed_forward="gated-gelu",
+      tie_embeddings=False,
+  )
   params = build(config).init(jax.random.key(0))
   published.save_model(Path(folder), params, config, shard_bytes=shard_bytes)
   return {"num_params": num_params(params)}
@@ -79,8 +89,9 @@ def ours(folder: str, dtype: str) -> dict[str, float]:
 
   def load():
     found = published.open_published(folder)
-    config = ModelConfig(**found.architecture, vocab_size=found.config["vocab_size"],
-                         dtype=dtype, param_dtype=dtype)
+    config = ModelConfig(
+        **found.architecture, vocab_size=found.config["vocab_size"], dtype=dtype, param_dtype=dtype
+    )
     return [np.asarray(x) for x in jax.tree.leaves(published.load_params(folder, config))]
 
   return measured(load)
@@ -123,9 +134,12 @@ def measured(load: Callable[[], list[np.ndarray]]) -> dict[str, float]:
   seconds = time.perf_counter() - started
   done.set()
   watcher.join()
-  return {"seconds": seconds, "peak_mb": (memory("VmHWM") - before) / 1e6,
-          "own_peak_mb": (max(peak_own, memory("RssAnon")) - own_before) / 1e6,
-          "parameter_mb": sum(x.nbytes for x in arrays) / 1e6}
+  return {
+      "seconds": seconds,
+      "peak_mb": (memory("VmHWM") - before) / 1e6,
+      "own_peak_mb": (max(peak_own, memory("RssAnon")) - own_before) / 1e6,
+      "parameter_mb": sum(x.nbytes for x in arrays) / 1e6,
+  }
 
 
 def memory(field: str) -> int:
@@ -158,11 +172,19 @@ def compare(folder: str) -> dict[str, dict]:
       figures.append(run(engine, folder=folder, dtype=dtype))
   rows = {}
   for dtype in DTYPES:
-    medians = {engine: {name: float(np.median([figures[name] for figures in found[dtype, engine]]))
-                        for name in found[dtype, engine][0]} for engine in ENGINES}
-    rows[dtype] = {**medians, "times_theirs": {
-        name: medians["theirs"][name] / medians["ours"][name]
-        for name in ("seconds", "peak_mb")}}
+    medians = {
+        engine: {
+            name: float(np.median([figures[name] for figures in found[dtype, engine]]))
+            for name in found[dtype, engine][0]
+        }
+        for engine in ENGINES
+    }
+    rows[dtype] = {
+        **medians,
+        "times_theirs": {
+            name: medians["theirs"][name] / medians["ours"][name] for name in ("seconds", "peak_mb")
+        },
+    }
   return rows
 
 
@@ -173,10 +195,17 @@ def main(argv):
     task = json.loads(_TASK.value)
     print(json.dumps(TASKS[task.pop("task")](**task)))
     return
-  report = {"size": _SIZE.value, "runs": _RUNS.value, "file_dtype": "float32",
-            **{name: importlib.metadata.version(name)
-               for name in ("jax", "torch", "transformers", "safetensors")},
-            "hardware": f"CPU, {platform.machine()}", "shards": {}}
+  report = {
+      "size": _SIZE.value,
+      "runs": _RUNS.value,
+      "file_dtype": "float32",
+      **{
+          name: importlib.metadata.version(name)
+          for name in ("jax", "torch", "transformers", "safetensors")
+      },
+      "hardware": f"CPU, {platform.machine()}",
+      "shards": {},
+  }
   table = Table(title=f"{_SIZE.value}: a float32 checkpoint", title_justify="left")
   for column in ("files", "to", "", "seconds", "peak MB", "own peak MB", "parameters MB"):
     table.add_column(column, justify="right" if "MB" in column or column == "seconds" else "left")
@@ -189,11 +218,16 @@ def main(argv):
     report["shards"][shard] = {"files": files, **rows}
     for dtype, row in rows.items():
       for engine in ENGINES:
-        table.add_row(str(files), dtype, engine, f"{row[engine]['seconds']:.2f}",
-                      *(f"{row[engine][name]:,.0f}"
-                        for name in ("peak_mb", "own_peak_mb", "parameter_mb")))
-      table.add_row("", "", "theirs / ours", *(
-          f"{ratio:.2f}" for ratio in row["times_theirs"].values()))
+        table.add_row(
+            str(files),
+            dtype,
+            engine,
+            f"{row[engine]['seconds']:.2f}",
+            *(f"{row[engine][name]:,.0f}" for name in ("peak_mb", "own_peak_mb", "parameter_mb")),
+        )
+      table.add_row(
+          "", "", "theirs / ours", *(f"{ratio:.2f}" for ratio in row["times_theirs"].values())
+      )
   Console(width=110).print(table)
   if _OUT.value:
     write_json(_OUT.value, report)

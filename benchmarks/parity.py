@@ -41,8 +41,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "byt5": {"class": "T5", **V1_1, "vocab_size": 384, "num_layers": 3, "num_decoder_layers": 1},
 }
 # 3 heads of 10 are 30 wide: not d_model.
-SIZES = {"vocab_size": 96, "d_model": 32, "d_ff": 48, "num_heads": 3, "d_kv": 10, "num_layers": 2,
-         "num_decoder_layers": 2}  # fmt: skip
+SIZES = {
+    "vocab_size": 96,
+    "d_model": 32,
+    "d_ff": 48,
+    "num_heads": 3,
+    "d_kv": 10,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+}
 READOUT_STD = 0.25  # logits of size 1 to 10
 OUTPUT_SCALE = 2.0  # of attention and feed-forward, so that a tied model does not repeat its input
 SOURCE, TARGET, GENERATED = 150, 140, 32
@@ -71,12 +78,14 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
   name, shard = kind.pop("class"), kind.pop("max_shard_size", "5GB")
   torch.manual_seed(seed)
   config = getattr(transformers, f"{name}Config")(
-      **{**SIZES, **kind}, decoder_start_token_id=PAD_ID)
+      **{**SIZES, **kind}, decoder_start_token_id=PAD_ID
+  )
   model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
   untied = not kind.get("tie_word_embeddings", True)
   if untied:  # transformers 5 ties a fresh model's readout whatever its config says
     model.lm_head.weight = torch.nn.Parameter(
-        READOUT_STD * torch.randn(config.vocab_size, config.d_model))
+        READOUT_STD * torch.randn(config.vocab_size, config.d_model)
+    )
   with torch.no_grad():  # fresh norms are all ones, which would hide a forgotten weight
     for parameter_name, parameter in model.named_parameters():
       if "layer_norm" in parameter_name:
@@ -105,8 +114,11 @@ def file_tensors(folder: Path) -> dict[str, Any]:
   """All tensors of a folder's safetensors files, as torch tensors."""
   from safetensors.torch import load_file
 
-  return {name: tensor for file in sorted(Path(folder).glob("model*.safetensors"))
-          for name, tensor in load_file(file).items()}
+  return {
+      name: tensor
+      for file in sorted(Path(folder).glob("model*.safetensors"))
+      for name, tensor in load_file(file).items()
+  }
 
 
 def torch_model(folder: Path) -> Any:
@@ -149,18 +161,30 @@ def our_outputs(model: Model, params: Any, source: np.ndarray, inputs: np.ndarra
     logits = model.logits(params, model.decode(params, encoded, inputs))
     cache, parts, position = model.start(params, source, TARGET), [], 0
     for size in CHUNKS:
-      hidden, cache = model.extend(params, cache, inputs[:, position : position + size],
-                                   jnp.full(len(source), position, jnp.int32))
+      hidden, cache = model.extend(
+          params,
+          cache,
+          inputs[:, position : position + size],
+          jnp.full(len(source), position, jnp.int32),
+      )
       parts.append(model.logits(params, hidden))
       position += size
     return encoded.states, logits, jnp.concatenate(parts, axis=1)
 
   decoder = decoding.make_decoder(None, model.decoder_fns, max_length=GENERATED)
-  written = decoder(None, params, None, source, np.zeros(len(source), np.float32),
-                    jax.random.key(0), decoding.make_policy("teacher"))
+  written = decoder(
+      None,
+      params,
+      None,
+      source,
+      np.zeros(len(source), np.float32),
+      jax.random.key(0),
+      decoding.make_policy("teacher"),
+  )
   names = ("encoder", "logits", "cached", "greedy")
-  return dict(zip(names, map(np.asarray, (*run(params, source, inputs), written.tokens)),
-                  strict=True))
+  return dict(
+      zip(names, map(np.asarray, (*run(params, source, inputs), written.tokens)), strict=True)
+  )
 
 
 def torch_outputs(model: Any, source: np.ndarray, inputs: np.ndarray) -> dict:
@@ -172,10 +196,18 @@ def torch_outputs(model: Any, source: np.ndarray, inputs: np.ndarray) -> dict:
   with torch.inference_mode():
     full = model(input_ids=ids, attention_mask=mask, decoder_input_ids=tokens)
     written = model.generate(  # ours never writes padding before the end
-        input_ids=ids, attention_mask=mask, do_sample=False, num_beams=1,
-        max_new_tokens=GENERATED, suppress_tokens=[PAD_ID])
-  return {"encoder": full.encoder_last_hidden_state.float().numpy(),
-          "logits": full.logits.float().numpy(), "greedy": written[:, 1:].numpy()}
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=GENERATED,
+        suppress_tokens=[PAD_ID],
+    )
+  return {
+      "encoder": full.encoder_last_hidden_state.float().numpy(),
+      "logits": full.logits.float().numpy(),
+      "greedy": written[:, 1:].numpy(),
+  }
 
 
 def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
@@ -195,12 +227,16 @@ def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
   params = published.load_params(folder, model.config)
   rows = theirs.config.vocab_size
   source, inputs = random_ids(rows, seed)
-  ours, reference = (our_outputs(model, params, source, inputs),
-                     torch_outputs(theirs, source, inputs))
+  ours, reference = (
+      our_outputs(model, params, source, inputs),
+      torch_outputs(theirs, source, inputs),
+  )
   kept = source != PAD_ID  # states of padding are meaningless
   shown = np.arange(rows) != model.config.tau_id
-  found = {"max_logit": _largest(reference["logits"]),
-           "encoder": _largest(ours["encoder"][kept] - reference["encoder"][kept])}
+  found = {
+      "max_logit": _largest(reference["logits"]),
+      "encoder": _largest(ours["encoder"][kept] - reference["encoder"][kept]),
+  }
   for name in ("logits", "cached"):
     found[name] = _largest((ours[name][..., :rows] - reference["logits"])[..., shown])
   written = [_up_to_eos(x["greedy"]) for x in (ours, reference)]
@@ -208,7 +244,8 @@ def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
   found["greedy_tokens"] = sum(map(len, written[1]))
   found["greedy_distinct"] = len(set(itertools.chain(*written[1])))
   found["weights_same"] = same_bits(
-      dict(published.export_t5(params, model.config)), file_tensors(folder))
+      dict(published.export_t5(params, model.config)), file_tensors(folder)
+  )
   with tempfile.TemporaryDirectory() as saved:
     back = export(folder, Path(saved) / "ours", params, model.config)
     logits = torch_outputs(back, source, inputs)["logits"][..., :rows]
@@ -237,7 +274,8 @@ def same_bits(found: dict[str, Any], expected: dict[str, Any]) -> bool:
     return a.shape[1:] == b.shape[1:] and np.array_equal(a[: len(b)], b) and not a[len(b) :].any()
 
   return found.keys() == expected.keys() and all(
-      is_same(bits(found[name]), bits(value)) for name, value in expected.items())
+      is_same(bits(found[name]), bits(value)) for name, value in expected.items()
+  )
 
 
 def _largest(x: np.ndarray) -> float:
@@ -260,9 +298,14 @@ def main(argv):
   transformers.logging.set_verbosity_error()
   transformers.logging.disable_progress_bar()
   table = Table(title="largest absolute difference, float32", title_justify="left")
-  report = {"seed": _SEED.value, "source": SOURCE, "target": TARGET, "chunks": CHUNKS,
-            **{name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")},
-            "families": {}}
+  report = {
+      "seed": _SEED.value,
+      "source": SOURCE,
+      "target": TARGET,
+      "chunks": CHUNKS,
+      **{name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")},
+      "families": {},
+  }
   for number, family in enumerate(FAMILIES):
     with tempfile.TemporaryDirectory() as folder:
       write_checkpoint(family, Path(folder), _SEED.value + number)
@@ -271,8 +314,9 @@ def main(argv):
       table.add_column("family")
       for column in row:
         table.add_column(column.replace("_", " "), justify="right")
-    table.add_row(family, *(f"{value:.2g}" if type(value) is float else str(value)
-                            for value in row.values()))
+    table.add_row(
+        family, *(f"{value:.2g}" if type(value) is float else str(value) for value in row.values())
+    )
   Console(width=140).print(table)
   if _OUT.value:
     write_json(_OUT.value, report)

@@ -14,8 +14,13 @@ from absl import app, flags
 from kdtw_jax.files import write_json
 from kdtw_jax.report.metrics_json import read_json
 
-FILES = ("tradeoff.csv", "quality_share.png", "quality_calls.png", "quality_cost.png",
-         "budget_calibration.png")
+FILES = (
+    "tradeoff.csv",
+    "quality_share.png",
+    "quality_calls.png",
+    "quality_cost.png",
+    "budget_calibration.png",
+)
 
 _OUT = flags.DEFINE_string("out", None, "Folder of this run's results", required=True)
 

@@ -39,8 +39,12 @@ def references(runs: list[dict]) -> str:
     cells = [over_seeds(run["reference"][name][key] for run in runs) for key in keys]
     if len(runs) == 1:
       intervals = first[name].get("intervals", {})
-      cells = [f"{cell} ({intervals[key][0]:.1f} to {intervals[key][1]:.1f})"
-               if key in intervals else cell for cell, key in zip(cells, keys, strict=True)]
+      cells = [
+          f"{cell} ({intervals[key][0]:.1f} to {intervals[key][1]:.1f})"
+          if key in intervals
+          else cell
+          for cell, key in zip(cells, keys, strict=True)
+      ]
     rows.append([summary.REFERENCE_TITLES[name], *cells])
   return table(["alone", *(summary.METRIC_TITLES[key] for key in keys)], rows)
 
@@ -52,10 +56,18 @@ def equal_shares(runs: list[dict]) -> str:
   for method, first in tables[0].items():
     if all(method in table for table in tables):
       same = [table[method] for table in tables]
-      cells = (over_seeds(row["cells"][i]["score"] for row in same)
-               for i in range(len(summary.EQUAL_SHARES)))
-      rows.append([first["title"], *cells, over_seeds((row["area"] for row in same), 2),
-                   over_seeds((row["volume"] for row in same), 2)])
+      cells = (
+          over_seeds(row["cells"][i]["score"] for row in same)
+          for i in range(len(summary.EQUAL_SHARES))
+      )
+      rows.append(
+          [
+              first["title"],
+              *cells,
+              over_seeds((row["area"] for row in same), 2),
+              over_seeds((row["volume"] for row in same), 2),
+          ]
+      )
   return table(["", *(f"{share:.0%}" for share in summary.EQUAL_SHARES), "area", "volume"], rows)
 
 
@@ -70,11 +82,14 @@ def comparisons(runs: list[dict]) -> str:
     if len(same) == len(runs):
       differences = "; ".join(
           f"{row['delta']:+.1f} ({row['interval'][0]:+.1f} to {row['interval'][1]:+.1f}, "
-          f"p {row['p_value']:.3f})" for row in same)
+          f"p {row['p_value']:.3f})"
+          for row in same
+      )
       of_both = ("; ".join(_spent(row, who) for row in same) for who in ("handover", "baseline"))
       rows.append([f"{share:.0%}", equal, title, *of_both, differences])
-  return table(["budget", "equal", "handover against", "handover", "other",
-                "difference, each run"], rows)
+  return table(
+      ["budget", "equal", "handover against", "handover", "other", "difference, each run"], rows
+  )
 
 
 def _spent(row: dict, who: str) -> str:
@@ -87,9 +102,19 @@ def _spent(row: dict, who: str) -> str:
 
 def frontier(runs: list[dict]) -> str:
   """Points that no other beats in both quality and teacher calls; of the first run."""
-  return table(["frontier of the first run", "setting", "calls, %", "cost", "score"], [
-      [row["title"], row["label"], f"{100 * row['calls']:.1f}", f"{row['cost']:.2f}",
-       f"{row['score']:.1f}"] for row in summary.frontier(runs[0])])
+  return table(
+      ["frontier of the first run", "setting", "calls, %", "cost", "score"],
+      [
+          [
+              row["title"],
+              row["label"],
+              f"{100 * row['calls']:.1f}",
+              f"{row['cost']:.2f}",
+              f"{row['score']:.1f}",
+          ]
+          for row in summary.frontier(runs[0])
+      ],
+  )
 
 
 def budgets(runs: list[dict]) -> str:
@@ -98,10 +123,16 @@ def budgets(runs: list[dict]) -> str:
   for same in zip(*(run["budgets"] for run in runs), strict=True):
     kind = "seen" if same[0]["seen"] else "unseen"
     wording = "seen" if same[0]["template_seen"] else "unseen"
-    rows.append([f"{same[0]['budget']:.0%}", kind, wording,
-                 over_seeds(100 * row["realised"] for row in same),
-                 over_seeds(100 * row["predicted"] for row in same),
-                 over_seeds(100 * row["violations"] for row in same)])
+    rows.append(
+        [
+            f"{same[0]['budget']:.0%}",
+            kind,
+            wording,
+            over_seeds(100 * row["realised"] for row in same),
+            over_seeds(100 * row["predicted"] for row in same),
+            over_seeds(100 * row["violations"] for row in same),
+        ]
+    )
   return table(["budget", "number", "wording", "use, %", "V_C, %", "sentences above, %"], rows)
 
 

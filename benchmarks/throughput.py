@@ -47,10 +47,14 @@ class Bench:
     """The sentences in batches of one shape."""
     found, left = [], _SENTENCES.value
     for batch in data.eval_batches(
-        self.tokenised, self.pair.tokenizer, batch_size=size, budget=_BUDGET.value,
+        self.tokenised,
+        self.pair.tokenizer,
+        batch_size=size,
+        budget=_BUDGET.value,
         wording=data.TRAIN_WORDINGS[0],
         prompt_length=data.instruction_length(self.pair.tokenizer, self.config),
-        by_length=by_length):
+        by_length=by_length,
+    ):
       found.append(batch)
       left -= size
       if left <= 0:
@@ -60,12 +64,15 @@ class Bench:
   def in_batches(self, size: int, policy, eager: bool, by_length: bool):
     """A function that decodes all sentences batch by batch and gives {sentence: length}."""
     batches = self.batches(size, by_length)
-    decode = decoding.make_decoder(
-        *self.fns, max_length=self.config.decode.max_length, eager=eager)
+    decode = decoding.make_decoder(*self.fns, max_length=self.config.decode.max_length, eager=eager)
 
     def run():
-      results = [decode(*self.params, b.student_source, b.teacher_source, b.budget,
-                        jax.random.key(0), policy) for b in batches]  # fmt: skip
+      results = [
+          decode(
+              *self.params, b.student_source, b.teacher_source, b.budget, jax.random.key(0), policy
+          )
+          for b in batches
+      ]
       lengths = np.concatenate([np.asarray(result.length) for result in results])
       return int(lengths.sum())
 
@@ -73,14 +80,21 @@ class Bench:
 
   def in_slots(self, slots: int, policy, eager: bool):
     """The same with continuous batching."""
-    requests = [decoding.Request(b.student_source[0], b.teacher_source[0], float(b.budget[0]))
-                for b in self.batches(1, False)]  # fmt: skip
+    requests = [
+        decoding.Request(b.student_source[0], b.teacher_source[0], float(b.budget[0]))
+        for b in self.batches(1, False)
+    ]
     serve = decoding.make_continuous_decoder(
-        *self.fns, batch=slots, max_length=self.config.decode.max_length, eager=eager)
+        *self.fns, batch=slots, max_length=self.config.decode.max_length, eager=eager
+    )
 
     def run():
-      return int(sum(done.result.length for done in serve(*self.params, requests,
-                                                          jax.random.key(0), policy)))
+      return int(
+          sum(
+              done.result.length
+              for done in serve(*self.params, requests, jax.random.key(0), policy)
+          )
+      )
 
     return run
 
@@ -90,25 +104,39 @@ def main(argv):
   del argv
   logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
   bench, console = Bench(Path(_WORKDIR.value)), Console(width=110)
-  report = {"workdir": Path(_WORKDIR.value).name, "sentences": _SENTENCES.value,
-            "budget": _BUDGET.value, "jax": jax.__version__, "rows": [],
-            "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}, "
-                        f"{platform.machine()}"}
+  report = {
+      "workdir": Path(_WORKDIR.value).name,
+      "sentences": _SENTENCES.value,
+      "budget": _BUDGET.value,
+      "jax": jax.__version__,
+      "rows": [],
+      "hardware": (
+          f"{jax.device_count()} x {jax.devices()[0].device_kind}, " f"{platform.machine()}"
+      ),
+  }
   for name in ("student", "teacher", "handover"):
     policy = decoding.make_policy(name)
     for size in map(int, _BATCHES.value):
       eager = name == "handover" and size > 4
-      ways = {"as they come": bench.in_batches(size, policy, eager, False),
-              "by source length": bench.in_batches(size, policy, eager, True),
-              "slots": bench.in_slots(size, policy, eager)}
+      ways = {
+          "as they come": bench.in_batches(size, policy, eager, False),
+          "by source length": bench.in_batches(size, policy, eager, True),
+          "slots": bench.in_slots(size, policy, eager),
+      }
       seconds, tokens = {way: [] for way in ways}, {way: run() for way, run in ways.items()}
       for _ in range(_RUNS.value):
         for way, run in ways.items():
           started = time.perf_counter()
           run()
           seconds[way].append(time.perf_counter() - started)
-      report["rows"].append({"method": name, "batch": size, "eager": eager, **{
-          way: tokens[way] / float(np.median(seconds[way])) for way in ways}})
+      report["rows"].append(
+          {
+              "method": name,
+              "batch": size,
+              "eager": eager,
+              **{way: tokens[way] / float(np.median(seconds[way])) for way in ways},
+          }
+      )
   table = Table(title="tokens per second", title_justify="left")
   for column in report["rows"][0]:
     table.add_column(column, justify="left" if column == "method" else "right")

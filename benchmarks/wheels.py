@@ -28,15 +28,25 @@ VARIANTS = {
     "difficulty: KL": {"wheels.gate_credit": "expected_kl"},
     "difficulty: gap up to 4 nats": {"wheels.max_difficulty": 4.0},
     "gate: probability": {"wheels.gate_regression": "probability"},
-    "gate: sampled credit": {"wheels.gate_credit": "sampled", "wheels.gate_sampled": True,
-                             "wheels.path_consistency": 1.0},
-    "gate: frozen student": {"wheels.learning_rate": 1e-9,
-                             "student.model.detach_gate_features": True},
-    "student: path consistency alone": {"wheels.path_consistency": 1.0, "wheels.forward_kl": 0.0,
-                                        "wheels.learning_rate": 2e-4},
+    "gate: sampled credit": {
+        "wheels.gate_credit": "sampled",
+        "wheels.gate_sampled": True,
+        "wheels.path_consistency": 1.0,
+    },
+    "gate: frozen student": {
+        "wheels.learning_rate": 1e-9,
+        "student.model.detach_gate_features": True,
+    },
+    "student: path consistency alone": {
+        "wheels.path_consistency": 1.0,
+        "wheels.forward_kl": 0.0,
+        "wheels.learning_rate": 2e-4,
+    },
     "student: path consistency over 4 tokens": {"wheels.segment_length": 4},
-    "student: forward KL alone (gap up to 4 nats)": {"wheels.path_consistency": 0.0,
-                                                     "wheels.max_difficulty": 4.0},
+    "student: forward KL alone (gap up to 4 nats)": {
+        "wheels.path_consistency": 0.0,
+        "wheels.max_difficulty": 4.0,
+    },
     "student: forward KL alone": {"wheels.path_consistency": 0.0},
     "rollouts: greedy": {"wheels.rollout_temperature": 0.0},
     "rollouts: temperature 1": {"wheels.rollout_temperature": 1.0},
@@ -66,15 +76,26 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
   run.wheels()
   params, splits = run.result("wheels"), ("validation",)
   e = evaluator.Evaluator(
-      config, run.models, run.mesh, run.tokenizer(), students={"wheels": params},
-      teacher_params=run.result("teacher"), sources={split: run.source(split) for split in splits},
-      tokenised={split: run.tokenised(split) for split in splits})
+      config,
+      run.models,
+      run.mesh,
+      run.tokenizer(),
+      students={"wheels": params},
+      teacher_params=run.result("teacher"),
+      sources={split: run.source(split) for split in splits},
+      tokenised={split: run.tokenised(split) for split in splits},
+  )
   alone = e.runner.run("validation", decoding.StudentAlone(), params)
-  return {"variant": name, "overrides": overrides, "seed": config.seed,
-          "student": e.runner.scores("validation", alone)[e.key],
-          "comparisons": comparing.comparisons(e, e.sweeps(METHODS), "validation"),
-          "duals": run.summary("wheels")["duals"], "seconds": run.summary("wheels")["seconds"],
-          "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}"}
+  return {
+      "variant": name,
+      "overrides": overrides,
+      "seed": config.seed,
+      "student": e.runner.scores("validation", alone)[e.key],
+      "comparisons": comparing.comparisons(e, e.sweeps(METHODS), "validation"),
+      "duals": run.summary("wheels")["duals"],
+      "seconds": run.summary("wheels")["seconds"],
+      "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+  }
 
 
 def main(_):
@@ -88,9 +109,11 @@ def main(_):
     rows.append(run_variant(_CONFIG.value, Path(_BASE.value), name, VARIANTS[name]))
     write_json(out, rows)
     for row in (row for row in rows[-1]["comparisons"] if row["equal"] == "share"):
-      console.print(f"{name}: {row['handover']:.1f}@{row['handover_share']:.0%} against "
-                    f"{row['baseline']} {row['baseline_score']:.1f}@{row['baseline_share']:.0%}",
-                    highlight=False)
+      console.print(
+          f"{name}: {row['handover']:.1f}@{row['handover_share']:.0%} against "
+          f"{row['baseline']} {row['baseline_score']:.1f}@{row['baseline_share']:.0%}",
+          highlight=False,
+      )
 
 
 if __name__ == "__main__":

@@ -23,9 +23,15 @@ from kdtw_jax import config as config_lib
 def get_config(arg=None):
   """See the module."""
   config = config_lib.summarization(
-      arg, name="aeslc", source_field="email_body", target_field="subject_line",
-      task="write the subject line of this e-mail", max_source=512, max_target=32,
-      scratch=_from_scratch)
+      arg,
+      name="aeslc",
+      source_field="email_body",
+      target_field="subject_line",
+      task="write the subject line of this e-mail",
+      max_source=512,
+      max_target=32,
+      scratch=_from_scratch,
+  )
   config.data.update(reference_fields=("ann0", "ann1", "ann2"))
   return config
 
@@ -39,15 +45,41 @@ def _from_scratch(config):
   config.data.update(buckets=((48, 24), (96, 24)), prompt_length=28)
   config.decode.max_length = 24
   config.tokenizer.update(kind="unigram", vocab_size=4000)
-  config.teacher.model.update(d_model=192, d_ff=512, num_heads=4, d_kv=48, num_encoder_layers=3,
-                              num_decoder_layers=2, dropout_rate=0.2)
-  config.teacher.train.update(optimizer="muon", steps=2200, learning_rate=3e-3, warmup_steps=100,
-                              ema_decay=0.995, checkpoint_every=400)
-  config.student.model.update(d_model=32, d_ff=128, num_heads=4, d_kv=8, num_encoder_layers=2,
-                              num_decoder_layers=1, gate_hidden=128)
+  config.teacher.model.update(
+      d_model=192,
+      d_ff=512,
+      num_heads=4,
+      d_kv=48,
+      num_encoder_layers=3,
+      num_decoder_layers=2,
+      dropout_rate=0.2,
+  )
+  config.teacher.train.update(
+      optimizer="muon",
+      steps=2200,
+      learning_rate=3e-3,
+      warmup_steps=100,
+      ema_decay=0.995,
+      checkpoint_every=400,
+  )
+  config.student.model.update(
+      d_model=32,
+      d_ff=128,
+      num_heads=4,
+      d_kv=8,
+      num_encoder_layers=2,
+      num_decoder_layers=1,
+      gate_hidden=128,
+  )
   for stage in (config.sft, config.warm_start):
     stage.update(optimizer="muon", steps=1500, learning_rate=1e-2, ema_decay=0.995)
   config.distillation.update(steps=200, learning_rate=2e-4, ema_decay=0.98)
-  config.wheels.update(steps=600, learning_rate=1e-3, ema_decay=0.98, path_consistency=0.05,
-                       forward_kl=1.0, rollout_temperature=0.5)
+  config.wheels.update(
+      steps=600,
+      learning_rate=1e-3,
+      ema_decay=0.98,
+      path_consistency=0.05,
+      forward_kl=1.0,
+      rollout_temperature=0.5,
+  )
   config.evaluation.batch_size = 128

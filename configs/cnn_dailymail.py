@@ -17,4 +17,5 @@ from kdtw_jax import config as config_lib
 def get_config(arg=None):
   """See the module."""
   return config_lib.summarization(
-      arg, name="cnn_dailymail", source_field="article", target_field="highlights", num_test=2000)
+      arg, name="cnn_dailymail", source_field="article", target_field="highlights", num_test=2000
+  )

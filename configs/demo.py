@@ -18,27 +18,47 @@ def get_config(arg=None):
   with config.unlocked():
     config.data.update(num_validation=200, num_test=200)
     config.teacher.model.dropout_rate = 0.0  # phrases hardly ever repeat
-    config.teacher.train.update(optimizer="muon", steps=360, learning_rate=6e-3, warmup_steps=40,
-                                ema_decay=0.99)
-    config.student.model.update(d_model=32, d_ff=64, num_heads=4, d_kv=8, num_encoder_layers=1,
-                                num_decoder_layers=1, gate_hidden=48)
+    config.teacher.train.update(
+        optimizer="muon", steps=360, learning_rate=6e-3, warmup_steps=40, ema_decay=0.99
+    )
+    config.student.model.update(
+        d_model=32,
+        d_ff=64,
+        num_heads=4,
+        d_kv=8,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        gate_hidden=48,
+    )
     for stage in (config.sft, config.warm_start):
       stage.update(optimizer="muon", steps=450, learning_rate=1e-2, warmup_steps=40, ema_decay=0.98)
     config.distillation.update(steps=80, value_warmup_steps=30, learning_rate=2e-4, ema_decay=0.95)
-    config.wheels.update(steps=260, value_warmup_steps=30, learning_rate=1e-3, ema_decay=0.95,
-                         path_consistency=0.05, forward_kl=1.0, max_difficulty=4.0,
-                         calibration_steps=40)
+    config.wheels.update(
+        steps=260,
+        value_warmup_steps=30,
+        learning_rate=1e-3,
+        ema_decay=0.95,
+        path_consistency=0.05,
+        forward_kl=1.0,
+        max_difficulty=4.0,
+        calibration_steps=40,
+    )
     config.evaluation.dials.update(
-        random=(0.1, 0.2, 0.35, 0.5), max_prob=(0.2, 0.3, 0.5, 0.8), entropy=(3.5, 2.5, 1.5, 0.7),
-        margin=(0.05, 0.15, 0.4, 0.7), oracle=(4.0, 1.0, 0.0), speculative=(2, 4))
-    config.evaluation.update(
-        baseline_students=("wheels",), num_latency=16)
+        random=(0.1, 0.2, 0.35, 0.5),
+        max_prob=(0.2, 0.3, 0.5, 0.8),
+        entropy=(3.5, 2.5, 1.5, 0.7),
+        margin=(0.05, 0.15, 0.4, 0.7),
+        oracle=(4.0, 1.0, 0.0),
+        speculative=(2, 4),
+    )
+    config.evaluation.update(baseline_students=("wheels",), num_latency=16)
     if mode == "paper":
       config.student.model.update(gate="token", gate_alpha=1.0)
       config.wheels.update(gate_credit="sampled", gate_sampled=True, calibration_steps=0)
     if mode == "smoke":
       config.tokenizer.vocab_size = 500
-      config.data.update(num_train=600, num_validation=16, num_test=8, buckets=((40, 40),),
-                         prompt_length=48)
+      config.data.update(
+          num_train=600, num_validation=16, num_test=8, buckets=((40, 40),), prompt_length=48
+      )
       config_lib.shrink(config)
   return config

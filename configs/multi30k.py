@@ -16,29 +16,62 @@ def get_config(arg=None):
   config = config_lib.defaults()
   with config.unlocked():
     config.name = "multi30k"
-    config.data.update(source="text", num_train=0, num_validation=0, num_test=0,
-                       buckets=((18, 18), (26, 26), (44, 44)), prompt_length=24)
+    config.data.update(
+        source="text",
+        num_train=0,
+        num_validation=0,
+        num_test=0,
+        buckets=((18, 18), (26, 26), (44, 44)),
+        prompt_length=24,
+    )
     config.tokenizer.update(kind="unigram", vocab_size=4000)
     config.decode.max_length = 44
-    config.teacher.model.update(d_model=192, d_ff=512, num_heads=4, d_kv=48, num_encoder_layers=3,
-                                num_decoder_layers=2, dropout_rate=0.15)
-    config.teacher.train.update(optimizer="muon", steps=4800, learning_rate=3e-3,
-                                warmup_steps=100, ema_decay=0.995, checkpoint_every=400)
-    config.student.model.update(d_model=32, d_ff=128, num_heads=4, d_kv=8, num_encoder_layers=2,
-                                num_decoder_layers=1, gate_hidden=128)
+    config.teacher.model.update(
+        d_model=192,
+        d_ff=512,
+        num_heads=4,
+        d_kv=48,
+        num_encoder_layers=3,
+        num_decoder_layers=2,
+        dropout_rate=0.15,
+    )
+    config.teacher.train.update(
+        optimizer="muon",
+        steps=4800,
+        learning_rate=3e-3,
+        warmup_steps=100,
+        ema_decay=0.995,
+        checkpoint_every=400,
+    )
+    config.student.model.update(
+        d_model=32,
+        d_ff=128,
+        num_heads=4,
+        d_kv=8,
+        num_encoder_layers=2,
+        num_decoder_layers=1,
+        gate_hidden=128,
+    )
     for stage in (config.sft, config.warm_start):
       stage.update(optimizer="muon", steps=2000, learning_rate=1e-2, ema_decay=0.995)
     config.distillation.update(steps=300, learning_rate=2e-4, ema_decay=0.98)
-    config.wheels.update(steps=800, learning_rate=1e-3, ema_decay=0.98, path_consistency=0.05,
-                         forward_kl=1.0, rollout_temperature=0.5)
+    config.wheels.update(
+        steps=800,
+        learning_rate=1e-3,
+        ema_decay=0.98,
+        path_consistency=0.05,
+        forward_kl=1.0,
+        rollout_temperature=0.5,
+    )
     config.evaluation.update(batch_size=128, tolerances=(2.0,))
     config_lib.sweep_every_method(config)
     if mode == "gpu":
       _gpu(config)
     if mode == "smoke":
       config.tokenizer.vocab_size = 1000
-      config.data.update(num_train=600, num_validation=16, num_test=8, prompt_length=48,
-                         buckets=((44, 44),))
+      config.data.update(
+          num_train=600, num_validation=16, num_test=8, prompt_length=48, buckets=((44, 44),)
+      )
       config_lib.shrink(config)
   return config
 
@@ -48,8 +81,15 @@ def _gpu(config):
   config.tokenizer.vocab_size = 8000
   for model in (config.teacher.model, config.student.model):
     model.dtype = "bfloat16"
-  config.teacher.model.update(d_model=512, d_ff=1024, num_heads=8, d_kv=64, num_encoder_layers=6,
-                              num_decoder_layers=6, dropout_rate=0.3)
+  config.teacher.model.update(
+      d_model=512,
+      d_ff=1024,
+      num_heads=8,
+      d_kv=64,
+      num_encoder_layers=6,
+      num_decoder_layers=6,
+      dropout_rate=0.3,
+  )
   config.teacher.train.update(steps=6000, batch_size=512, learning_rate=1e-3, warmup_steps=1000)
   config.student.model.update(d_model=128, d_ff=512, num_heads=4, d_kv=32)
   for stage in (config.sft, config.warm_start):

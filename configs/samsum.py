@@ -15,5 +15,10 @@ from kdtw_jax import config as config_lib
 def get_config(arg=None):
   """See the module."""
   return config_lib.summarization(
-      arg, name="samsum", source_field="dialogue", target_field="summary", max_source=512,
-      max_target=96)
+      arg,
+      name="samsum",
+      source_field="dialogue",
+      target_field="summary",
+      max_source=512,
+      max_target=96,
+  )

@@ -18,15 +18,25 @@ greedy. To train the teacher on the references first: `--config.teacher.train.st
 
 from kdtw_jax import config as config_lib
 
-LANGUAGES = {"en": "English", "cs": "Czech", "de": "German", "fr": "French", "hi": "Hindi",
-             "ru": "Russian", "fi": "Finnish", "ro": "Romanian", "tr": "Turkish"}
+LANGUAGES = {
+    "en": "English",
+    "cs": "Czech",
+    "de": "German",
+    "fr": "French",
+    "hi": "Hindi",
+    "ru": "Russian",
+    "fi": "Finnish",
+    "ro": "Romanian",
+    "tr": "Turkish",
+}
 WMT16 = ("fi", "ro", "tr")
 
 
 def get_config(arg=None):
   """See the module."""
-  args = config_lib.parse_arg(arg, ("smoke",), pair="en-de", teacher=config_lib.TEACHER,
-                              student=config_lib.STUDENT)
+  args = config_lib.parse_arg(
+      arg, ("smoke",), pair="en-de", teacher=config_lib.TEACHER, student=config_lib.STUDENT
+  )
   source, target = _languages(args.options.pair)
   other = target if source == "en" else source
   year = "16" if other in WMT16 else "14"
@@ -35,9 +45,16 @@ def get_config(arg=None):
     config.name = f"wmt{year} {source}-{target}"
     config_lib.from_published(config, teacher=args.options.teacher, student=args.options.student)
     config.data.update(
-        source="tfds", tfds_name=f"wmt{year}_translate/{other}-en", source_field=source,
-        target_field=target, task=f"translate {LANGUAGES[source]} to {LANGUAGES[target]}",
-        num_train=0, num_validation=1000, num_test=0, buckets=((32, 32), (64, 64), (128, 128)))
+        source="tfds",
+        tfds_name=f"wmt{year}_translate/{other}-en",
+        source_field=source,
+        target_field=target,
+        task=f"translate {LANGUAGES[source]} to {LANGUAGES[target]}",
+        num_train=0,
+        num_validation=1000,
+        num_test=0,
+        buckets=((32, 32), (64, 64), (128, 128)),
+    )
     config.decode.max_length = 128
     if args.mode == "smoke":
       config_lib.shrink_published(config)
@@ -47,6 +64,8 @@ def get_config(arg=None):
 def _languages(pair):
   parts = tuple(pair.split("-"))
   if len(parts) != 2 or set(parts) - set(LANGUAGES) or parts.count("en") != 1:
-    raise ValueError(f"config argument pair={pair!r}: must be two of {', '.join(LANGUAGES)}, one "
-                     "of them en, e.g. en-de")
+    raise ValueError(
+        f"config argument pair={pair!r}: must be two of {', '.join(LANGUAGES)}, one "
+        "of them en, e.g. en-de"
+    )
   return parts

@@ -15,5 +15,10 @@ from kdtw_jax import config as config_lib
 def get_config(arg=None):
   """See the module."""
   return config_lib.summarization(
-      arg, name="xsum", source_field="document", target_field="summary", max_target=64,
-      num_test=2000)
+      arg,
+      name="xsum",
+      source_field="document",
+      target_field="summary",
+      max_target=64,
+      num_test=2000,
+  )

@@ -32,8 +32,10 @@ class StageCheckpoints:
     self.directory = Path(directory).absolute()
     self._manager = ocp.CheckpointManager(
         self.directory,
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True,
-                                             enable_async_checkpointing=True))
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, enable_async_checkpointing=True
+        ),
+    )
 
   def save(self, step: int, state: Any, progress: dict) -> None:
     """Writes in the background; a crash while writing leaves the earlier checkpoints.
@@ -44,8 +46,12 @@ class StageCheckpoints:
       progress: JSON values: the data iterator's state, seconds spent, and the like.
     """
     state = jax.tree.map(jnp.copy, state)
-    self._manager.save(step, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)))
+    self._manager.save(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+        ),
+    )
 
   def latest_step(self) -> int | None:
     """The newest whole checkpoint's step; None where there is none."""
@@ -67,8 +73,12 @@ class StageCheckpoints:
     if step is None:
       return None
     try:
-      found = self._manager.restore(step, args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(_describe(like)), progress=ocp.args.JsonRestore()))
+      found = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+              state=ocp.args.StandardRestore(_describe(like)), progress=ocp.args.JsonRestore()
+          ),
+      )
     except Exception as error:
       raise ValueError(
           f"checkpoint {self.directory / str(step)} cannot be read ({_first_line(error)}); delete "
@@ -109,16 +119,22 @@ def load_params(directory: Path, like: Any) -> Any:
     with ocp.StandardCheckpointer() as checkpointer:
       params = checkpointer.restore(directory, _describe(like))
   except Exception as error:
-    raise ValueError(f"parameters in {directory} cannot be read ({_first_line(error)}): the folder "
-                     "is damaged or belongs to another config; delete it and run its stage again"
-                     ) from error
-  wrong = [f"{jax.tree_util.keystr(path)} {np.shape(a)} != {np.shape(b)}"
-           for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(params),
-                                   jax.tree.leaves(like), strict=True)
-           if np.shape(a) != np.shape(b)]
+    raise ValueError(
+        f"parameters in {directory} cannot be read ({_first_line(error)}): the folder "
+        "is damaged or belongs to another config; delete it and run its stage again"
+    ) from error
+  wrong = [
+      f"{jax.tree_util.keystr(path)} {np.shape(a)} != {np.shape(b)}"
+      for (path, a), b in zip(
+          jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(like), strict=True
+      )
+      if np.shape(a) != np.shape(b)
+  ]
   if wrong:
-    raise ValueError(f"parameters in {directory} have other shapes than the config says: "
-                     f"{'; '.join(wrong[:3])}")
+    raise ValueError(
+        f"parameters in {directory} have other shapes than the config says: "
+        f"{'; '.join(wrong[:3])}"
+    )
   return params
 
 

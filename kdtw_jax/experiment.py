@@ -65,16 +65,21 @@ def _claim(workdir: Path, config: ml_collections.ConfigDict) -> None:
   if path.is_file():
     found = json.loads(path.read_text(encoding="utf-8"))
     ignored = {"stages", "evaluation", "checkpoint"}  # may change between calls of one run
-    lines = config_lib.differences(*({k: v for k, v in c.items() if k not in ignored}
-                                     for c in (found, wanted)))
+    lines = config_lib.differences(
+        *({k: v for k, v in c.items() if k not in ignored} for c in (found, wanted))
+    )
     if lines:
-      raise ValueError(f"workdir {workdir} belongs to a run with another config (there != here): "
-                       f"{'; '.join(lines[:5])}. Choose another --workdir, or delete this one")
+      raise ValueError(
+          f"workdir {workdir} belongs to a run with another config (there != here): "
+          f"{'; '.join(lines[:5])}. Choose another --workdir, or delete this one"
+      )
   try:
     write_json(path, wanted)
   except OSError as error:
-    raise ValueError(f"--workdir={workdir}: cannot be written ({error.strerror}); choose a folder "
-                     "with free space and write permission") from error
+    raise ValueError(
+        f"--workdir={workdir}: cannot be written ({error.strerror}); choose a folder "
+        "with free space and write permission"
+    ) from error
 
 
 class Experiment(Inputs):
@@ -108,12 +113,16 @@ class Experiment(Inputs):
     if name == "teacher" and pair.teacher_is_published(self.config):
       return pair.published_params(self.config, "teacher", model, self._put)
     if self.summary(name) is None:
-      raise ValueError(f"stage {name!r} is needed and not done, {self._directory(name)} has no "
-                       "summary.json: add it to config.stages")
+      raise ValueError(
+          f"stage {name!r} is needed and not done, {self._directory(name)} has no "
+          "summary.json: add it to config.stages"
+      )
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=sharding.param_sharding(self.mesh, leaf.shape)),
-        model.shapes)
+            leaf.shape, leaf.dtype, sharding=sharding.param_sharding(self.mesh, leaf.shape)
+        ),
+        model.shapes,
+    )
     return checkpoint.load_params(self._directory(name) / "params", like)
 
   def _put(self, array: np.ndarray) -> jax.Array:
@@ -133,15 +142,27 @@ class Experiment(Inputs):
     heads = jax.jit(lambda key: {k: v for k, v in model.init(key).items() if k in HEADS})
     return {**params, **heads(key)}
 
-  def _run(self, name: str, stage: ml_collections.ConfigDict, start: Callable[[], Params],
-           objective, *, frozen: Params | None = None, budgets: tuple[float, ...] = (),
-           rollout=None, duals=None, update_duals=None, finish=None) -> None:
+  def _run(
+      self,
+      name: str,
+      stage: ml_collections.ConfigDict,
+      start: Callable[[], Params],
+      objective,
+      *,
+      frozen: Params | None = None,
+      budgets: tuple[float, ...] = (),
+      rollout=None,
+      duals=None,
+      update_duals=None,
+      finish=None,
+  ) -> None:
     """Runs a stage from `start()` unless it is done; `finish(state) -> state` may follow."""
     if self.summary(name) is not None:
       return
     directory, optimizer = self._directory(name), optim.make_optimizer(stage)
-    state = sharding.shard_params(self.mesh, state_lib.create(
-        start(), optimizer, ema=stage.ema_decay > 0, duals=duals))
+    state = sharding.shard_params(
+        self.mesh, state_lib.create(start(), optimizer, ema=stage.ema_decay > 0, duals=duals)
+    )
     key = jax.random.key(self._seed(name))
 
     def prepare(state, batch, key):
@@ -152,12 +173,21 @@ class Experiment(Inputs):
       return rollout(params, frozen, batch, key)
 
     result = loop.run_stage(
-        name, state=state, frozen=frozen, key=key, prepare=prepare,
-        step_fn=step_lib.make_train_step(objective, optimizer, ema_decay=stage.ema_decay,
-                                         update_duals=update_duals),
-        batches=self.batches(stage, self._seed(name), budgets=budgets), steps=stage.steps,
-        log_every=stage.log_every, checkpoint_every=stage.checkpoint_every, directory=directory,
-        keep=self.config.checkpoint.keep)
+        name,
+        state=state,
+        frozen=frozen,
+        key=key,
+        prepare=prepare,
+        step_fn=step_lib.make_train_step(
+            objective, optimizer, ema_decay=stage.ema_decay, update_duals=update_duals
+        ),
+        batches=self.batches(stage, self._seed(name), budgets=budgets),
+        steps=stage.steps,
+        log_every=stage.log_every,
+        checkpoint_every=stage.checkpoint_every,
+        directory=directory,
+        keep=self.config.checkpoint.keep,
+    )
     state = finish(result.state) if finish else result.state
     checkpoint.save_params(directory / "params", state.result())
     summary = {**result.summary, "num_params": num_params(state.params)}
@@ -173,29 +203,47 @@ class Experiment(Inputs):
       say("teacher", f"{section.checkpoint or section.pretrained}: {millions:,.1f} M parameters")
       return
     stage = section.train
-    self._run("teacher", stage, lambda: self._start("teacher", "teacher"),
-              objectives.supervised(self.models[1], stage, source="teacher_source"))
+    self._run(
+        "teacher",
+        stage,
+        lambda: self._start("teacher", "teacher"),
+        objectives.supervised(self.models[1], stage, source="teacher_source"),
+    )
 
   def sft(self) -> None:
     """Baseline: the student trained on references alone."""
     stage = self.config.sft
-    self._run("sft", stage, lambda: self._start("student", "sft"),
-              objectives.supervised(self.models[0], stage, source="teacher_source"))
+    self._run(
+        "sft",
+        stage,
+        lambda: self._start("student", "sft"),
+        objectives.supervised(self.models[0], stage, source="teacher_source"),
+    )
 
   def warm_start(self) -> None:
     """The student learns the teacher's distribution, and to read budgets without losing its way."""
     stage = self.config.warm_start
-    self._run("warm_start", stage, lambda: self._start("student", "warm_start"),
-              objectives.distribution_matching(*self.models, stage),
-              frozen=self.result("teacher"), budgets=self.config.budgets.train)
+    self._run(
+        "warm_start",
+        stage,
+        lambda: self._start("student", "warm_start"),
+        objectives.distribution_matching(*self.models, stage),
+        frozen=self.result("teacher"),
+        budgets=self.config.budgets.train,
+    )
 
   def distillation(self) -> None:
     """Path consistency without the gate."""
     stage = self.config.distillation
-    self._run("distillation", stage, lambda: self.result("warm_start"),
-              objectives.path_consistency(*self.models, stage, knots=None),
-              frozen=self.result("teacher"), budgets=self.config.budgets.train,
-              rollout=self._rollout(stage, wheels=False))
+    self._run(
+        "distillation",
+        stage,
+        lambda: self.result("warm_start"),
+        objectives.path_consistency(*self.models, stage, knots=None),
+        frozen=self.result("teacher"),
+        budgets=self.config.budgets.train,
+        rollout=self._rollout(stage, wheels=False),
+    )
 
   def wheels(self) -> None:
     """Constrained path consistency: gate, duals, secondary value; then calibration."""
@@ -203,14 +251,21 @@ class Experiment(Inputs):
       return
     stage, knots = self.config.wheels, self.config.budgets.knots
     start = self._with_gate_at_start(
-        self.result("distillation" if self.summary("distillation") else "warm_start"))
+        self.result("distillation" if self.summary("distillation") else "warm_start")
+    )
     teacher_params = self.result("teacher")
-    self._run("wheels", stage, lambda: start,
-              objectives.path_consistency(*self.models, stage, knots=knots),
-              frozen=teacher_params, budgets=self.config.budgets.train,
-              rollout=self._rollout(stage, wheels=True),
-              duals=self._initial_duals(stage, start, teacher_params),
-              update_duals=objectives.dual_step(stage, knots), finish=self._calibrate)
+    self._run(
+        "wheels",
+        stage,
+        lambda: start,
+        objectives.path_consistency(*self.models, stage, knots=knots),
+        frozen=teacher_params,
+        budgets=self.config.budgets.train,
+        rollout=self._rollout(stage, wheels=True),
+        duals=self._initial_duals(stage, start, teacher_params),
+        update_duals=objectives.dual_step(stage, knots),
+        finish=self._calibrate,
+    )
 
   def _rollout(self, stage: ml_collections.ConfigDict, *, wheels: bool):
     student, teacher = self.models
@@ -218,8 +273,9 @@ class Experiment(Inputs):
 
   def _references(self) -> Iterator[Trajectory]:
     """Batches of references, in the wordings of the stage wheels."""
-    for batch in self.batches(self.config.wheels, self._seed("wheels"),
-                              budgets=self.config.budgets.train):
+    for batch in self.batches(
+        self.config.wheels, self._seed("wheels"), budgets=self.config.budgets.train
+    ):
       yield rollouts.from_references(sharding.shard_batch(self.mesh, batch))
 
   def _with_gate_at_start(self, params: Params) -> Params:
@@ -238,8 +294,10 @@ class Experiment(Inputs):
   def _initial_duals(self, stage, params: Params, teacher_params: Params) -> jax.Array:
     """The (1 − B)-quantiles of the difficulty on a few batches of references."""
     measure = jax.jit(objectives.difficulties(*self.models, stage))
-    found = [measure(params, teacher_params, trajectory)
-             for trajectory in itertools.islice(self._references(), 4)]
+    found = [
+        measure(params, teacher_params, trajectory)
+        for trajectory in itertools.islice(self._references(), 4)
+    ]
     values, mask = (jnp.concatenate([part[i].reshape(-1) for part in found])[None] for i in (0, 1))
     return losses.initial_duals(values, mask, jnp.asarray(self.config.budgets.knots))
 
@@ -249,13 +307,23 @@ class Experiment(Inputs):
     if stage.calibration_steps == 0 or "price" not in params:
       return state._replace(params=with_duals(params, state.duals), ema_params=None)
     size = min(stage.calibration_batch_size, len(self.source("validation")))
-    batches = self.batches(stage, self._seed("wheels"), split="validation", batch_size=size,
-                           budgets=self.config.budgets.train)
+    batches = self.batches(
+        stage,
+        self._seed("wheels"),
+        split="validation",
+        batch_size=size,
+        budgets=self.config.budgets.train,
+    )
     duals = calibration.calibrate(
-        *self.models, params, self.result("teacher"), state.duals, stage,
+        *self.models,
+        params,
+        self.result("teacher"),
+        state.duals,
+        stage,
         knots=self.config.budgets.knots,
         batches=(sharding.shard_batch(self.mesh, batch) for batch in batches),
-        max_length=self.config.decode.max_length)
+        max_length=self.config.decode.max_length,
+    )
     return state._replace(params=with_duals(params, duals), ema_params=None, duals=duals)
 
   def evaluation(self) -> None:
@@ -264,19 +332,34 @@ class Experiment(Inputs):
     wheels = self.summary("wheels")
     if wheels is None:
       raise ValueError("stage 'evaluation' needs stage 'wheels': add it to config.stages")
-    pair.save_pair(self.workdir / "pair", config=config_lib.to_json(self.config),
-                   models=self.models, tokenizer=self._vocabulary(),
-                   student_params=self.result("wheels"), teacher_params=self.result("teacher"),
-                   duals=wheels["duals"])
-    students = {name: self.result(name) for name in ("sft", "warm_start", "distillation", "wheels")
-                if self.summary(name)}
+    pair.save_pair(
+        self.workdir / "pair",
+        config=config_lib.to_json(self.config),
+        models=self.models,
+        tokenizer=self._vocabulary(),
+        student_params=self.result("wheels"),
+        teacher_params=self.result("teacher"),
+        duals=wheels["duals"],
+    )
+    students = {
+        name: self.result(name)
+        for name in ("sft", "warm_start", "distillation", "wheels")
+        if self.summary(name)
+    }
     metrics = evaluator.evaluate(
-        self.config, self.models, self.mesh, self._vocabulary(), students=students,
-        teacher_params=self.result("teacher"), duals=tuple(wheels["duals"]),
+        self.config,
+        self.models,
+        self.mesh,
+        self._vocabulary(),
+        students=students,
+        teacher_params=self.result("teacher"),
+        duals=tuple(wheels["duals"]),
         sources={split: self.source(split) for split in ("train", "validation", "test")},
-        tokenised={split: self.tokenised(split) for split in ("validation", "test")})
-    metrics["stages"] = [summary for name in config_lib.STAGES
-                         if (summary := self.summary(name)) is not None]
+        tokenised={split: self.tokenised(split) for split in ("validation", "test")},
+    )
+    metrics["stages"] = [
+        summary for name in config_lib.STAGES if (summary := self.summary(name)) is not None
+    ]
     metrics["stages"].append({"stage": "evaluation", "seconds": time.monotonic() - started})
     self.report_path = write_report(metrics, self.workdir)
     print_summary(metrics, self.report_path)

@@ -43,8 +43,11 @@ class Inputs:
     kept = self.workdir / "tokenizer"
     if kept.is_dir():
       return data.load_tokenizer(kept)
-    paths = {f"config.{who}.pretrained={name!r}": pair.locate_published(self.config, who)
-             for who in ("student", "teacher") if (name := self.config[who].pretrained)}
+    paths = {
+        f"config.{who}.pretrained={name!r}": pair.locate_published(self.config, who)
+        for who in ("student", "teacher")
+        if (name := self.config[who].pretrained)
+    }
     if self.config.teacher.checkpoint:
       paths["config.teacher.checkpoint"] = Path(self.config.teacher.checkpoint) / "tokenizer"
     if self.config.tokenizer.path:
@@ -62,8 +65,11 @@ class Inputs:
     source = self.source("train")
     text = (side for i in range(len(source)) for side in (source[i].source, source[i].target))
     return data.train_tokenizer(
-        [*text, *data.tokenizer_text(self.config.data.task)], seed=self.config.seed,
-        kind=self.config.tokenizer.kind, vocab_size=self.config.tokenizer.vocab_size)
+        [*text, *data.tokenizer_text(self.config.data.task)],
+        seed=self.config.seed,
+        kind=self.config.tokenizer.kind,
+        vocab_size=self.config.tokenizer.vocab_size,
+    )
 
   @functools.cache  # noqa: B019  one experiment per run
   def _vocabulary(self) -> data.AnyTokenizer:
@@ -94,16 +100,34 @@ class Inputs:
     if split != "train":
       buckets, over_long = buckets[-1:], "truncate"
     return data.tokenise(
-        self.source(split), self._vocabulary(), buckets=buckets, over_long=over_long,
-        task=self.config.data.task, track_fn=functools.partial(tracked, description=split))
+        self.source(split),
+        self._vocabulary(),
+        buckets=buckets,
+        over_long=over_long,
+        task=self.config.data.task,
+        track_fn=functools.partial(tracked, description=split),
+    )
 
-  def batches(self, stage: ml_collections.ConfigDict, seed: int, *, split: str = "train",
-              budgets: tuple[float, ...] = (), batch_size: int = 0) -> Iterator[Batch]:
+  def batches(
+      self,
+      stage: ml_collections.ConfigDict,
+      seed: int,
+      *,
+      split: str = "train",
+      budgets: tuple[float, ...] = (),
+      batch_size: int = 0,
+  ) -> Iterator[Batch]:
     """An endless iterator over a split, this process's share of each batch."""
     return data.train_batches(
-        self.tokenised(split), self._vocabulary(), batch_size=batch_size or stage.batch_size,
-        budgets=budgets, prompt_length=self.prompt_length, seed=seed,
-        process_index=jax.process_index(), process_count=jax.process_count())
+        self.tokenised(split),
+        self._vocabulary(),
+        batch_size=batch_size or stage.batch_size,
+        budgets=budgets,
+        prompt_length=self.prompt_length,
+        seed=seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
 
 
 def _load_tokenizer(field: str, path: Path) -> data.AnyTokenizer:

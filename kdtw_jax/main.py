@@ -8,8 +8,11 @@ from absl import app, flags
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, with an argument after a colon: configs/demo.py:smoke",
-    lock_config=True)
+    "config",
+    None,
+    "Config file, with an argument after a colon: configs/demo.py:smoke",
+    lock_config=True,
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made, or resumed")
 flags.mark_flags_as_required(["config", "workdir"])
 

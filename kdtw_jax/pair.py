@@ -65,9 +65,15 @@ def _build(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:
   fields = dict(section["model"])
   if section["pretrained"]:
     fields |= published.open_published(locate_published(config, who)).architecture
-  return build(ModelConfig(
-      **fields, vocab_size=tokenizer.vocab_size, num_tokens=tokenizer.num_tokens,
-      tau_id=tokenizer.tau_id, price_knots=tuple(config["budgets"]["knots"])))
+  return build(
+      ModelConfig(
+          **fields,
+          vocab_size=tokenizer.vocab_size,
+          num_tokens=tokenizer.num_tokens,
+          tau_id=tokenizer.tau_id,
+          price_knots=tuple(config["budgets"]["knots"]),
+      )
+  )
 
 
 def locate_published(config: Config, who: str) -> Path:
@@ -107,9 +113,16 @@ def published_params(
   return published.load_params(locate_published(config, who), model.config, put)
 
 
-def save_pair(directory: Path, *, config: dict, models: tuple[Model, Model],
-              tokenizer: AnyTokenizer, student_params: Params, teacher_params: Params,
-              duals: np.ndarray) -> None:
+def save_pair(
+    directory: Path,
+    *,
+    config: dict,
+    models: tuple[Model, Model],
+    tokenizer: AnyTokenizer,
+    student_params: Params,
+    teacher_params: Params,
+    duals: np.ndarray,
+) -> None:
   """Writes the folder, `pair.json` last.
 
   Args:
@@ -128,10 +141,16 @@ def save_pair(directory: Path, *, config: dict, models: tuple[Model, Model],
   for who, (model, params, extra) in found.items():
     name = config[who]["pretrained"]
     published.save_model(
-        directory / who, params, model.config, duals=extra, save_tokenizer=tokenizer.save,
-        original=published.open_published(name).config if name else None)
-  teacher = (published.pinned(config["teacher"]["pretrained"]) if teacher_is_published(config)
-             else None)
+        directory / who,
+        params,
+        model.config,
+        duals=extra,
+        save_tokenizer=tokenizer.save,
+        original=published.open_published(name).config if name else None,
+    )
+  teacher = (
+      published.pinned(config["teacher"]["pretrained"]) if teacher_is_published(config) else None
+  )
   write_json(directory / "pair.json", {"config": config, "teacher": teacher})
 
 
@@ -152,8 +171,10 @@ def load_pair(directory: Path) -> Pair:
   if (directory / "pair").is_dir():
     directory = directory / "pair"
   if not (directory / "pair.json").is_file():
-    raise FileNotFoundError(f"{directory}: no trained pair (pair.json is missing): give the "
-                            "workdir of a finished run, or train one: python -m kdtw_jax.main")
+    raise FileNotFoundError(
+        f"{directory}: no trained pair (pair.json is missing): give the "
+        "workdir of a finished run, or train one: python -m kdtw_jax.main"
+    )
   saved = json.loads((directory / "pair.json").read_text(encoding="utf-8"))
   config, tokenizer = saved["config"], load_tokenizer(directory / "student")
   config["teacher"]["pretrained"] = saved["teacher"] or config["teacher"]["pretrained"]
@@ -163,6 +184,12 @@ def load_pair(directory: Path) -> Pair:
     teacher_params = published_params(config, "teacher", teacher)
   else:
     teacher, teacher_params, _ = published.load_model(directory / "teacher")
-  return Pair(config=config, tokenizer=tokenizer, student=student.model,
-              student_params=student.params, teacher=teacher, teacher_params=teacher_params,
-              duals=tuple(student.duals.tolist()))
+  return Pair(
+      config=config,
+      tokenizer=tokenizer,
+      student=student.model,
+      student_params=student.params,
+      teacher=teacher,
+      teacher_params=teacher_params,
+      duals=tuple(student.duals.tolist()),
+  )

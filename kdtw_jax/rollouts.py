@@ -21,25 +21,37 @@ def from_references(batch: Batch) -> Trajectory:
 
 def _unaided(batch: Batch, tokens) -> Trajectory:
   """Off-policy: nobody asked."""
-  return _written(batch, tokens, jnp.zeros(tokens.shape, bool), on_policy=False,
-                  own_gate=jnp.zeros(tokens.shape[:1], bool))
+  return _written(
+      batch,
+      tokens,
+      jnp.zeros(tokens.shape, bool),
+      on_policy=False,
+      own_gate=jnp.zeros(tokens.shape[:1], bool),
+  )
 
 
 def _written(batch: Batch, tokens, asked, *, on_policy: bool, own_gate) -> Trajectory:
   rows = tokens.shape[0]
   return Trajectory(
-      student_source=batch.student_source, teacher_source=batch.teacher_source, tokens=tokens,
-      asked=asked, ended=jnp.any(tokens == EOS_ID, axis=1),
-      on_policy=jnp.full((rows,), on_policy), own_gate=own_gate, budget=batch.budget,
-      example_id=batch.example_id)
+      student_source=batch.student_source,
+      teacher_source=batch.teacher_source,
+      tokens=tokens,
+      asked=asked,
+      ended=jnp.any(tokens == EOS_ID, axis=1),
+      on_policy=jnp.full((rows,), on_policy),
+      own_gate=own_gate,
+      budget=batch.budget,
+      example_id=batch.example_id,
+  )
 
 
 def _rows(batch: Batch, start: int, stop: int) -> Batch:
   return jax.tree.map(lambda x: x[start:stop], batch)
 
 
-def make_rollout(student: DecoderFns, teacher: DecoderFns, stage: ml_collections.ConfigDict, *,
-                 wheels: bool) -> Callable:
+def make_rollout(
+    student: DecoderFns, teacher: DecoderFns, stage: ml_collections.ConfigDict, *, wheels: bool
+) -> Callable:
   """Compiles the mixture of on-policy and off-policy trajectories of a stage.
 
   On-policy rows are sampled from the student at `stage.rollout_temperature` (0: greedy). With
@@ -62,11 +74,21 @@ def make_rollout(student: DecoderFns, teacher: DecoderFns, stage: ml_collections
 
   def decode(policy, length, params, teacher_params, batch, key):
     return decoding.decode(
-        student, teacher, params, teacher_params, batch.student_source, batch.teacher_source,
-        batch.budget, key, policy, max_length=length, sampling=sampling, eager=True)
+        student,
+        teacher,
+        params,
+        teacher_params,
+        batch.student_source,
+        batch.teacher_source,
+        batch.budget,
+        key,
+        policy,
+        max_length=length,
+        sampling=sampling,
+        eager=True,
+    )
 
-  def rollout(params: Params, teacher_params: Params, batch: Batch,
-              key: jax.Array) -> Trajectory:
+  def rollout(params: Params, teacher_params: Params, batch: Batch, key: jax.Array) -> Trajectory:
     num_rows, length = batch.target.shape
     num_on = round(stage.on_policy_fraction * num_rows)
     student_key, teacher_key = jax.random.split(key)
@@ -76,8 +98,9 @@ def make_rollout(student: DecoderFns, teacher: DecoderFns, stage: ml_collections
       own_gate = jnp.arange(num_on) % 2 == 0 if wheels else jnp.zeros((num_on,), bool)
       policy = decoding.StudentAlone()
       if wheels:
-        policy = decoding.Mixture(jnp.where(own_gate, 0.0, stage.explore),
-                                  sampled=stage.gate_sampled)
+        policy = decoding.Mixture(
+            jnp.where(own_gate, 0.0, stage.explore), sampled=stage.gate_sampled
+        )
       result = decode(policy, length, params, teacher_params, on, student_key)
       parts.append(_written(on, result.tokens, result.asked, on_policy=True, own_gate=own_gate))
     if num_on < num_rows:

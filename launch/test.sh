@@ -7,5 +7,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 install_project ".[test]"
+pyink --check --quiet .
 ruff check .
 python -m pytest "$@"

@@ -5,9 +5,13 @@ import os
 from kdtw_jax import config
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = " ".join([
-    os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8",
-    config.fast_compile_flags()])
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        config.fast_compile_flags(),
+    ]
+)
 
 import jaxtyping
 

@@ -23,14 +23,21 @@ def main() -> None:
   if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
     sys.exit(__doc__)
   task, *further = sys.argv[1:]
-  workdir = next((flag.partition("=")[2] for flag in further if flag.startswith("--workdir=")),
-                 f"runs/smoke-{task}")
+  workdir = next(
+      (flag.partition("=")[2] for flag in further if flag.startswith("--workdir=")),
+      f"runs/smoke-{task}",
+  )
   os.environ["XLA_FLAGS"] = config.fast_compile_flags()  # read when JAX starts, with these models
   import tiny_published
 
   teacher, student = tiny_published.write_pair(Path(workdir) / "published")
-  flags = [f"--config=configs/{task}.py:smoke", f"--config.teacher.pretrained={teacher}",
-           f"--config.student.pretrained={student}", f"--workdir={workdir}", *further]
+  flags = [
+      f"--config=configs/{task}.py:smoke",
+      f"--config.teacher.pretrained={teacher}",
+      f"--config.student.pretrained={student}",
+      f"--workdir={workdir}",
+      *further,
+  ]
   with tfds.testing.mock_data(num_examples=64), mock.patch.object(sys, "argv", ["main", *flags]):
     app.run(command_line.main)
 

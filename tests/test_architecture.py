@@ -24,8 +24,19 @@ ALLOWED = {
     "evaluation": {"config", "data", "decoding", "files", "models", "training"},
     "report": {"evaluation", "files"},
     "inputs": {"data", "files", "models", "pair", "training"},
-    "experiment": {"checkpoint", "config", "evaluation", "files", "inputs", "losses", "models",
-                   "pair", "report", "rollouts", "training"},
+    "experiment": {
+        "checkpoint",
+        "config",
+        "evaluation",
+        "files",
+        "inputs",
+        "losses",
+        "models",
+        "pair",
+        "report",
+        "rollouts",
+        "training",
+    },
     "main": {"experiment"},
 }
 
@@ -67,26 +78,43 @@ def test_imports_run_downwards(path):
   assert found <= ALLOWED[here] | {"base", here}
 
 
-@pytest.mark.parametrize("package, rooms", [
-    ("orbax", {"checkpoint"}), ("pickle", set()), ("torch", set()), ("grain", {"data"}),
-    ("sacrebleu", {"evaluation"}), ("safetensors", {"published"}), ("transformers", {"data"}),
-    ("huggingface_hub", {"published"}), ("matplotlib", {"report"}), ("tensorboardX", {"training"}),
-])
+@pytest.mark.parametrize(
+    "package, rooms",
+    [
+        ("orbax", {"checkpoint"}),
+        ("pickle", set()),
+        ("torch", set()),
+        ("grain", {"data"}),
+        ("sacrebleu", {"evaluation"}),
+        ("safetensors", {"published"}),
+        ("transformers", {"data"}),
+        ("huggingface_hub", {"published"}),
+        ("matplotlib", {"report"}),
+        ("tensorboardX", {"training"}),
+    ],
+)
 def test_libraries_have_one_door(package, rooms):
-  users = {room(path) for path in modules()
-           if package in imported_packages(ast.parse(path.read_text(encoding="utf-8")))}
+  users = {
+      room(path)
+      for path in modules()
+      if package in imported_packages(ast.parse(path.read_text(encoding="utf-8")))
+  }
   assert users == rooms
 
 
 def test_report_and_metrics_read_without_jax():
   names = ("area", "bootstrap", "metrics", "tradeoff")
-  pure = [*(PACKAGE / "report").rglob("*.py"),
-          *(PACKAGE / "evaluation" / f"{name}.py" for name in names)]
+  pure = [
+      *(PACKAGE / "report").rglob("*.py"),
+      *(PACKAGE / "evaluation" / f"{name}.py" for name in names),
+  ]
   for path in pure:
     assert "jax" not in imported_packages(ast.parse(path.read_text(encoding="utf-8"))), path
 
 
 def test_files_are_short():
-  lengths = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines())
-             for path in modules()}
+  lengths = {
+      str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines())
+      for path in modules()
+  }
   assert {name: n for name, n in lengths.items() if n > 350} == {}

@@ -18,8 +18,11 @@ def tree(value=1.0):
 
 
 def abstract(shape=(3, 2)):
-  return {"a": {"w": jax.ShapeDtypeStruct(shape, jnp.float32)},
-          "n": jax.ShapeDtypeStruct((), jnp.int32), "none": None}
+  return {
+      "a": {"w": jax.ShapeDtypeStruct(shape, jnp.float32)},
+      "n": jax.ShapeDtypeStruct((), jnp.int32),
+      "none": None,
+  }
 
 
 def test_states_come_back_with_their_progress_and_old_ones_go(tmp_path):
@@ -99,6 +102,10 @@ one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 like = {"w": jax.ShapeDtypeStruct((64, 128), "float32", sharding=one)}
 assert (checkpoint.load_params(sys.argv[1], like)["w"] == 1).all()
 """
-  done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "p")], capture_output=True,
-                        text=True, env={**os.environ, "XLA_FLAGS": ""})
+  done = subprocess.run(
+      [sys.executable, "-c", script, str(tmp_path / "p")],
+      capture_output=True,
+      text=True,
+      env={**os.environ, "XLA_FLAGS": ""},
+  )
   assert done.returncode == 0, done.stderr

@@ -17,9 +17,17 @@ def load(name, arg=None):
   return module.get_config(arg)
 
 
-@pytest.mark.parametrize("name, arg", [
-    ("demo", None), ("demo", "smoke"), ("demo", "paper"), ("multi30k", None), ("multi30k", "gpu"),
-    ("multi30k", "smoke")])
+@pytest.mark.parametrize(
+    "name, arg",
+    [
+        ("demo", None),
+        ("demo", "smoke"),
+        ("demo", "paper"),
+        ("multi30k", None),
+        ("multi30k", "gpu"),
+        ("multi30k", "smoke"),
+    ],
+)
 def test_every_config_is_valid(name, arg):
   config = load(name, arg)
   if config.data.source == "text":
@@ -33,23 +41,26 @@ def test_an_unknown_mode_is_refused_with_the_known_ones():
     load("demo", "tiny")
 
 
-@pytest.mark.parametrize("field, value, message", [
-    ("stages", (), r"config.stages=\(\): must be a non-empty selection of tokenizer"),
-    ("stages", ("warmup",), "must be a non-empty selection"),
-    ("data.source", "csv", "config.data.source='csv': must be one of phrasebook, text"),
-    ("data.buckets", ((16, 1),), "lengths > 1"),
-    ("budgets.knots", (0.1, 0.1), "increasing shares"),
-    ("budgets.held_out", (0.1, 0.15), r"\[0.1\] also in config.budgets.train"),
-    ("student.model.gate", "linear", "must be one of token, mlp, difficulty_price"),
-    ("student.model.gate_alpha", 0.0, "must be > 0"),
-    ("wheels.alpha", 0.0, "config.wheels.alpha=0.0: must be > 0"),
-    ("wheels.gate_credit", "free", "sampled, expected_kl, expected_gap"),
-    ("distillation.on_policy_fraction", 1.5, r"must lie in \[0.0, 1.0\]"),
-    ("teacher.train.learning_rate", 0.0, "config.teacher.train.learning_rate=0.0: must be > 0"),
-    ("decode.chunk", -1, "config.decode.chunk=-1: must be >= 0"),
-    ("decode.max_length", 12, "must be at least the longest target bucket, 40"),
-    ("data.source", "text", "needs a path"),
-])
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("stages", (), r"config.stages=\(\): must be a non-empty selection of tokenizer"),
+        ("stages", ("warmup",), "must be a non-empty selection"),
+        ("data.source", "csv", "config.data.source='csv': must be one of phrasebook, text"),
+        ("data.buckets", ((16, 1),), "lengths > 1"),
+        ("budgets.knots", (0.1, 0.1), "increasing shares"),
+        ("budgets.held_out", (0.1, 0.15), r"\[0.1\] also in config.budgets.train"),
+        ("student.model.gate", "linear", "must be one of token, mlp, difficulty_price"),
+        ("student.model.gate_alpha", 0.0, "must be > 0"),
+        ("wheels.alpha", 0.0, "config.wheels.alpha=0.0: must be > 0"),
+        ("wheels.gate_credit", "free", "sampled, expected_kl, expected_gap"),
+        ("distillation.on_policy_fraction", 1.5, r"must lie in \[0.0, 1.0\]"),
+        ("teacher.train.learning_rate", 0.0, "config.teacher.train.learning_rate=0.0: must be > 0"),
+        ("decode.chunk", -1, "config.decode.chunk=-1: must be >= 0"),
+        ("decode.max_length", 12, "must be at least the longest target bucket, 40"),
+        ("data.source", "text", "needs a path"),
+    ],
+)
 def test_impossible_values_are_refused(field, value, message):
   config = config_lib.defaults()
   *sections, name = field.split(".")

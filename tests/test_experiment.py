@@ -22,9 +22,13 @@ SMOKE = "configs/demo.py:smoke"
 
 def environment(cache):
   """One CPU device, and compiled programs shared between the runs of this file."""
-  env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache),
-         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2", "COLUMNS": "120",
-         "PYTHONUNBUFFERED": "1"}
+  env = {
+      **os.environ,
+      "JAX_COMPILATION_CACHE_DIR": str(cache),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+      "COLUMNS": "120",
+      "PYTHONUNBUFFERED": "1",
+  }
   env.pop("XLA_FLAGS", None)
   return env
 
@@ -35,13 +39,26 @@ def cache(tmp_path_factory):
 
 
 def command(workdir, *flags, config=SMOKE):
-  return [sys.executable, "-m", "kdtw_jax.main", f"--config={config}", f"--workdir={workdir}",
-          *flags]
+  return [
+      sys.executable,
+      "-m",
+      "kdtw_jax.main",
+      f"--config={config}",
+      f"--workdir={workdir}",
+      *flags,
+  ]
 
 
 def run(cache, workdir, *flags, config=SMOKE):
-  return subprocess.run(command(workdir, *flags, config=config), cwd=ROOT, text=True,
-                        capture_output=True, env=environment(cache), timeout=600, check=False)
+  return subprocess.run(
+      command(workdir, *flags, config=config),
+      cwd=ROOT,
+      text=True,
+      capture_output=True,
+      env=environment(cache),
+      timeout=600,
+      check=False,
+  )
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +72,13 @@ def finished(cache, tmp_path_factory):
 
 def test_the_run_leaves_a_report_and_says_where(finished):
   workdir, output = finished
-  for name in ("metrics.json", "tradeoff.csv", "report.html", "config.json",
-               "tokenizer/tokenizer.model"):
+  for name in (
+      "metrics.json",
+      "tradeoff.csv",
+      "report.html",
+      "config.json",
+      "tokenizer/tokenizer.model",
+  ):
     assert (workdir / name).stat().st_size > 0
   assert list(workdir.glob("*.png")) and list(workdir.glob("*.svg"))
   assert "report.html" in output and "ETA" in output and "tok/s" in output
@@ -64,11 +86,25 @@ def test_the_run_leaves_a_report_and_says_where(finished):
 
 def test_the_metrics_hold_every_part_of_the_comparison(finished):
   metrics = json.loads((finished[0] / "metrics.json").read_text(encoding="utf-8"))
-  assert set(metrics["reference"]) == {"teacher", "student", "sft_student", "kl_student",
-                                       "pcl_student"}
+  assert set(metrics["reference"]) == {
+      "teacher",
+      "student",
+      "sft_student",
+      "kl_student",
+      "pcl_student",
+  }
   methods = {curve["method"]: curve["points"] for curve in metrics["methods"]}
-  assert set(methods) == {"handover", "handover_capped", "handover_checked_2", "handover_offset",
-                          "random", "max_prob", "oracle", "speculative", "lenient"}
+  assert set(methods) == {
+      "handover",
+      "handover_capped",
+      "handover_checked_2",
+      "handover_offset",
+      "random",
+      "max_prob",
+      "oracle",
+      "speculative",
+      "lenient",
+  }
   teacher = metrics["reference"]["teacher"]["bleu"]
   assert methods["speculative"][0]["bleu"] == pytest.approx(teacher)  # exact
   for point in methods["handover_capped"]:
@@ -76,10 +112,16 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
   assert all(point["cost"] > 0 for point in methods["handover"])
   assert [row["budget"] for row in metrics["budgets"]] == [0.0, 0.0, 0.2, 0.2, 0.15]
   rows = metrics["comparisons"]
-  assert {row["baseline"] for row in rows if row["equal"] == "cost"} == {
-      *methods} - {"handover", "oracle"}
+  assert {row["baseline"] for row in rows if row["equal"] == "cost"} == {*methods} - {
+      "handover",
+      "oracle",
+  }
   assert {row["baseline"] for row in rows if row["equal"] == "share"} == {
-      "handover_capped", "handover_offset", "random", "max_prob"}
+      "handover_capped",
+      "handover_offset",
+      "random",
+      "max_prob",
+  }
   assert metrics["samples"] and metrics["difficulty"] and metrics["latency"]
   assert [s["stage"] for s in metrics["stages"]][:2] == ["teacher", "sft"]
 
@@ -90,7 +132,8 @@ def test_the_pair_loads_from_its_folder(finished):
   assert loaded.tokenizer.vocab_size == loaded.student.config.vocab_size
   source = np.array([[5, 6, 1]], np.int32)
   hidden = loaded.teacher.decode(
-      loaded.teacher_params, loaded.teacher.encode(loaded.teacher_params, source), source)
+      loaded.teacher_params, loaded.teacher.encode(loaded.teacher_params, source), source
+  )
   assert np.isfinite(np.asarray(hidden)).all()
 
 
@@ -109,8 +152,14 @@ def test_a_stage_killed_at_once_resumes_to_the_same_numbers(finished, cache, tmp
   shutil.copytree(whole, workdir)
   shutil.rmtree(workdir / "stages" / stage)
   flags = (f"--config.stages=('{stage}',)",)
-  with subprocess.Popen(command(workdir, *flags), cwd=ROOT, env=environment(cache), text=True,
-                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+  with subprocess.Popen(
+      command(workdir, *flags),
+      cwd=ROOT,
+      env=environment(cache),
+      text=True,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+  ) as process:
     for line in process.stdout:  # its last step is taken, its checkpoint perhaps half written
       if line.startswith(stage) and "8/8" in line:
         process.send_signal(signal.SIGKILL)
@@ -119,8 +168,9 @@ def test_a_stage_killed_at_once_resumes_to_the_same_numbers(finished, cache, tmp
   assert not (workdir / "stages" / stage / "summary.json").exists()
   resumed = run(cache, workdir, *flags)
   assert resumed.returncode == 0, resumed.stderr
-  old, new = (json.loads((d / "stages" / stage / "summary.json").read_text())
-              for d in (whole, workdir))
+  old, new = (
+      json.loads((d / "stages" / stage / "summary.json").read_text()) for d in (whole, workdir)
+  )
   old.pop("seconds"), new.pop("seconds")
   assert old == new  # the last loss and, for wheels, the calibrated duals, to the last digit
 
@@ -135,8 +185,9 @@ def test_user_errors_are_one_clear_line(finished, cache, tmp_path):
   assert bad.returncode == 1 and "config.wheels.alpha=0.0: must be > 0" in bad.stderr
   unknown = run(cache, tmp_path, "--config.wheels.alfa=0.5")
   assert unknown.returncode != 0 and "alfa" in unknown.stderr
-  missing = run(cache, tmp_path, f"--config.data.path={tmp_path}/none",
-                config="configs/multi30k.py:smoke")
+  missing = run(
+      cache, tmp_path, f"--config.data.path={tmp_path}/none", config="configs/multi30k.py:smoke"
+  )
   assert missing.returncode == 1 and "none" in missing.stderr and "Traceback" not in missing.stderr
   alone = run(cache, tmp_path / "x", "--config.stages=('wheels',)")
   assert alone.returncode == 1 and "add it to config.stages" in alone.stderr
@@ -150,8 +201,10 @@ def test_a_token_gate_starts_at_its_log_odds(tmp_path):
   params = student.init(jax.random.key(0))
   params["shared"]["embedding"] *= 3.0  # as training leaves it: logits of another sum
   measure = jax.jit(objectives.gate_log_odds(student))
-  before, after = (losses.token_mean(*measure(p, next(run._references())))
-                   for p in (params, run._with_gate_at_start(params)))
+  before, after = (
+      losses.token_mean(*measure(p, next(run._references())))
+      for p in (params, run._with_gate_at_start(params))
+  )
   assert abs(float(before) - student.config.gate_bias_init) > 0.1
   assert float(after) == pytest.approx(student.config.gate_bias_init, abs=1e-4)
 
@@ -161,8 +214,9 @@ def test_the_same_job_runs_on_real_text(cache, tmp_path):
   data = os.environ.get("KDTW_DATA")
   if not data:
     pytest.skip("KDTW_DATA names no data directory")
-  done = run(cache, tmp_path, f"--config.data.path={data}/multi30k",
-             config="configs/multi30k.py:smoke")
+  done = run(
+      cache, tmp_path, f"--config.data.path={data}/multi30k", config="configs/multi30k.py:smoke"
+  )
   assert done.returncode == 0, done.stdout + done.stderr
   metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
   assert metrics["name"] == "multi30k" and metrics["difficulty"][0]["kind"] == "word"

@@ -17,8 +17,7 @@ from tests import tiny
 def rollout(wheels, **overrides):
   student, teacher = tiny.models()
   stage = tiny.stage("wheels", **overrides)
-  return rollouts.make_rollout(student.decoder_fns, teacher.decoder_fns, stage,
-                               wheels=wheels)
+  return rollouts.make_rollout(student.decoder_fns, teacher.decoder_fns, stage, wheels=wheels)
 
 
 def run(wheels, batch, duals=(3.0, 1.0, 0.2), **overrides):
@@ -77,8 +76,9 @@ def test_pure_mixtures_are_possible(share):
 
 
 def test_off_policy_rows_can_come_from_the_teacher():
-  t = run(False, tiny.batch(), on_policy_fraction=0.0, off_policy="teacher",
-          rollout_temperature=0.0)
+  t = run(
+      False, tiny.batch(), on_policy_fraction=0.0, off_policy="teacher", rollout_temperature=0.0
+  )
   written = t.tokens != PAD_ID
   np.testing.assert_array_equal(t.tokens[written], teacher_greedy(t)[written])
   assert not t.on_policy.any()
@@ -86,6 +86,12 @@ def test_off_policy_rows_can_come_from_the_teacher():
 
 @pytest.mark.parametrize("price, share", [(50.0, 0.0), (-50.0, 1.0)])
 def test_the_gate_decides_at_the_price_of_the_duals(price, share):
-  t = run(True, tiny.batch(), duals=(price,) * 3, on_policy_fraction=1.0, explore=0.0,
-          rollout_temperature=0.0)
+  t = run(
+      True,
+      tiny.batch(),
+      duals=(price,) * 3,
+      on_policy_fraction=1.0,
+      explore=0.0,
+      rollout_temperature=0.0,
+  )
   assert t.asked[t.tokens != PAD_ID].mean() == share

@@ -24,8 +24,15 @@ def command(task, workdir, *flags):
 
 
 def smoke(cache, task, workdir, *flags):
-  return subprocess.run(command(task, workdir, *flags), cwd=ROOT, env=environment(cache), text=True,
-                        capture_output=True, timeout=600, check=False)
+  return subprocess.run(
+      command(task, workdir, *flags),
+      cwd=ROOT,
+      env=environment(cache),
+      text=True,
+      capture_output=True,
+      timeout=600,
+      check=False,
+  )
 
 
 @pytest.mark.slow
@@ -49,8 +56,13 @@ def test_every_task_runs_to_its_report(cache, tmp_path, task):
 
 
 def test_a_teacher_is_trained_first_where_steps_say_so(cache, tmp_path):
-  done = smoke(cache, "xsum", tmp_path, "--config.teacher.train.steps=4",
-               "--config.stages=('tokenizer','teacher','warm_start')")
+  done = smoke(
+      cache,
+      "xsum",
+      tmp_path,
+      "--config.teacher.train.steps=4",
+      "--config.stages=('tokenizer','teacher','warm_start')",
+  )
   assert done.returncode == 0, done.stdout + done.stderr
   for stage, steps in (("teacher", 4), ("warm_start", 8)):
     summary = (tmp_path / "stages" / stage / "summary.json").read_text(encoding="utf-8")
@@ -58,12 +70,23 @@ def test_a_teacher_is_trained_first_where_steps_say_so(cache, tmp_path):
 
 
 def test_a_published_student_learns_from_a_teacher_trained_from_nothing(cache, tmp_path):
-  first = smoke(cache, "xsum", tmp_path / "a", "--config.teacher.pretrained=",
-                "--config.teacher.train.steps=4",
-                "--config.stages=('tokenizer','teacher','warm_start')")
+  first = smoke(
+      cache,
+      "xsum",
+      tmp_path / "a",
+      "--config.teacher.pretrained=",
+      "--config.teacher.train.steps=4",
+      "--config.stages=('tokenizer','teacher','warm_start')",
+  )
   assert first.returncode == 0, first.stdout + first.stderr
-  second = smoke(cache, "xsum", tmp_path / "b", "--config.teacher.pretrained=",
-                 f"--config.teacher.checkpoint={tmp_path}/a", "--config.stages=('warm_start',)")
+  second = smoke(
+      cache,
+      "xsum",
+      tmp_path / "b",
+      "--config.teacher.pretrained=",
+      f"--config.teacher.checkpoint={tmp_path}/a",
+      "--config.stages=('warm_start',)",
+  )
   assert second.returncode == 0, second.stdout + second.stderr
   assert loss_of(tmp_path / "a") == loss_of(tmp_path / "b")  # the same teacher, the same student
 
@@ -78,8 +101,14 @@ def test_a_run_from_published_models_resumes_to_the_same_numbers_after_a_kill(ca
   whole = smoke(cache, "xsum", tmp_path / "whole", *flags)
   assert whole.returncode == 0, whole.stdout + whole.stderr
   killed = tmp_path / "killed"
-  with subprocess.Popen(command("xsum", killed, *flags), cwd=ROOT, env=environment(cache),
-                        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+  with subprocess.Popen(
+      command("xsum", killed, *flags),
+      cwd=ROOT,
+      env=environment(cache),
+      text=True,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+  ) as process:
     for line in process.stdout:
       if line.startswith("warm_start") and "8/8" in line:
         process.send_signal(signal.SIGKILL)
@@ -94,14 +123,22 @@ def test_a_run_from_published_models_resumes_to_the_same_numbers_after_a_kill(ca
 def test_files_of_ones_own_take_the_place_of_the_data_set(cache, tmp_path):
   own = tmp_path / "own"
   own.mkdir()
-  rows = [json.dumps({"document": f"Paul kommt aus Kenia {i}.", "summary": "Paul kommt."})
-          for i in range(40)]
+  rows = [
+      json.dumps({"document": f"Paul kommt aus Kenia {i}.", "summary": "Paul kommt."})
+      for i in range(40)
+  ]
   (own / "train.jsonl").write_text("\n".join(rows), encoding="utf-8")
   for field, text in (("document", "Paul kommt aus Kenia."), ("summary", "Paul kommt.")):
     (own / f"{field}.train.txt").write_text(f"{text}\n" * 40, encoding="utf-8")
   for source in ("jsonl", "text"):
-    done = smoke(cache, "xsum", tmp_path / source, f"--config.data.source={source}",
-                 f"--config.data.path={own}", "--config.stages=('tokenizer','sft')")
+    done = smoke(
+        cache,
+        "xsum",
+        tmp_path / source,
+        f"--config.data.source={source}",
+        f"--config.data.path={own}",
+        "--config.stages=('tokenizer','sft')",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / source / "stages" / "sft" / "summary.json").is_file()
 

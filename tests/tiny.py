@@ -18,11 +18,29 @@ KNOTS = (0.0, 0.2, 0.5)
 @functools.cache
 def models(gate="difficulty_price"):
   """(student, teacher): one layer each, widths 8 and 16."""
-  shared = dict(vocab_size=VOCAB, tau_id=TAU_ID, num_encoder_layers=1, num_decoder_layers=1,
-                num_heads=2, dropout_rate=0.0)
-  student = build(ModelConfig(**shared, d_model=8, d_ff=16, d_kv=4, gate=gate, gate_hidden=8,
-                              gate_top_k=3, gate_alpha=0.5, price_knots=KNOTS, value_heads=True,
-                              value_hidden=8))
+  shared = dict(
+      vocab_size=VOCAB,
+      tau_id=TAU_ID,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      num_heads=2,
+      dropout_rate=0.0,
+  )
+  student = build(
+      ModelConfig(
+          **shared,
+          d_model=8,
+          d_ff=16,
+          d_kv=4,
+          gate=gate,
+          gate_hidden=8,
+          gate_top_k=3,
+          gate_alpha=0.5,
+          price_knots=KNOTS,
+          value_heads=True,
+          value_hidden=8
+      )
+  )
   return student, build(ModelConfig(**shared, d_model=16, d_ff=32, d_kv=8))
 
 
@@ -46,16 +64,27 @@ def batch(rows=8, source=6, target=7, seed=0):
 
   sources = sequences(source)
   instruction = rng.integers(4, VOCAB, (rows, 3)).astype(np.int32)
-  return Batch(student_source=np.concatenate([instruction, sources], axis=1),
-               teacher_source=sources, target=sequences(target),
-               budget=rng.choice(np.array(BUDGETS, np.float32), rows),
-               example_id=np.arange(rows, dtype=np.int32))
+  return Batch(
+      student_source=np.concatenate([instruction, sources], axis=1),
+      teacher_source=sources,
+      target=sequences(target),
+      budget=rng.choice(np.array(BUDGETS, np.float32), rows),
+      example_id=np.arange(rows, dtype=np.int32),
+  )
 
 
 def stage(name="wheels", **overrides):
   """A training section of the default config."""
   section = config_lib.defaults()[name]
   with section.unlocked():
-    section.update({"steps": 6, "batch_size": 8, "warmup_steps": 1, "log_every": 2,
-                    "checkpoint_every": 2, **overrides})
+    section.update(
+        {
+            "steps": 6,
+            "batch_size": 8,
+            "warmup_steps": 1,
+            "log_every": 2,
+            "checkpoint_every": 2,
+            **overrides,
+        }
+    )
   return section

@@ -41,6 +41,7 @@ def parse_arg(arg: str | None, modes: Iterable[str] = (), **options: str) -> Arg
     elif not is_option and part in modes and not mode:
       mode = part
     else:
-      raise ValueError(f"config argument {part!r} is unknown or said twice; this file offers "
-                       f"{offered}")
+      raise ValueError(
+          f"config argument {part!r} is unknown or said twice; this file offers " f"{offered}"
+      )
   return Argument(mode, ml_collections.ConfigDict(found))

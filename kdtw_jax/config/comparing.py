@@ -15,6 +15,7 @@ def differences(a: Any, b: Any, path: str = "config") -> list[str]:
   """Lists `path: value in a != value in b` for every leaf in which two JSON configs differ."""
   if isinstance(a, dict) and isinstance(b, dict):
     names = sorted(set(a) | set(b))
-    return [line for name in names
-            for line in differences(a.get(name), b.get(name), f"{path}.{name}")]
+    return [
+        line for name in names for line in differences(a.get(name), b.get(name), f"{path}.{name}")
+    ]
   return [] if a == b else [f"{path}: {a!r} != {b!r}"]

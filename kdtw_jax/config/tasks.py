@@ -27,24 +27,46 @@ def from_published(config: ml_collections.ConfigDict, *, teacher: str, student: 
   config.teacher.pretrained, config.student.pretrained = teacher, student
   config.data.prompt_length = 0
   config.teacher.model.update(dtype="bfloat16", param_dtype="bfloat16", dropout_rate=0.1)
-  config.teacher.train.update(steps=0, optimizer="adafactor", learning_rate=1e-3, batch_size=32,
-                              warmup_steps=500, label_smoothing=0.0, readout_chunk=32)
-  config.student.model.update(dtype="bfloat16", dropout_rate=0.1, gate_hidden=256,
-                              value_hidden=256)
+  config.teacher.train.update(
+      steps=0,
+      optimizer="adafactor",
+      learning_rate=1e-3,
+      batch_size=32,
+      warmup_steps=500,
+      label_smoothing=0.0,
+      readout_chunk=32,
+  )
+  config.student.model.update(dtype="bfloat16", dropout_rate=0.1, gate_hidden=256, value_hidden=256)
   for stage in (config.sft, config.warm_start):
-    stage.update(steps=20000, batch_size=64, learning_rate=5e-4, warmup_steps=1000,
-                 ema_decay=0.999, readout_chunk=32, checkpoint_every=1000)
+    stage.update(
+        steps=20000,
+        batch_size=64,
+        learning_rate=5e-4,
+        warmup_steps=1000,
+        ema_decay=0.999,
+        readout_chunk=32,
+        checkpoint_every=1000,
+    )
   config.sft.label_smoothing = 0.0
   for stage in (config.distillation, config.wheels):
-    stage.update(steps=3000, batch_size=64, learning_rate=1e-4, head_learning_rate=1e-3,
-                 value_warmup_steps=300, warmup_steps=300, ema_decay=0.99, readout_chunk=32)
+    stage.update(
+        steps=3000,
+        batch_size=64,
+        learning_rate=1e-4,
+        head_learning_rate=1e-3,
+        value_warmup_steps=300,
+        warmup_steps=300,
+        ema_decay=0.99,
+        readout_chunk=32,
+    )
   config.wheels.update(path_consistency=0.05, forward_kl=1.0, rollout_temperature=0.5)
   config.evaluation.update(batch_size=64, baseline_students=("wheels",), tolerances=(2.0,))
   sweep_every_method(config)
 
 
-def summarize(config: ml_collections.ConfigDict, *, task: str, max_source: int = 1024,
-              max_target: int = 128) -> None:
+def summarize(
+    config: ml_collections.ConfigDict, *, task: str, max_source: int = 1024, max_target: int = 128
+) -> None:
   """Long sources and short targets, cut to length, scored by ROUGE; in place.
 
   Args:
@@ -54,16 +76,25 @@ def summarize(config: ml_collections.ConfigDict, *, task: str, max_source: int =
     max_target: tokens of a target.
   """
   lengths = sorted({max_source // 4, max_source // 2, max_source})
-  config.data.update(task=task, over_long="truncate",
-                     buckets=tuple((length, max_target) for length in lengths))
+  config.data.update(
+      task=task, over_long="truncate", buckets=tuple((length, max_target) for length in lengths)
+  )
   config.decode.max_length = max_target
   config.evaluation.metric = "rouge"
 
 
-def summarization(arg: str | None, *, name: str, source_field: str, target_field: str,
-                  task: str = "summarize", max_source: int = 1024, max_target: int = 128,
-                  num_test: int = 0, **modes: Callable[[ml_collections.ConfigDict], None],
-                  ) -> ml_collections.ConfigDict:
+def summarization(
+    arg: str | None,
+    *,
+    name: str,
+    source_field: str,
+    target_field: str,
+    task: str = "summarize",
+    max_source: int = 1024,
+    max_target: int = 128,
+    num_test: int = 0,
+    **modes: Callable[[ml_collections.ConfigDict], None],
+) -> ml_collections.ConfigDict:
   """The config of a summarization data set of tensorflow-datasets, with published models.
 
   Args:
@@ -87,9 +118,15 @@ def summarization(arg: str | None, *, name: str, source_field: str, target_field
     config.name = name
     from_published(config, teacher=args.options.teacher, student=args.options.student)
     summarize(config, task=task, max_source=max_source, max_target=max_target)
-    config.data.update(source="tfds", tfds_name=name, source_field=source_field,
-                       target_field=target_field, num_train=0, num_validation=500,
-                       num_test=num_test)
+    config.data.update(
+        source="tfds",
+        tfds_name=name,
+        source_field=source_field,
+        target_field=target_field,
+        num_train=0,
+        num_validation=500,
+        num_test=num_test,
+    )
     if args.mode:
       modes[args.mode](config)
   return config
@@ -99,15 +136,30 @@ def sweep_every_method(config: ml_collections.ConfigDict) -> None:
   """Gives every way to spend a teacher call a few settings of its dial, in place."""
   ask, lenience = (0.1, 0.2, 0.3, 0.45, 0.65), (0.05, 0.15, 0.3, 0.6)
   config.evaluation.dials.update(
-      max_prob=ask, entropy=(4.0, 3.0, 2.2, 1.5, 0.8), margin=(0.02, 0.06, 0.15, 0.3, 0.5),
-      oracle=(4.0, 2.0, 1.0, 0.3, 0.0), speculative=(2, 3, 4, 6), periodic=(0.1, 0.2, 0.3, 0.5),
-      prefix=(1, 2, 4, 7), span_max_prob=(0.05, 0.1, 0.2, 0.3), prompt_lookup=(2,),
-      lenient=lenience, lenient_8=lenience, typical=(0.02, 0.1, 0.3, 0.6),
-      cascade_chow=(0.3, 0.6, 0.8), cascade_diff=(0.0, 0.2, 0.4), cascade_opt=(0.1, 0.3, 0.6),
-      cascade_token_v1=(0.2, 0.5, 0.8), cascade_token_v2=(0.2, 0.4, 0.7),
-      cascade_token_v3=(0.4, 0.7, 0.9), big_little=(0.1, 0.2, 0.35, 0.5),
-      verify_max_prob=(0.05, 0.1, 0.2, 0.3), verify_max_prob_end=(0.05, 0.1, 0.2, 0.3),
-      verify_margin_end=(0.02, 0.06, 0.15), verify_end=(4.0, 2.0, 1.0, 0.4))
+      max_prob=ask,
+      entropy=(4.0, 3.0, 2.2, 1.5, 0.8),
+      margin=(0.02, 0.06, 0.15, 0.3, 0.5),
+      oracle=(4.0, 2.0, 1.0, 0.3, 0.0),
+      speculative=(2, 3, 4, 6),
+      periodic=(0.1, 0.2, 0.3, 0.5),
+      prefix=(1, 2, 4, 7),
+      span_max_prob=(0.05, 0.1, 0.2, 0.3),
+      prompt_lookup=(2,),
+      lenient=lenience,
+      lenient_8=lenience,
+      typical=(0.02, 0.1, 0.3, 0.6),
+      cascade_chow=(0.3, 0.6, 0.8),
+      cascade_diff=(0.0, 0.2, 0.4),
+      cascade_opt=(0.1, 0.3, 0.6),
+      cascade_token_v1=(0.2, 0.5, 0.8),
+      cascade_token_v2=(0.2, 0.4, 0.7),
+      cascade_token_v3=(0.4, 0.7, 0.9),
+      big_little=(0.1, 0.2, 0.35, 0.5),
+      verify_max_prob=(0.05, 0.1, 0.2, 0.3),
+      verify_max_prob_end=(0.05, 0.1, 0.2, 0.3),
+      verify_margin_end=(0.02, 0.06, 0.15),
+      verify_end=(4.0, 2.0, 1.0, 0.4),
+  )
 
 
 def shrink_published(config: ml_collections.ConfigDict) -> None:

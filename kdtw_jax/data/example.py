@@ -37,9 +37,11 @@ class Example(NamedTuple):
 class Source(Protocol):
   """A random-access sequence of examples."""
 
-  def __len__(self) -> int: ...
+  def __len__(self) -> int:
+    ...
 
-  def __getitem__(self, index: SupportsIndex) -> Example: ...
+  def __getitem__(self, index: SupportsIndex) -> Example:
+    ...
 
 
 class InMemorySource:

@@ -31,14 +31,20 @@ _GERMAN_ADJECTIVE = re.compile(r"\S+sche ")
 _NO_CURRENCY = frozenset("BAM PGK TWD XCG ZWG".split())
 
 _UNITS = {
-    "length": "meter kilometer centimeter millimeter inch foot yard mile nautical-mile decimeter "
-    "fathom furlong",
+    "length": (
+        "meter kilometer centimeter millimeter inch foot yard mile nautical-mile decimeter "
+        "fathom furlong"
+    ),
     "mass": "kilogram gram tonne pound ounce milligram carat stone ounce-troy grain",
     "duration": "minute hour day week month year second decade",
-    "volume": "liter milliliter gallon cup barrel pint teaspoon tablespoon cubic-meter hectoliter "
-    "centiliter deciliter quart bushel fluid-ounce",
-    "area": "square-meter hectare square-kilometer acre square-mile square-foot square-yard "
-    "square-centimeter square-inch",
+    "volume": (
+        "liter milliliter gallon cup barrel pint teaspoon tablespoon cubic-meter hectoliter "
+        "centiliter deciliter quart bushel fluid-ounce"
+    ),
+    "area": (
+        "square-meter hectare square-kilometer acre square-mile square-foot square-yard "
+        "square-centimeter square-inch"
+    ),
     "temperature": "celsius fahrenheit kelvin",
     "speed": "kilometer-per-hour mile-per-hour meter-per-second knot",
     "digital": "megabyte gigabyte kilobyte terabyte byte bit petabyte megabit gigabit kilobit",
@@ -53,12 +59,29 @@ _PEOPLE = (
 ).split()
 
 _NUMBER_WORDS = {
-    "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs",
-    "seven": "sieben", "eight": "acht", "nine": "neun", "ten": "zehn", "eleven": "elf",
-    "twelve": "zwölf", "thirteen": "dreizehn", "fourteen": "vierzehn", "fifteen": "fünfzehn",
-    "sixteen": "sechzehn", "seventeen": "siebzehn", "eighteen": "achtzehn", "nineteen": "neunzehn",
-    "twenty": "zwanzig", "thirty": "dreißig", "forty": "vierzig", "fifty": "fünfzig",
-}  # fmt: skip
+    "two": "zwei",
+    "three": "drei",
+    "four": "vier",
+    "five": "fünf",
+    "six": "sechs",
+    "seven": "sieben",
+    "eight": "acht",
+    "nine": "neun",
+    "ten": "zehn",
+    "eleven": "elf",
+    "twelve": "zwölf",
+    "thirteen": "dreizehn",
+    "fourteen": "vierzehn",
+    "fifteen": "fünfzehn",
+    "sixteen": "sechzehn",
+    "seventeen": "siebzehn",
+    "eighteen": "achtzehn",
+    "nineteen": "neunzehn",
+    "twenty": "zwanzig",
+    "thirty": "dreißig",
+    "forty": "vierzig",
+    "fifty": "fünfzig",
+}
 
 
 class Name(NamedTuple):

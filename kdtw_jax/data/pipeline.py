@@ -65,10 +65,12 @@ class TrainingPlan:
     self._num_wordings = len(wordings) if budgets else 0
     self._task = encode_task(tokenizer, split.task)
     self._prompts = [
-        [encode_prompt(tokenizer, budget, wording, split.task, prompt_length)
-         for wording in wordings]
+        [
+            encode_prompt(tokenizer, budget, wording, split.task, prompt_length)
+            for wording in wordings
+        ]
         for budget in budgets
-    ]  # fmt: skip
+    ]
     self._batch_size = batch_size
     self._prompt_length = prompt_length
     self._seed = seed
@@ -86,7 +88,12 @@ class TrainingPlan:
     rows = all_rows[self._slice]
     budgets, prompts = self._instructions(epoch, self._split.example_id[rows])
     return lay_out(
-        self._split, rows, prompts, budgets, task=self._task, bucket=bucket,
+        self._split,
+        rows,
+        prompts,
+        budgets,
+        task=self._task,
+        bucket=bucket,
         prompt_length=self._prompt_length,
     )
 
@@ -152,8 +159,15 @@ def train_batches(
       instruction longer than `prompt_length`.
   """
   plan = TrainingPlan(
-      split, tokenizer, batch_size=batch_size, budgets=budgets, prompt_length=prompt_length,
-      seed=seed, wordings=wordings, process_index=process_index, process_count=process_count,
+      split,
+      tokenizer,
+      batch_size=batch_size,
+      budgets=budgets,
+      prompt_length=prompt_length,
+      seed=seed,
+      wordings=wordings,
+      process_index=process_index,
+      process_count=process_count,
   )
   options = grain.ReadOptions(num_threads=min(num_prefetch, 1), prefetch_buffer_size=num_prefetch)
   return iter(grain.MapDataset.source(plan).to_iter_dataset(options))
@@ -202,16 +216,26 @@ def eval_batches(
 
 
 def _in_order(
-    split: TokenisedSplit, order: np.ndarray, prompt: list[int], task: list[int], budget: float,
-    batch_size: int, prompt_length: int,
-) -> Iterator[Batch]:  # fmt: skip
+    split: TokenisedSplit,
+    order: np.ndarray,
+    prompt: list[int],
+    task: list[int],
+    budget: float,
+    batch_size: int,
+    prompt_length: int,
+) -> Iterator[Batch]:
   for start in range(0, len(order), batch_size):
     rows = order[start : start + batch_size]
     bucket = int(split.bucket[rows].max())
     rows = np.pad(rows, (0, batch_size - len(rows)), constant_values=-1)
     budgets = np.full(batch_size, budget, np.float32)
     yield lay_out(
-        split, rows, [prompt] * batch_size, budgets, task=task, bucket=bucket,
+        split,
+        rows,
+        [prompt] * batch_size,
+        budgets,
+        task=task,
+        bucket=bucket,
         prompt_length=prompt_length,
     )
 
@@ -261,9 +285,12 @@ def instruction_length(tokenizer: AnyTokenizer, config: ConfigDict) -> int:
   trained = itertools.product(config.budgets.train, prompts_lib.TRAIN_WORDINGS)
   stated = itertools.product(
       sorted({*config.budgets.seen, *config.budgets.held_out, *config.evaluation.compare_at}),
-      prompts_lib.TRAIN_WORDINGS + prompts_lib.HELD_OUT_WORDINGS)
-  lengths = [len(encode_prompt(tokenizer, budget, wording, task, length or sys.maxsize))
-             for budget, wording in itertools.chain(trained, stated)]
+      prompts_lib.TRAIN_WORDINGS + prompts_lib.HELD_OUT_WORDINGS,
+  )
+  lengths = [
+      len(encode_prompt(tokenizer, budget, wording, task, length or sys.maxsize))
+      for budget, wording in itertools.chain(trained, stated)
+  ]
   return length or max(*lengths, len(encode_task(tokenizer, task)))
 
 

@@ -31,33 +31,55 @@ class Wording(NamedTuple):
 
 
 TRAIN_WORDINGS = (
-    Wording("use the teacher for at most {percent} of the tokens",
-            "using the teacher for at most {percent} of the tokens"),
-    Wording("ask the teacher for no more than {percent} of the words",
-            "asking the teacher for no more than {percent} of the words"),
-    Wording("you may call the teacher for up to {percent} of the tokens",
-            "calling the teacher for up to {percent} of the tokens"),
-    Wording("let the teacher write {percent} of the output or less",
-            "letting the teacher write {percent} of the output or less"),
-    Wording("at most {percent} of the output may come from the teacher",
-            "with at most {percent} of the output from the teacher"),
+    Wording(
+        "use the teacher for at most {percent} of the tokens",
+        "using the teacher for at most {percent} of the tokens",
+    ),
+    Wording(
+        "ask the teacher for no more than {percent} of the words",
+        "asking the teacher for no more than {percent} of the words",
+    ),
+    Wording(
+        "you may call the teacher for up to {percent} of the tokens",
+        "calling the teacher for up to {percent} of the tokens",
+    ),
+    Wording(
+        "let the teacher write {percent} of the output or less",
+        "letting the teacher write {percent} of the output or less",
+    ),
+    Wording(
+        "at most {percent} of the output may come from the teacher",
+        "with at most {percent} of the output from the teacher",
+    ),
     Wording("teacher budget of {percent} or less", "on a teacher budget of {percent} or less"),
-    Wording("write alone, with help for up to {percent} of the words",
-            "writing alone, with help for up to {percent} of the words"),
-    Wording("keep the help of the teacher at {percent} or below",
-            "keeping the help of the teacher at {percent} or below"),
-)  # fmt: skip
+    Wording(
+        "write alone, with help for up to {percent} of the words",
+        "writing alone, with help for up to {percent} of the words",
+    ),
+    Wording(
+        "keep the help of the teacher at {percent} or below",
+        "keeping the help of the teacher at {percent} or below",
+    ),
+)
 
 HELD_OUT_WORDINGS = (
-    Wording("with at most {percent} help from the teacher",
-            "with at most {percent} help from the teacher"),
-    Wording("no more than {percent} of the tokens may come from the teacher",
-            "with no more than {percent} of the tokens from the teacher"),
-    Wording("ask for help for up to {percent} of the output",
-            "asking for help for up to {percent} of the output"),
-    Wording("budget of {percent} or below for the words of the teacher",
-            "on a budget of {percent} or below for the words of the teacher"),
-)  # fmt: skip
+    Wording(
+        "with at most {percent} help from the teacher",
+        "with at most {percent} help from the teacher",
+    ),
+    Wording(
+        "no more than {percent} of the tokens may come from the teacher",
+        "with no more than {percent} of the tokens from the teacher",
+    ),
+    Wording(
+        "ask for help for up to {percent} of the output",
+        "asking for help for up to {percent} of the output",
+    ),
+    Wording(
+        "budget of {percent} or below for the words of the teacher",
+        "on a budget of {percent} or below for the words of the teacher",
+    ),
+)
 
 
 def render(budget: float | int, wording: Wording, task: str = "") -> str:

@@ -50,8 +50,10 @@ class PublishedTokenizer:
     """
     found = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
     if found != (PAD_ID, EOS_ID, UNK_ID):
-      raise ValueError(f"{where}: ids of (pad, EOS, unknown) are {found}, expected "
-                       f"{(PAD_ID, EOS_ID, UNK_ID)}: only tokenizers of the T5 family are read")
+      raise ValueError(
+          f"{where}: ids of (pad, EOS, unknown) are {found}, expected "
+          f"{(PAD_ID, EOS_ID, UNK_ID)}: only tokenizers of the T5 family are read"
+      )
     self._tokenizer = tokenizer
     self.num_tokens = self.tau_id = len(tokenizer)
     self.vocab_size = -(-(self.num_tokens + 1) // ROWS_MULTIPLE) * ROWS_MULTIPLE
@@ -69,13 +71,15 @@ class PublishedTokenizer:
 
     try:
       found = transformers.AutoTokenizer.from_pretrained(
-          str(folder), local_files_only=True, trust_remote_code=False)
+          str(folder), local_files_only=True, trust_remote_code=False
+      )
     except (OSError, ValueError, KeyError) as error:
       reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
       raise _no_tokenizer(folder, reason) from error
     # Without its vocabulary, transformers makes a T5 tokenizer of special tokens alone.
     if type(found).__name__ != "ByT5Tokenizer" and not any(
-        (Path(folder) / name).is_file() for name in VOCABULARY_FILES):
+        (Path(folder) / name).is_file() for name in VOCABULARY_FILES
+    ):
       raise _no_tokenizer(folder, "its vocabulary is missing")
     return cls(found, str(folder))
 
@@ -107,8 +111,9 @@ class PublishedTokenizer:
   def decode(self, ids: Iterable[SupportsIndex]) -> str:
     """Gives the text of ids; special ones and those of padding are skipped wherever they stand."""
     known = [i for i in map(operator.index, ids) if i < self.num_tokens]
-    text = self._tokenizer.decode(known, skip_special_tokens=True,
-                                  clean_up_tokenization_spaces=False)
+    text = self._tokenizer.decode(
+        known, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
     return text.strip()
 
   def pieces(self, ids: Iterable[SupportsIndex]) -> list[str]:
@@ -126,7 +131,8 @@ class PublishedTokenizer:
 def _no_tokenizer(folder: str | os.PathLike, reason: str) -> FileNotFoundError:
   return FileNotFoundError(
       f"{folder}: no tokenizer can be read there ({reason}): copy the model's "
-      f"{' or '.join(VOCABULARY_FILES)}, and tokenizer_config.json, into it")
+      f"{' or '.join(VOCABULARY_FILES)}, and tokenizer_config.json, into it"
+  )
 
 
 AnyTokenizer = Tokenizer | PublishedTokenizer
@@ -164,16 +170,22 @@ def check_same_vocabulary(a: AnyTokenizer, b: AnyTokenizer, *, names: tuple[str,
   Raises:
     ValueError: they differ in size, special ids, pieces or the ids of PROBE; says in what.
   """
-  for what, of in (("tokens", lambda t: t.num_tokens),
-                   ("special ids", lambda t: (t.pad_id, t.eos_id, t.unk_id, t.tau_id)),
-                   ("pieces", lambda t: t.pieces(range(t.num_tokens))),
-                   (f"ids of {PROBE!r}", lambda t: t.encode(PROBE))):
+  for what, of in (
+      ("tokens", lambda t: t.num_tokens),
+      ("special ids", lambda t: (t.pad_id, t.eos_id, t.unk_id, t.tau_id)),
+      ("pieces", lambda t: t.pieces(range(t.num_tokens))),
+      (f"ids of {PROBE!r}", lambda t: t.encode(PROBE)),
+  ):
     found = of(a), of(b)
     if found[0] != found[1]:
       if what == "pieces":
-        what, *found = next((f"pieces of id {i}", *pair) for i, pair in
-                            enumerate(zip(*found, strict=True)) if pair[0] != pair[1])
+        what, *found = next(
+            (f"pieces of id {i}", *pair)
+            for i, pair in enumerate(zip(*found, strict=True))
+            if pair[0] != pair[1]
+        )
       raise ValueError(
           f"{names[0]} and {names[1]} have different vocabularies: {what} are {found[0]} and "
           f"{found[1]}. A teacher's distribution is over its own tokens: choose two models with "
-          "one tokenizer, e.g. both T5, both mT5 or both ByT5")
+          "one tokenizer, e.g. both T5, both mT5 or both ByT5"
+      )

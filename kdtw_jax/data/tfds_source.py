@@ -56,8 +56,11 @@ class TfdsSource:
     number = check_index(index, self._size)
     record = self._records[number]
     source, target = (self._text(record, number, field) for field in self._required)
-    further = (self._text(record, number, field) for field in self._further
-               if field.split(".")[0] in record)
+    further = (
+        self._text(record, number, field)
+        for field in self._further
+        if field.split(".")[0] in record
+    )
     return Example(number, source, target, (target, *filter(None, further)))
 
   def _text(self, record: Mapping[str, Any], number: int, field: str) -> str:
@@ -115,7 +118,9 @@ def open_tfds(
       random-access format, or the split is unknown or empty.
   """
   for field, value in {
-      "tfds_name": name, "source_field": source_field, "target_field": target_field
+      "tfds_name": name,
+      "source_field": source_field,
+      "target_field": target_field,
   }.items():
     if not value:
       raise ValueError(f"config.data.{field}={value!r}: config.data.source='tfds' needs it")

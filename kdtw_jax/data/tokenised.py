@@ -114,12 +114,18 @@ def tokenise(
   parts, lengths = [], [np.zeros((0, 2), np.int64)]
   for start in track_fn(range(0, len(source), _CHUNK)):
     examples = [source[i] for i in range(start, min(start + _CHUNK, len(source)))]
-    sides = (tokenizer.encode_batch([example.source for example in examples]),
-             tokenizer.encode_batch([example.target for example in examples]))
+    sides = (
+        tokenizer.encode_batch([example.source for example in examples]),
+        tokenizer.encode_batch([example.target for example in examples]),
+    )
     lengths.append(np.array([[len(row) + 1 for row in side] for side in sides], np.int64).T)
     kept = np.flatnonzero(_is_kept(lengths[-1], checked, over_long))
-    parts.append([_ragged([side[i] for i in kept], limit)
-                  for side, limit in zip(sides, checked[-1], strict=True)])
+    parts.append(
+        [
+            _ragged([side[i] for i in kept], limit)
+            for side, limit in zip(sides, checked[-1], strict=True)
+        ]
+    )
   sources, targets = (_joined([part[side] for part in parts]) for side in (0, 1))
   return _split_of(sources, targets, np.concatenate(lengths), checked, over_long, task)
 
@@ -150,7 +156,11 @@ def _split_of(
     verb = "dropped" if over_long == "drop" else "truncated"
     _logger.warning(
         "%s %d of %d examples longer than the last bucket %s (longest: %d source, %d target)",
-        verb, num_over_long, num_examples, buckets[-1], *lengths.max(axis=0),
+        verb,
+        num_over_long,
+        num_examples,
+        buckets[-1],
+        *lengths.max(axis=0),
     )
   kept = np.flatnonzero(_is_kept(lengths, buckets, over_long))
   if not len(kept):

@@ -241,7 +241,7 @@ class Prefix(Policy):
 
 # Asking rules that others (Span, drafters.Verify) build on, by the name of their static field.
 RULES: dict[str, type[Policy]] = {
-  rule.name: rule for rule in (Handover, RandomAsk, MaxProb, Entropy, Margin, Periodic, Prefix)
+    rule.name: rule for rule in (Handover, RandomAsk, MaxProb, Entropy, Margin, Periodic, Prefix)
 }
 
 

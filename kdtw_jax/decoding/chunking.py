@@ -21,13 +21,13 @@ _PASSES = 8  # in a row for one timing, so that the launch does not count
 
 
 def pass_seconds(
-  fns: base.DecoderFns,
-  params: base.Params,
-  source: Int[base.ArrayLike, "B S"],
-  *,
-  max_length: int,
-  widths: tuple[int, ...] = WIDTHS,
-  runs: int = 5,
+    fns: base.DecoderFns,
+    params: base.Params,
+    source: Int[base.ArrayLike, "B S"],
+    *,
+    max_length: int,
+    widths: tuple[int, ...] = WIDTHS,
+    runs: int = 5,
 ) -> dict[int, float]:
   """Times one decoder pass of each width, readout of one position included.
 
@@ -96,7 +96,7 @@ def seconds_per_ask(seconds: Mapping[int, float], widths: tuple[int, ...], use: 
 
 
 def best_chunk(
-  seconds: Mapping[int, float], use: float, *, batch: int = 1, worth: float = 0.03
+    seconds: Mapping[int, float], use: float, *, batch: int = 1, worth: float = 0.03
 ) -> tuple[int, ...]:
   """The widths whose catch-up is cheapest: the `chunk` of `decode` on this machine.
 
@@ -117,6 +117,9 @@ def best_chunk(
   def price(widths: tuple[int, ...]) -> float:
     return seconds_per_ask(seconds, widths, of_batch) * (1 + worth) ** len(widths)
 
-  sets = (widths for n in range(1, len(seconds) + 1)
-          for widths in itertools.combinations(sorted(seconds), n))  # fmt: skip
+  sets = (
+      widths
+      for n in range(1, len(seconds) + 1)
+      for widths in itertools.combinations(sorted(seconds), n)
+  )
   return min(sets, key=price)

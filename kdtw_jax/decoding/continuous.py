@@ -65,17 +65,17 @@ class _Slots(NamedTuple):
 
 
 def make_continuous_decoder(
-  student_fns: base.DecoderFns | None,
-  teacher_fns: base.DecoderFns | None,
-  *,
-  batch: int,
-  max_length: int,
-  refill: int | None = None,
-  sampling: Sampling = loop.GREEDY,
-  chunk: int | tuple[int, ...] = 8,
-  cap: str = "none",
-  eager: bool = False,
-  eos_id: int = base.EOS_ID,
+    student_fns: base.DecoderFns | None,
+    teacher_fns: base.DecoderFns | None,
+    *,
+    batch: int,
+    max_length: int,
+    refill: int | None = None,
+    sampling: Sampling = loop.GREEDY,
+    chunk: int | tuple[int, ...] = 8,
+    cap: str = "none",
+    eager: bool = False,
+    eos_id: int = base.EOS_ID,
 ) -> Callable[..., Iterator[Finished]]:
   """Makes a decoder that serves a stream of requests.
 
@@ -105,23 +105,34 @@ def make_continuous_decoder(
     raise ValueError(f"refill={refill}: must be from 1 to the batch of {batch}")
 
   def setup_of(params: Any, slots: _Slots | Any, policy: Policy) -> Setup:
-    return Setup((student_fns, params[0]), (teacher_fns, params[1]), slots.teacher_source, policy,
-                 slots.budget, sampling, cap, loop.widths_of(chunk, max_length), eager,
-                 eos_id)  # fmt: skip
+    return Setup(
+        (student_fns, params[0]),
+        (teacher_fns, params[1]),
+        slots.teacher_source,
+        policy,
+        slots.budget,
+        sampling,
+        cap,
+        loop.widths_of(chunk, max_length),
+        eager,
+        eos_id,
+    )
 
-  def begin(params: Any, student_source: Any, teacher_source: Any, budget: Any, key: Any,
-            policy: Policy) -> _Slots:  # fmt: skip
+  def begin(
+      params: Any, student_source: Any, teacher_source: Any, budget: Any, key: Any, policy: Policy
+  ) -> _Slots:
     slots = _Slots(None, teacher_source, budget)
     state = loop.start(setup_of(params, slots, policy), student_source, max_length, key)
     return slots._replace(state=state)
 
-  def admit(by_row: tuple[bool, ...], slots: _Slots, fresh: _Slots, rows: Int[Array, " R"]
-            ) -> _Slots:  # fmt: skip
+  def admit(
+      by_row: tuple[bool, ...], slots: _Slots, fresh: _Slots, rows: Int[Array, " R"]
+  ) -> _Slots:
     """Puts the rows of `fresh` into these slots; a row number of B or more puts nothing."""
     old, tree = jax.tree.flatten(slots)
     placed = [
-      have.at[rows].set(new, mode="drop", unique_indices=True) if varies else have
-      for have, new, varies in zip(old, jax.tree.leaves(fresh), by_row, strict=True)
+        have.at[rows].set(new, mode="drop", unique_indices=True) if varies else have
+        for have, new, varies in zip(old, jax.tree.leaves(fresh), by_row, strict=True)
     ]
     return jax.tree.unflatten(tree, placed)
 
@@ -136,8 +147,13 @@ def make_continuous_decoder(
   advance = jax.jit(advance, donate_argnums=1)
   harvest = jax.jit(harvest)
 
-  def serve(student_params: Any, teacher_params: Any, requests: Iterable[Request], key: Any,
-            policy: Policy) -> Iterator[Finished]:  # fmt: skip
+  def serve(
+      student_params: Any,
+      teacher_params: Any,
+      requests: Iterable[Request],
+      key: Any,
+      policy: Policy,
+  ) -> Iterator[Finished]:
     loop.validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(policy)):
       raise ValueError(f"policy {policy.name}: a dial by row has no meaning where rows change")
@@ -145,9 +161,15 @@ def make_continuous_decoder(
     upcoming = list(itertools.islice(waiting, batch))
     if not upcoming:
       return
-    empty = [request._replace(**{name: np.zeros_like(getattr(request, name))
-                                 for name in ("student_source", "teacher_source")})
-             for _, request in upcoming[:1]]  # fmt: skip
+    empty = [
+        request._replace(
+            **{
+                name: np.zeros_like(getattr(request, name))
+                for name in ("student_source", "teacher_source")
+            }
+        )
+        for _, request in upcoming[:1]
+    ]
     slots = begin(params, *_stack(empty * batch), key, policy)
     wider = jax.eval_shape(begin, params, *_stack(empty * (batch + 1)), key, policy)
     by_row = tuple(jax.tree.leaves(jax.tree.map(lambda a, b: a.shape != b.shape, slots, wider)))
@@ -156,15 +178,16 @@ def make_continuous_decoder(
       free = [row for row, owner in enumerate(owners) if owner is None]
       while free and upcoming:
         taken, upcoming = upcoming[:refill], upcoming[refill:]
-        taken, back = taken[:len(free)], taken[len(free):]
+        taken, back = taken[: len(free)], taken[len(free) :]
         upcoming = back + upcoming + list(itertools.islice(waiting, len(taken)))
-        rows, free = free[:len(taken)], free[len(taken):]
+        rows, free = free[: len(taken)], free[len(taken) :]
         for row, (index, _) in zip(rows, taken, strict=True):
           owners[row] = index
         filled = [request for _, request in taken] + empty * (refill - len(taken))
         fresh = begin(params, *_stack(filled), key, policy)
-        slots = admit(by_row, slots, fresh,
-                      jnp.asarray([*rows, *range(batch, batch + refill - len(rows))]))  # fmt: skip
+        slots = admit(
+            by_row, slots, fresh, jnp.asarray([*rows, *range(batch, batch + refill - len(rows))])
+        )
       if all(owner is None for owner in owners):
         return
       slots = advance(params, slots, refill if upcoming else batch, policy)
@@ -181,5 +204,8 @@ def make_continuous_decoder(
 def _stack(requests: list[Request]) -> tuple[Array, Array, Array]:
   """Sources and budgets of requests as arrays `[R, S_student]`, `[R, S_teacher]`, `[R]`."""
   student, teacher, budget = zip(*requests, strict=True)
-  return (jnp.asarray(np.stack(student), jnp.int32), jnp.asarray(np.stack(teacher), jnp.int32),
-          jnp.asarray(budget, jnp.float32))  # fmt: skip
+  return (
+      jnp.asarray(np.stack(student), jnp.int32),
+      jnp.asarray(np.stack(teacher), jnp.int32),
+      jnp.asarray(budget, jnp.float32),
+  )

@@ -39,7 +39,7 @@ class PromptLookup(Drafter):
   whole_dial: ClassVar[bool] = True
 
   def propose(
-    self, source: Int[Array, "B S"], tokens: Int[Array, "B I"], length: Int[Array, " B"]
+      self, source: Int[Array, "B S"], tokens: Int[Array, "B I"], length: Int[Array, " B"]
   ) -> tuple[Int[Array, "B k"], Int[Array, " B"]]:
     """Copies drafts.
 

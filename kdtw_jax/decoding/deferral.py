@@ -19,9 +19,7 @@ from jaxtyping import Array, Bool, Float
 Probs = Float[Array, "... V"]
 
 
-def target(
-  keep: Bool[Array, "... V_or_1"], q_drawn: Probs, p_drawn: Probs
-) -> Probs:
+def target(keep: Bool[Array, "... V_or_1"], q_drawn: Probs, p_drawn: Probs) -> Probs:
   """The distribution π that a cascade with this rule writes from.
 
   Args:
@@ -76,9 +74,13 @@ def token_v3(q: Probs, p: Probs, distance, lenience) -> Bool[Array, "... V"]:
 
 
 RULES: dict[str, Callable[..., Bool[Array, "... V_or_1"]]] = {
-  "chow": chow, "diff": diff, "opt": opt,
-  "token_v1": token_v1, "token_v2": token_v2, "token_v3": token_v3,
-}  # fmt: skip
+    "chow": chow,
+    "diff": diff,
+    "opt": opt,
+    "token_v1": token_v1,
+    "token_v2": token_v2,
+    "token_v3": token_v3,
+}
 
 
 def total_variation(q_drawn: Probs, p_drawn: Probs) -> Float[Array, "... 1"]:

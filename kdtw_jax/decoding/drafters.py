@@ -68,9 +68,13 @@ class Drafter(Policy):
     return drafts.tokens == jnp.argmax(drafts.teacher_logits, axis=-1)
 
   def correct(
-    self, teacher_logits: Float[Array, "B V"], student_logits: Float[Array, "B V"] | None,
-    refused: Int[Array, " B"], key: Any, sampling: Sampling,
-  ) -> Int[Array, " B"]:  # fmt: skip
+      self,
+      teacher_logits: Float[Array, "B V"],
+      student_logits: Float[Array, "B V"] | None,
+      refused: Int[Array, " B"],
+      key: Any,
+      sampling: Sampling,
+  ) -> Int[Array, " B"]:
     """Draws the token after the drafts that stay: here the teacher's own choice.
 
     Args:
@@ -97,9 +101,12 @@ def coin(key: Any, like: Array) -> Array:
 
 
 def draw_residual(
-  target: Float[Array, "B V"], q: Float[Array, "B V"], refused: Int[Array, " B"],
-  key: Any, sampling: Sampling,
-) -> Int[Array, " B"]:  # fmt: skip
+    target: Float[Array, "B V"],
+    q: Float[Array, "B V"],
+    refused: Int[Array, " B"],
+    key: Any,
+    sampling: Sampling,
+) -> Int[Array, " B"]:
   """Draws from norm(max(0, target − q)) where a draft was refused, from the target elsewhere."""
   left = jnp.maximum(target - q, 0.0)
   some = (refused >= 0) & (jnp.sum(left, axis=-1) > 0)  # rounding may leave nothing
@@ -241,15 +248,17 @@ class Cascade(Drafter):
     p_drawn = sampling_lib.distribution(teacher_logits, sampling)
     lenience = per_row(self.lenience, q_drawn).reshape(-1, *(1,) * (q_drawn.ndim - 1))
     keep = deferral.RULES[self.rule](
-      jax.nn.softmax(student_logits, axis=-1), jax.nn.softmax(teacher_logits, axis=-1),
-      deferral.total_variation(q_drawn, p_drawn), lenience)  # fmt: skip
+        jax.nn.softmax(student_logits, axis=-1),
+        jax.nn.softmax(teacher_logits, axis=-1),
+        deferral.total_variation(q_drawn, p_drawn),
+        lenience,
+    )
     return deferral.target(keep, q_drawn, p_drawn), q_drawn
 
   def stays(self, drafts: Drafts, key: Any, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps min(1, π/q̃) of them."""
     wanted, q = self._target(drafts.student_logits, drafts.teacher_logits, sampling)
-    return coin(key, drafts.tokens) * of_draft(q, drafts.tokens) < of_draft(
-      wanted, drafts.tokens)
+    return coin(key, drafts.tokens) * of_draft(q, drafts.tokens) < of_draft(wanted, drafts.tokens)
 
   def correct(self, teacher_logits, student_logits, refused, key, sampling):
     """Draws from the residual towards π."""
@@ -308,6 +317,5 @@ class Verify(Drafter):
     """Keeps what the teacher tolerates."""
     tolerance = per_row(self.tolerance, drafts.tokens)[:, None]
     logits = drafts.teacher_logits
-    best = (jnp.max(logits, axis=-1) if self.measure == "gap"
-            else jax.nn.logsumexp(logits, axis=-1))  # fmt: skip
+    best = jnp.max(logits, axis=-1) if self.measure == "gap" else jax.nn.logsumexp(logits, axis=-1)
     return best - of_draft(logits, drafts.tokens) <= tolerance

@@ -88,12 +88,15 @@ def draft(setup: Setup, state: DecodeState, gate_key: Any, student_key: Any) -> 
   def one(now: Round) -> Round:
     rows = drafting_rows(setup, now)
     state, logits, gate_logits = forward.student_step(
-      *setup.student, now.state, rows, STUDENT_WIDTH)
-    gate, student = (key if key is None else jax.random.fold_in(key, now.turn)
-                     for key in (gate_key, student_key))  # fmt: skip
+        *setup.student, now.state, rows, STUDENT_WIDTH
+    )
+    gate, student = (
+        key if key is None else jax.random.fold_in(key, now.turn) for key in (gate_key, student_key)
+    )
     length = state.length + state.pending
-    seen = Observation(logits, gate_logits, None, length, state.asks, jnp.zeros_like(length),
-                       setup.budget)  # fmt: skip
+    seen = Observation(
+        logits, gate_logits, None, length, state.asks, jnp.zeros_like(length), setup.budget
+    )
     asks = rows & policy.stop(seen, gate)
     writes = rows & ~asks
     token = sampling_lib.choose_token(logits, student, setup.sampling)
@@ -101,13 +104,16 @@ def draft(setup: Setup, state: DecodeState, gate_key: Any, student_key: Any) -> 
     if kept is not None:  # rows that draft at all have drafted one token in every turn so far
       kept = jax.lax.dynamic_update_slice(kept, logits[:, None], (0, now.turn, 0))
     state = state._replace(
-      tokens=state_lib.put(state.tokens, length + 1, token, writes), pending=state.pending + writes)
+        tokens=state_lib.put(state.tokens, length + 1, token, writes),
+        pending=state.pending + writes,
+    )
     return Round(state, now.asking | asks, kept, now.turn + 1)
 
   kept = None
   if policy.needs_student_logits(setup.sampling):
     V = jax.eval_shape(
-      lambda: forward.student_step(*setup.student, state, state.done, STUDENT_WIDTH))[1].shape[-1]
+        lambda: forward.student_step(*setup.student, state, state.done, STUDENT_WIDTH)
+    )[1].shape[-1]
     kept = jnp.zeros((state.done.shape[0], policy.k, V), jnp.float32)
   # The teacher's cache takes no part: it stays out of the inner loop's carry.
   first = Round(state._replace(teacher_cache=None), jnp.zeros_like(state.done), kept, jnp.int32(0))
@@ -122,8 +128,9 @@ def copy(setup: Setup, state: DecodeState) -> Round:
   tokens = state.tokens
   for i in range(setup.policy.k):
     tokens = state_lib.put(tokens, state.length + 1 + i, drafts[:, i], i < pending)
-  return Round(state._replace(tokens=tokens, pending=pending), jnp.zeros_like(state.done), None,
-               jnp.int32(0))  # fmt: skip
+  return Round(
+      state._replace(tokens=tokens, pending=pending), jnp.zeros_like(state.done), None, jnp.int32(0)
+  )
 
 
 class Verdict(NamedTuple):
@@ -141,9 +148,7 @@ class Verdict(NamedTuple):
   corrected: Bool[Array, " B"]
 
 
-def judge(
-  setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: Any
-) -> Verdict:
+def judge(setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: Any) -> Verdict:
   """Finds the longest prefix of the drafts that may stay and the token after it.
 
   Example, greedy and exact, k = 4, pending = 4: drafts `a b c d`, the teacher's argmax `a b x y z`
@@ -175,8 +180,12 @@ def judge(
 
   draft = state_lib.window(state.tokens, state.length + accepted + 1, 1)[:, 0]
   correction = policy.correct(
-    here(logits), here(drafted.student_logits), jnp.where(rejected, draft, -1), draw_key,
-    setup.sampling)  # fmt: skip
+      here(logits),
+      here(drafted.student_logits),
+      jnp.where(rejected, draft, -1),
+      draw_key,
+      setup.sampling,
+  )
   last = state_lib.window(state.tokens, state.length + accepted, 1)[:, 0]
   ended = (accepted > 0) & (last == setup.eos_id)
   return Verdict(accepted, correction, (rejected | (policy.bonus & ~ended)))
@@ -210,7 +219,7 @@ def verify(setup: Setup, drafted: Round, key: Any) -> DecodeState:
 
 
 def settle(
-  setup: Setup, state: DecodeState, verdict: Verdict, asking: Bool[Array, " B"]
+    setup: Setup, state: DecodeState, verdict: Verdict, asking: Bool[Array, " B"]
 ) -> DecodeState:
   """Takes over what the verdict keeps and writes the correction."""
   active = ~state.done
@@ -224,13 +233,13 @@ def settle(
   last = state_lib.window(tokens, length, 1)[:, 0]
   full = length == state.asked.shape[1]
   return state._replace(
-    tokens=tokens,
-    length=length,
-    pending=jnp.zeros_like(state.pending),
-    done=state.done | (active & ((last == setup.eos_id) | full)),
-    student_len=jnp.minimum(state.student_len, length),
-    teacher_len=jnp.minimum(state.teacher_len, length),
-    written_by_teacher=state.written_by_teacher | (corrected[:, None] & here),
-    asked=state.asked | (granted[:, None] & here),
-    asks=state.asks + granted,
+      tokens=tokens,
+      length=length,
+      pending=jnp.zeros_like(state.pending),
+      done=state.done | (active & ((last == setup.eos_id) | full)),
+      student_len=jnp.minimum(state.student_len, length),
+      teacher_len=jnp.minimum(state.teacher_len, length),
+      written_by_teacher=state.written_by_teacher | (corrected[:, None] & here),
+      asked=state.asked | (granted[:, None] & here),
+      asks=state.asks + granted,
   )

@@ -24,9 +24,7 @@ from kdtw_jax.decoding import state as state_lib
 from kdtw_jax.decoding.state import DecodeState
 
 
-def last_hidden(
-  hidden: Float[Array, "B C D"], index: Int[Array, " B"]
-) -> Float[Array, "B 1 D"]:
+def last_hidden(hidden: Float[Array, "B C D"], index: Int[Array, " B"]) -> Float[Array, "B 1 D"]:
   """Reads the hidden state at one chunk position per row (clipped into the chunk)."""
   C = hidden.shape[1]
   if C == 1:
@@ -35,7 +33,11 @@ def last_hidden(
 
 
 def student_step(
-  fns: base.DecoderFns, params: base.Params, state: DecodeState, rows: Bool[Array, " B"], width: int
+    fns: base.DecoderFns,
+    params: base.Params,
+    state: DecodeState,
+    rows: Bool[Array, " B"],
+    width: int,
 ) -> tuple[DecodeState, Float[Array, "B V"], Float[Array, " B"]]:
   """Lets the student consume inputs student_len .. length + pending in one forward.
 
@@ -54,16 +56,20 @@ def student_step(
   hidden, cache = fns.extend(params, state.student_cache, chunk, state.student_len)
   output = fns.readout(params, cache, last_hidden(hidden, end - state.student_len))
   state = state._replace(
-    student_cache=cache,
-    student_len=jnp.where(rows, end + 1, state.student_len),
-    student_steps=state.student_steps + 1,
-    student_row_steps=state.student_row_steps + rows,
+      student_cache=cache,
+      student_len=jnp.where(rows, end + 1, state.student_len),
+      student_steps=state.student_steps + 1,
+      student_row_steps=state.student_row_steps + rows,
   )
   return state, sampling_lib.forbid_pad(output.logits[:, 0]), output.gate_logits[:, 0]
 
 
 def teacher_step(
-  fns: base.DecoderFns, params: base.Params, state: DecodeState, rows: Bool[Array, " B"], width: int
+    fns: base.DecoderFns,
+    params: base.Params,
+    state: DecodeState,
+    rows: Bool[Array, " B"],
+    width: int,
 ) -> tuple[DecodeState, Float[Array, "B width V"]]:
   """Lets the teacher consume inputs teacher_len .. length + pending in one forward.
 
@@ -83,12 +89,12 @@ def teacher_step(
   logits = sampling_lib.forbid_pad(fns.readout(params, cache, hidden).logits)
   consumed = jnp.where(rows, end + 1 - state.teacher_len, 0)
   state = state._replace(
-    teacher_cache=cache,
-    teacher_len=state.teacher_len + consumed,
-    teacher_passes=state.teacher_passes + 1,
-    teacher_row_passes=state.teacher_row_passes + rows,
-    teacher_calls=state.teacher_calls + rows,
-    teacher_tokens=state.teacher_tokens + consumed,
+      teacher_cache=cache,
+      teacher_len=state.teacher_len + consumed,
+      teacher_passes=state.teacher_passes + 1,
+      teacher_row_passes=state.teacher_row_passes + rows,
+      teacher_calls=state.teacher_calls + rows,
+      teacher_tokens=state.teacher_tokens + consumed,
   )
   return state, logits
 
@@ -103,14 +109,14 @@ class _CatchUp(NamedTuple):
 
 
 def teacher_catch_up(
-  fns: base.DecoderFns,
-  params: base.Params,
-  state: DecodeState,
-  rows: Bool[Array, " B"],
-  key: Any,
-  *,
-  widths: tuple[int, ...],
-  sampling: sampling_lib.Sampling,
+    fns: base.DecoderFns,
+    params: base.Params,
+    state: DecodeState,
+    rows: Bool[Array, " B"],
+    key: Any,
+    *,
+    widths: tuple[int, ...],
+    sampling: sampling_lib.Sampling,
 ) -> tuple[DecodeState, Int[Array, " B"]]:
   """Runs the teacher over what was written since its last call, and lets it choose the next token.
 
@@ -148,25 +154,26 @@ def teacher_catch_up(
     choice = sampling_lib.choose_token(logits, key, sampling)
     arrived = rows & (last >= 0) & (last < chunk)
     return _CatchUp(
-      cache=cache,
-      teacher_len=now.teacher_len + jnp.clip(last + 1, 0, chunk),
-      token=jnp.where(arrived, choice, now.token),
-      passes=now.passes + 1,
+        cache=cache,
+        teacher_len=now.teacher_len + jnp.clip(last + 1, 0, chunk),
+        token=jnp.where(arrived, choice, now.token),
+        passes=now.passes + 1,
     )
 
   before = _CatchUp(
-    cache=state.teacher_cache,
-    teacher_len=state.teacher_len,
-    token=jnp.zeros(rows.shape, jnp.int32),
-    passes=state.teacher_passes,
+      cache=state.teacher_cache,
+      teacher_len=state.teacher_len,
+      token=jnp.zeros(rows.shape, jnp.int32),
+      passes=state.teacher_passes,
   )
   after = before
   for narrower, width in reversed(list(itertools.pairwise((0, *widths)))):
-    after = jax.lax.while_loop(functools.partial(lagging, by_more_than=narrower),
-                               functools.partial(advance, chunk=width), after)  # fmt: skip
+    after = jax.lax.while_loop(
+        functools.partial(lagging, by_more_than=narrower),
+        functools.partial(advance, chunk=width),
+        after,
+    )
   state = state._replace(
-    teacher_cache=after.cache,
-    teacher_len=after.teacher_len,
-    teacher_passes=after.passes,
+      teacher_cache=after.cache, teacher_len=after.teacher_len, teacher_passes=after.passes
   )
   return state, after.token

@@ -16,15 +16,13 @@ CAPS = ("none", "hard")
 CAP_SLACK = 1e-6
 
 
-def gate_greedy(
-  gate_logits: Float[Array, " B"], offset: Float[Array, " B"]
-) -> Bool[Array, " B"]:
+def gate_greedy(gate_logits: Float[Array, " B"], offset: Float[Array, " B"]) -> Bool[Array, " B"]:
   """Asks iff σ(gate_logit + offset) > ½."""
   return gate_logits + offset > 0
 
 
 def gate_sampled(
-  gate_logits: Float[Array, " B"], offset: Float[Array, " B"], key: Any
+    gate_logits: Float[Array, " B"], offset: Float[Array, " B"], key: Any
 ) -> Bool[Array, " B"]:
   """Asks with probability σ(gate_logit + offset)."""
   return jax.random.bernoulli(key, jax.nn.sigmoid(gate_logits + offset))
@@ -49,7 +47,7 @@ def margin(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
 
 
 def gap(
-  teacher_logits: Float[Array, "B V"], student_logits: Float[Array, "B V"]
+    teacher_logits: Float[Array, "B V"], student_logits: Float[Array, "B V"]
 ) -> Float[Array, " B"]:
   """Teacher log-probability that the student's best token gives away.
 
@@ -68,7 +66,7 @@ def gap(
 
 
 def within_cap(
-  asks: Int[Array, " B"], length: Int[Array, " B"], budget: Float[Array, " B"], cap: str
+    asks: Int[Array, " B"], length: Int[Array, " B"], budget: Float[Array, " B"], cap: str
 ) -> Bool[Array, " B"]:
   """Says which rows may ask for their next token.
 

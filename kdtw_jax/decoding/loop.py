@@ -26,22 +26,22 @@ GREEDY = Sampling()
 
 
 def decode(
-  student_fns: base.DecoderFns | None,
-  teacher_fns: base.DecoderFns | None,
-  student_params: base.Params,
-  teacher_params: base.Params,
-  student_source: Int[base.ArrayLike, "B S_student"] | None,
-  teacher_source: Int[base.ArrayLike, "B S_teacher"] | None,
-  budget: Float[base.ArrayLike, " B"],
-  key: Any,
-  policy: Policy,
-  *,
-  max_length: int,
-  sampling: Sampling = GREEDY,
-  chunk: int | tuple[int, ...] = 8,
-  cap: str = "none",
-  eager: bool = False,
-  eos_id: int = base.EOS_ID,
+    student_fns: base.DecoderFns | None,
+    teacher_fns: base.DecoderFns | None,
+    student_params: base.Params,
+    teacher_params: base.Params,
+    student_source: Int[base.ArrayLike, "B S_student"] | None,
+    teacher_source: Int[base.ArrayLike, "B S_teacher"] | None,
+    budget: Float[base.ArrayLike, " B"],
+    key: Any,
+    policy: Policy,
+    *,
+    max_length: int,
+    sampling: Sampling = GREEDY,
+    chunk: int | tuple[int, ...] = 8,
+    cap: str = "none",
+    eager: bool = False,
+    eos_id: int = base.EOS_ID,
 ) -> DecodeResult:
   """Decodes a batch: pure, without jit; `make_decoder` gives the jitted form.
 
@@ -82,30 +82,30 @@ def decode(
   _require(policy.needs_student, "student", student_fns, student_source, policy)
   _require(policy.needs_teacher, "teacher", teacher_fns, teacher_source, policy)
   setup = Setup(
-    student=(student_fns, student_params),
-    teacher=(teacher_fns, teacher_params),
-    teacher_source=teacher_source,
-    policy=policy,
-    budget=jnp.asarray(budget, jnp.float32),
-    sampling=sampling,
-    cap=cap,
-    widths=widths_of(chunk, max_length),
-    eager=eager,
-    eos_id=eos_id,
+      student=(student_fns, student_params),
+      teacher=(teacher_fns, teacher_params),
+      teacher_source=teacher_source,
+      policy=policy,
+      budget=jnp.asarray(budget, jnp.float32),
+      sampling=sampling,
+      cap=cap,
+      widths=widths_of(chunk, max_length),
+      eager=eager,
+      eos_id=eos_id,
   )
   return result_of(setup, advance(setup, start(setup, student_source, max_length, key)))
 
 
 def make_decoder(
-  student_fns: base.DecoderFns | None,
-  teacher_fns: base.DecoderFns | None,
-  *,
-  max_length: int,
-  sampling: Sampling = GREEDY,
-  chunk: int | tuple[int, ...] = 8,
-  cap: str = "none",
-  eager: bool = False,
-  eos_id: int = base.EOS_ID,
+    student_fns: base.DecoderFns | None,
+    teacher_fns: base.DecoderFns | None,
+    *,
+    max_length: int,
+    sampling: Sampling = GREEDY,
+    chunk: int | tuple[int, ...] = 8,
+    cap: str = "none",
+    eager: bool = False,
+    eos_id: int = base.EOS_ID,
 ) -> Callable[..., DecodeResult]:
   """Makes the jitted decoder of one pair of models.
 
@@ -128,14 +128,23 @@ def make_decoder(
     The jitted `(student_params, teacher_params, student_source, teacher_source, budget, key,
     policy) -> DecodeResult`; it can be lowered and compiled ahead like any jitted function.
   """
-  return jax.jit(functools.partial(
-    decode, student_fns, teacher_fns, max_length=max_length, sampling=sampling, chunk=chunk,
-    cap=cap, eager=eager, eos_id=eos_id,
-  ))  # fmt: skip
+  return jax.jit(
+      functools.partial(
+          decode,
+          student_fns,
+          teacher_fns,
+          max_length=max_length,
+          sampling=sampling,
+          chunk=chunk,
+          cap=cap,
+          eager=eager,
+          eos_id=eos_id,
+      )
+  )
 
 
 def validate(
-  policy: Policy, *, max_length: int, sampling: Sampling, chunk: int | tuple[int, ...], cap: str
+    policy: Policy, *, max_length: int, sampling: Sampling, chunk: int | tuple[int, ...], cap: str
 ) -> None:
   """Refuses settings that cannot work, before anything is traced.
 
@@ -153,7 +162,7 @@ def validate(
     raise ValueError(f"policy.k={policy.k}: a draft needs at least 1 token")
   if cap == "hard" and (policy.drafts or not policy.needs_student):
     raise ValueError(
-      f"cap='hard': policy {policy.name!r} does not ask token by token; use cap='none'"
+        f"cap='hard': policy {policy.name!r} does not ask token by token; use cap='none'"
     )
 
 
@@ -177,8 +186,8 @@ def start(setup: Setup, student_source: Any, max_length: int, key: Any) -> Decod
   caches = []
   padding = jnp.zeros(setup.budget.shape, bool)
   for needed, (fns, params), source in (
-    (setup.policy.needs_student, setup.student, student_source),
-    (setup.policy.needs_teacher, setup.teacher, setup.teacher_source),
+      (setup.policy.needs_student, setup.student, student_source),
+      (setup.policy.needs_teacher, setup.teacher, setup.teacher_source),
   ):
     if needed:
       source = jnp.asarray(source, jnp.int32)
@@ -188,9 +197,7 @@ def start(setup: Setup, student_source: Any, max_length: int, key: Any) -> Decod
   return state_lib.init_state(*caches, padding, max_length, key)
 
 
-def advance(
-  setup: Setup, state: DecodeState, until: Int[Array, ""] | None = None
-) -> DecodeState:
+def advance(setup: Setup, state: DecodeState, until: Int[Array, ""] | None = None) -> DecodeState:
   """Runs the loop until so many rows are done; None: all."""
   step = drafting.draft_round if setup.policy.drafts else writing.write_step
   enough = state.done.shape[0] if until is None else until

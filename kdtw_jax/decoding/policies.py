@@ -13,32 +13,32 @@ from kdtw_jax.decoding.policy import Dial, Policy
 
 # Name -> record and the static fields that make it this policy.
 POLICIES: dict[str, tuple[type[Policy], dict[str, Any]]] = {
-  policy.name: (policy, {})
-  for policy in (
-    askers.StudentAlone,
-    askers.TeacherAlone,
-    askers.Handover,
-    askers.RandomAsk,
-    askers.MaxProb,
-    askers.Entropy,
-    askers.Margin,
-    askers.Oracle,
-    askers.Mixture,
-    askers.Periodic,
-    askers.Prefix,
-    drafters.Speculative,
-    drafters.Lenient,
-    drafters.Typical,
-    copying.PromptLookup,
-  )
+    policy.name: (policy, {})
+    for policy in (
+        askers.StudentAlone,
+        askers.TeacherAlone,
+        askers.Handover,
+        askers.RandomAsk,
+        askers.MaxProb,
+        askers.Entropy,
+        askers.Margin,
+        askers.Oracle,
+        askers.Mixture,
+        askers.Periodic,
+        askers.Prefix,
+        drafters.Speculative,
+        drafters.Lenient,
+        drafters.Typical,
+        copying.PromptLookup,
+    )
 }
-POLICIES |= {
-  f"cascade_{rule}": (drafters.Cascade, {"rule": rule}) for rule in deferral.RULES
-}
+POLICIES |= {f"cascade_{rule}": (drafters.Cascade, {"rule": rule}) for rule in deferral.RULES}
 POLICIES |= {f"span_{rule}": (askers.Span, {"rule": rule}) for rule in askers.RULES}
 POLICIES |= {f"verify_{rule}": (drafters.Verify, {"rule": rule}) for rule in askers.RULES}
 POLICIES["big_little"] = (
-  drafters.Verify, {"rule": "max_prob", "measure": "surprisal", "k": 10, "end": False})  # fmt: skip
+    drafters.Verify,
+    {"rule": "max_prob", "measure": "surprisal", "k": 10, "end": False},
+)
 
 
 def make_policy(name: str, dial: Dial = None, **fields: Any) -> Policy:

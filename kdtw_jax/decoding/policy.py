@@ -68,8 +68,12 @@ class Policy:
   @property
   def catches_up(self) -> bool:
     """True where the teacher reads nothing until a row asks, then all that it has missed."""
-    return (self.needs_student and self.needs_teacher and not self.teacher_every_step
-            and not self.drafts)
+    return (
+        self.needs_student
+        and self.needs_teacher
+        and not self.teacher_every_step
+        and not self.drafts
+    )
 
   @property
   def draws(self) -> bool:

@@ -79,9 +79,7 @@ def distribution(logits: Float[Array, "... V"], sampling: Sampling) -> Float[Arr
   return jax.nn.softmax(nucleus(logits, sampling.top_p) if sampling.top_p < 1 else logits, axis=-1)
 
 
-def choose_token(
-  logits: Float[Array, "B V"], key: Any, sampling: Sampling
-) -> Int[Array, " B"]:
+def choose_token(logits: Float[Array, "B V"], key: Any, sampling: Sampling) -> Int[Array, " B"]:
   """Chooses one token per row.
 
   Args:

@@ -135,7 +135,7 @@ class DecodeResult(NamedTuple):
 
 
 def init_state(
-  student_cache: Any, teacher_cache: Any, done: Bool[Array, " B"], max_length: int, key: Any
+    student_cache: Any, teacher_cache: Any, done: Bool[Array, " B"], max_length: int, key: Any
 ) -> DecodeState:
   """Makes the state before the first token.
 
@@ -155,32 +155,30 @@ def init_state(
     return jnp.zeros((B,), jnp.int32)
 
   return DecodeState(
-    tokens=jnp.full((B, L + 1), base.PAD_ID, jnp.int32),
-    length=zeros(),
-    pending=zeros(),
-    done=done,
-    student_cache=student_cache,
-    student_len=zeros(),
-    teacher_cache=teacher_cache,
-    teacher_len=zeros(),
-    written_by_teacher=jnp.zeros((B, L), bool),
-    asked=jnp.zeros((B, L), bool),
-    gate_logits=jnp.zeros((B, L), jnp.float32),
-    asks=zeros(),
-    run=zeros(),
-    student_steps=jnp.zeros((), jnp.int32),
-    student_row_steps=zeros(),
-    teacher_passes=jnp.zeros((), jnp.int32),
-    teacher_row_passes=zeros(),
-    teacher_calls=zeros(),
-    teacher_tokens=zeros(),
-    key=key,
+      tokens=jnp.full((B, L + 1), base.PAD_ID, jnp.int32),
+      length=zeros(),
+      pending=zeros(),
+      done=done,
+      student_cache=student_cache,
+      student_len=zeros(),
+      teacher_cache=teacher_cache,
+      teacher_len=zeros(),
+      written_by_teacher=jnp.zeros((B, L), bool),
+      asked=jnp.zeros((B, L), bool),
+      gate_logits=jnp.zeros((B, L), jnp.float32),
+      asks=zeros(),
+      run=zeros(),
+      student_steps=jnp.zeros((), jnp.int32),
+      student_row_steps=zeros(),
+      teacher_passes=jnp.zeros((), jnp.int32),
+      teacher_row_passes=zeros(),
+      teacher_calls=zeros(),
+      teacher_tokens=zeros(),
+      key=key,
   )
 
 
-def put(
-  values: Array, column: Int[Array, " B"], new: Array, where: Bool[Array, " B"]
-) -> Array:
+def put(values: Array, column: Int[Array, " B"], new: Array, where: Bool[Array, " B"]) -> Array:
   """Writes one value per row: `values[b, column[b]] = new[b]` where `where[b]`.
 
   A masked select over the whole (small) array: it fuses into one kernel, while a scatter of B
@@ -200,7 +198,7 @@ def put(
 
 
 def window(
-  tokens: Int[Array, "B inputs"], start: Int[Array, " B"], width: int
+    tokens: Int[Array, "B inputs"], start: Int[Array, " B"], width: int
 ) -> Int[Array, "B width"]:
   """Reads `width` inputs per row from its own start; reads past the end repeat the last column."""
   column = start[:, None] + jnp.arange(width)[None, :]
@@ -212,19 +210,19 @@ def finish(state: DecodeState, eos_id: int) -> DecodeResult:
   valid = jnp.arange(state.asked.shape[1])[None, :] < state.length[:, None]
   emitted = jnp.where(valid, state.tokens[:, 1:], base.PAD_ID)
   return DecodeResult(
-    tokens=emitted,
-    length=state.length,
-    ended=jnp.any(valid & (emitted == eos_id), axis=1),
-    written_by_teacher=state.written_by_teacher & valid,
-    asked=state.asked & valid,
-    gate_logits=jnp.where(valid, state.gate_logits, 0.0),
-    asks=state.asks,
-    student_steps=state.student_steps,
-    student_row_steps=state.student_row_steps,
-    teacher_passes=state.teacher_passes,
-    teacher_row_passes=state.teacher_row_passes,
-    teacher_calls=state.teacher_calls,
-    teacher_tokens=state.teacher_tokens,
+      tokens=emitted,
+      length=state.length,
+      ended=jnp.any(valid & (emitted == eos_id), axis=1),
+      written_by_teacher=state.written_by_teacher & valid,
+      asked=state.asked & valid,
+      gate_logits=jnp.where(valid, state.gate_logits, 0.0),
+      asks=state.asks,
+      student_steps=state.student_steps,
+      student_row_steps=state.student_row_steps,
+      teacher_passes=state.teacher_passes,
+      teacher_row_passes=state.teacher_row_passes,
+      teacher_calls=state.teacher_calls,
+      teacher_tokens=state.teacher_tokens,
   )
 
 
@@ -242,8 +240,9 @@ def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResul
   Returns:
     The result with `teacher_row_passes`, `teacher_calls` and `teacher_tokens` replaced.
   """
-  position = jnp.broadcast_to(jnp.arange(result.asked.shape[1], dtype=jnp.int32),
-                              result.asked.shape)
+  position = jnp.broadcast_to(
+      jnp.arange(result.asked.shape[1], dtype=jnp.int32), result.asked.shape
+  )
   last = jax.lax.cummax(jnp.where(result.asked, position, -1), axis=1)
   before = jnp.pad(last, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
   lag = jnp.where(result.asked, position - before, 0)
@@ -252,9 +251,9 @@ def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResul
     needed = jnp.maximum(-((narrower - left) // width), 0)
     passes, left = passes + needed, left - needed * width
   return result._replace(
-    teacher_row_passes=jnp.sum(passes, axis=1),
-    teacher_calls=result.asks,
-    teacher_tokens=jnp.sum(lag, axis=1),
+      teacher_row_passes=jnp.sum(passes, axis=1),
+      teacher_calls=result.asks,
+      teacher_tokens=jnp.sum(lag, axis=1),
   )
 
 

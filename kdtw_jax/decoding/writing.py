@@ -45,25 +45,32 @@ def write_step(setup: Setup, state: DecodeState) -> DecodeState:
   if looks or setup.eager:
     state, scores = forward.teacher_step(*setup.teacher, state, active, 1)
     teacher_logits = scores[:, 0]
-  seen = Observation(logits, gate_logits, teacher_logits if looks else None, state.length,
-                     state.asks, state.run, setup.budget)
+  seen = Observation(
+      logits,
+      gate_logits,
+      teacher_logits if looks else None,
+      state.length,
+      state.asks,
+      state.run,
+      setup.budget,
+  )
   allowed = gating.within_cap(state.asks, state.length, setup.budget, setup.cap)
   ask = active & allowed & setup.policy.ask(seen, gate_key)
   if looks or setup.eager:
     teacher_token = sampling_lib.choose_token(teacher_logits, teacher_key, setup.sampling)
   else:
     state, teacher_token = forward.teacher_catch_up(
-      *setup.teacher, state, ask, teacher_key, widths=setup.widths, sampling=setup.sampling
+        *setup.teacher, state, ask, teacher_key, widths=setup.widths, sampling=setup.sampling
     )
   return write(state, jnp.where(ask, teacher_token, token), ask, gate_logits, setup.eos_id)
 
 
 def write(
-  state: DecodeState,
-  token: Int[Array, " B"],
-  ask: Bool[Array, " B"],
-  gate_logits: Float[Array, " B"],
-  eos_id: int,
+    state: DecodeState,
+    token: Int[Array, " B"],
+    ask: Bool[Array, " B"],
+    gate_logits: Float[Array, " B"],
+    eos_id: int,
 ) -> DecodeState:
   """Appends one token to every active row and retires the rows that end with it.
 
@@ -81,12 +88,12 @@ def write(
   length = state.length + active
   full = length == state.asked.shape[1]
   return state._replace(
-    tokens=state_lib.put(state.tokens, state.length + 1, token, active),
-    length=length,
-    done=state.done | (token == eos_id) | full,
-    written_by_teacher=state_lib.put(state.written_by_teacher, state.length, ask, active),
-    asked=state_lib.put(state.asked, state.length, ask, active),
-    gate_logits=state_lib.put(state.gate_logits, state.length, gate_logits, active),
-    asks=state.asks + (ask & active),
-    run=jnp.where(ask, state.run + 1, 0),
+      tokens=state_lib.put(state.tokens, state.length + 1, token, active),
+      length=length,
+      done=state.done | (token == eos_id) | full,
+      written_by_teacher=state_lib.put(state.written_by_teacher, state.length, ask, active),
+      asked=state_lib.put(state.asked, state.length, ask, active),
+      gate_logits=state_lib.put(state.gate_logits, state.length, gate_logits, active),
+      asks=state.asks + (ask & active),
+      run=jnp.where(ask, state.run + 1, 0),
   )

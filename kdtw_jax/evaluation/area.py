@@ -71,8 +71,11 @@ def hypervolume(
   Returns:
     0..1; None where the teacher is no better or no dearer than the student, or no point has a cost.
   """
-  points = [(p.cost, p.scores[key]) for p in curve.points
-            if is_number(p.cost) and is_number(p.scores.get(key))]
+  points = [
+      (p.cost, p.scores[key])
+      for p in curve.points
+      if is_number(p.cost) and is_number(p.scores.get(key))
+  ]
   if not points or not teacher > student or not cheapest < 1:
     return None
   total, best = 0.0, student

@@ -43,16 +43,30 @@ def comparisons(e: Any, sweeps: list[Sweep], split: str = "test") -> list[dict]:
         on_validation, measured = e.point("validation", other), e.point(split, other)
         wanted, got = _value(target, equal), _value(on_validation, equal)
         found = bootstrap.paired_bootstrap(
-            e.outputs(split, setting).texts, e.outputs(split, other).texts,
-            e.runner.references[split], metric=e.config.evaluation.metric, seed=e.config.seed,
-            num_resamples=e.config.evaluation.num_resamples).to_json()
-        rows.append({
-            "baseline": sweep.method, "title": sweep.title, "share": share, "equal": equal,
-            "reached": bool(abs(got - wanted) <= 0.1 * wanted), "dial": dial,
-            "student": other.stage, "handover_share": system.teacher_share,
-            "baseline_share": measured.teacher_share, "handover_cost": system.cost,
-            "baseline_cost": measured.cost, "handover": found["score"],
-            **{k: found[k] for k in ("baseline_score", "delta", "interval", "p_value")}})
+            e.outputs(split, setting).texts,
+            e.outputs(split, other).texts,
+            e.runner.references[split],
+            metric=e.config.evaluation.metric,
+            seed=e.config.seed,
+            num_resamples=e.config.evaluation.num_resamples,
+        ).to_json()
+        rows.append(
+            {
+                "baseline": sweep.method,
+                "title": sweep.title,
+                "share": share,
+                "equal": equal,
+                "reached": bool(abs(got - wanted) <= 0.1 * wanted),
+                "dial": dial,
+                "student": other.stage,
+                "handover_share": system.teacher_share,
+                "baseline_share": measured.teacher_share,
+                "handover_cost": system.cost,
+                "baseline_cost": measured.cost,
+                "handover": found["score"],
+                **{k: found[k] for k in ("baseline_score", "delta", "interval", "p_value")},
+            }
+        )
   return rows
 
 

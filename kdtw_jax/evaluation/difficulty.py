@@ -18,8 +18,9 @@ EOS_PIECE = "</s>"
 RANKS = ((100, "the 100 most frequent"), (1000, "up to rank 1,000"), (5000, "up to rank 5,000"))
 
 
-def difficulty_map(outputs: Outputs, source: Source, tokenizer: AnyTokenizer,
-                   training: Source) -> list[dict]:
+def difficulty_map(
+    outputs: Outputs, source: Source, tokenizer: AnyTokenizer, training: Source
+) -> list[dict]:
   """Groups output tokens by kind of word.
 
   Args:
@@ -35,17 +36,18 @@ def difficulty_map(outputs: Outputs, source: Source, tokenizer: AnyTokenizer,
   ranks = {} if tagged else _ranks(training)
   counts = defaultdict(lambda: np.zeros(2, int))
   for i, (ids, by_teacher) in enumerate(zip(outputs.ids, outputs.by_teacher, strict=True)):
-    groups = (_by_tag(ids, source[i].tags, tokenizer) if tagged
-              else _by_rank(ids, ranks, tokenizer))
+    groups = _by_tag(ids, source[i].tags, tokenizer) if tagged else _by_rank(ids, ranks, tokenizer)
     for group, teacher in zip(groups, by_teacher, strict=True):
       counts[group] += (1, int(teacher))
-  return [{"kind": kind, "frequency": frequency, "tokens": int(tokens),
-           "asked": float(asked / tokens)}
-          for (kind, frequency), (tokens, asked) in sorted(counts.items())]
+  return [
+      {"kind": kind, "frequency": frequency, "tokens": int(tokens), "asked": float(asked / tokens)}
+      for (kind, frequency), (tokens, asked) in sorted(counts.items())
+  ]
 
 
-def _by_tag(ids: Sequence[int], tags: Iterable[tuple[str, ...]],
-            tokenizer: AnyTokenizer) -> list[tuple[str, str]]:
+def _by_tag(
+    ids: Sequence[int], tags: Iterable[tuple[str, ...]], tokenizer: AnyTokenizer
+) -> list[tuple[str, str]]:
   pieces = tokenizer.pieces(ids)
   ends = np.cumsum([len(piece) for piece in pieces])
   text = "".join(pieces).replace("▁", " ")
@@ -60,16 +62,19 @@ def _by_tag(ids: Sequence[int], tags: Iterable[tuple[str, ...]],
   return groups
 
 
-def _by_rank(ids: Sequence[int], ranks: dict[str, int],
-             tokenizer: AnyTokenizer) -> list[tuple[str, str]]:
+def _by_rank(
+    ids: Sequence[int], ranks: dict[str, int], tokenizer: AnyTokenizer
+) -> list[tuple[str, str]]:
   words, owner = [], []
   for piece in tokenizer.pieces(ids):
     if piece.startswith("▁") or piece == EOS_PIECE or not words:
       words.append("")
     words[-1] += piece.lstrip("▁")
     owner.append(len(words) - 1)
-  classes = ["end of the text" if word == EOS_PIECE else _rank_class(ranks.get(word.strip(".,!?")))
-             for word in words]
+  classes = [
+      "end of the text" if word == EOS_PIECE else _rank_class(ranks.get(word.strip(".,!?")))
+      for word in words
+  ]
   return [("word", classes[i]) for i in owner]
 
 
@@ -80,6 +85,9 @@ def _rank_class(rank: int | None) -> str:
 
 
 def _ranks(training: Source) -> dict[str, int]:
-  words = Counter(word.strip(".,!?") for i in range(min(len(training), MOST_TARGETS))
-                  for word in training[i].target.split())
+  words = Counter(
+      word.strip(".,!?")
+      for i in range(min(len(training), MOST_TARGETS))
+      for word in training[i].target.split()
+  )
   return {word: rank for rank, (word, _) in enumerate(words.most_common())}

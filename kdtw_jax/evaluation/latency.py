@@ -14,7 +14,8 @@ _REPEATS = 3
 
 
 def seconds_per_sentence(
-    decode: Callable[[Any], Any], sentences: Sequence[Any]) -> dict[str, float]:
+    decode: Callable[[Any], Any], sentences: Sequence[Any]
+) -> dict[str, float]:
   """Times sentences one by one.
 
   Args:
@@ -32,8 +33,12 @@ def seconds_per_sentence(
     result = jax.block_until_ready(decode(sentence))
     seconds.append(time.perf_counter() - started)
     tokens += int(result.length.sum())
-  return {"mean": float(np.mean(seconds)), "p50": float(np.percentile(seconds, 50)),
-          "p95": float(np.percentile(seconds, 95)), "tokens": tokens / len(sentences)}
+  return {
+      "mean": float(np.mean(seconds)),
+      "p50": float(np.percentile(seconds, 50)),
+      "p95": float(np.percentile(seconds, 95)),
+      "tokens": tokens / len(sentences),
+  }
 
 
 def tokens_per_second(decode: Callable[[Any], Any], batch: Any) -> float:

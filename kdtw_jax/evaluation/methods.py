@@ -69,19 +69,26 @@ METHODS: dict[str, Method] = {
     "cascade_token_v2": _speculating("Speculative cascade, token V2", "cascade_token_v2", k=4),
     "cascade_token_v3": _speculating("Speculative cascade, token V3", "cascade_token_v3", k=4),
     "big_little": _asking("Big-Little decoder", "big_little", tolerance=2.0),
-    "verify_max_prob": _asking("Max-prob ask that checks", "verify_max_prob", tolerance=2.0,
-                               end=False),
-    "verify_max_prob_end": _asking("Max-prob ask that checks, end too", "verify_max_prob",
-                                   tolerance=2.0),
-    "verify_margin_end": _asking("Margin ask that checks, end too", "verify_margin",
-                                 tolerance=2.0),
-    "verify_end": Method("Check at the end alone", "verify_prefix", (("dial", 0.0), ("k", 24)),
-                         "tolerance", student="max_prob"),
-}  # fmt: skip
+    "verify_max_prob": _asking(
+        "Max-prob ask that checks", "verify_max_prob", tolerance=2.0, end=False
+    ),
+    "verify_max_prob_end": _asking(
+        "Max-prob ask that checks, end too", "verify_max_prob", tolerance=2.0
+    ),
+    "verify_margin_end": _asking("Margin ask that checks, end too", "verify_margin", tolerance=2.0),
+    "verify_end": Method(
+        "Check at the end alone",
+        "verify_prefix",
+        (("dial", 0.0), ("k", 24)),
+        "tolerance",
+        student="max_prob",
+    ),
+}
 HANDOVERS: dict[str, Method] = {  # swept over budgets in words, not over a dial
     "handover": Method("Handover (learned gate)", "handover"),
-    "handover_checked": Method("Handover that checks", "verify_handover", (("dial", 0.0),),
-                               "tolerance"),
+    "handover_checked": Method(
+        "Handover that checks", "verify_handover", (("dial", 0.0),), "tolerance"
+    ),
 }
 
 
@@ -140,8 +147,13 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
   """The sweep of a method with a stage's student."""
   method = METHODS[name]
   settings = tuple((dial, f"{dial:g}", Setting(name, dial, stage)) for dial in dials)
-  return Sweep(name, method.title, method.dial_name, settings,
-               continuous=not decoding.POLICIES[method.policy][0].whole_dial)
+  return Sweep(
+      name,
+      method.title,
+      method.dial_name,
+      settings,
+      continuous=not decoding.POLICIES[method.policy][0].whole_dial,
+  )
 
 
 def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -> list[Sweep]:
@@ -149,14 +161,26 @@ def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -
   title = HANDOVERS["handover"].title
 
   def over_budgets(method: str, of_method: str, words: str, dial: float = 0.0, cap: str = "none"):
-    return Sweep(method, words, "budget", tuple(
-        (b, f"{b:.0%}", Setting(of_method, dial, "wheels", b, cap)) for b in budgets))
+    return Sweep(
+        method,
+        words,
+        "budget",
+        tuple((b, f"{b:.0%}", Setting(of_method, dial, "wheels", b, cap)) for b in budgets),
+    )
 
-  sweeps = [over_budgets("handover", "handover", title),
-            over_budgets("handover_capped", "handover", "Handover, hard cap", cap="hard")]
-  sweeps += [over_budgets(f"handover_checked_{tolerance:g}", "handover_checked",
-                          f"Handover that checks, tolerance {tolerance:g}", tolerance)
-             for tolerance in tolerances]
+  sweeps = [
+      over_budgets("handover", "handover", title),
+      over_budgets("handover_capped", "handover", "Handover, hard cap", cap="hard"),
+  ]
+  sweeps += [
+      over_budgets(
+          f"handover_checked_{tolerance:g}",
+          "handover_checked",
+          f"Handover that checks, tolerance {tolerance:g}",
+          tolerance,
+      )
+      for tolerance in tolerances
+  ]
   return sweeps
 
 
@@ -167,6 +191,8 @@ def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
     budget: stated in the instruction.
     offsets: by the share that each is meant to give.
   """
-  settings = tuple((offset, f"{share:.0%}", Setting("handover", offset, "wheels", budget))
-                   for share, offset in offsets.items())
+  settings = tuple(
+      (offset, f"{share:.0%}", Setting("handover", offset, "wheels", budget))
+      for share, offset in offsets.items()
+  )
   return Sweep("handover_offset", "Handover, offset dial", "offset", settings, continuous=True)

@@ -166,8 +166,10 @@ def rouge_per_sentence(
   Returns:
     For each of ROUGE_KEYS an `[N]` float64 array of 0..100.
   """
-  rows = [_rouge_row(hypothesis, tuple(texts))
-          for hypothesis, texts in zip(hypotheses, references, strict=True)]
+  rows = [
+      _rouge_row(hypothesis, tuple(texts))
+      for hypothesis, texts in zip(hypotheses, references, strict=True)
+  ]
   table = np.asarray(rows, np.float64)
   return {key: table[:, column] for column, key in enumerate(ROUGE_KEYS)}
 

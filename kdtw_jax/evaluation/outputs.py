@@ -33,37 +33,70 @@ class Outputs:
   counts: dict[str, np.ndarray]
 
 
-COUNTS = ("length", "asks", "teacher_calls", "teacher_row_passes", "teacher_tokens",
-          "student_row_steps")
+COUNTS = (
+    "length",
+    "asks",
+    "teacher_calls",
+    "teacher_row_passes",
+    "teacher_tokens",
+    "student_row_steps",
+)
 
 
 class Runner:
   """Runs policies over splits; compiled once per kind of policy and batch shape."""
 
-  def __init__(self, config: ml_collections.ConfigDict, models: tuple[Model, Model], mesh,
-               tokenizer: data.AnyTokenizer, teacher_params: Params, *,
-               sources: dict[str, data.Source], tokenised: dict[str, data.TokenisedSplit]):
+  def __init__(
+      self,
+      config: ml_collections.ConfigDict,
+      models: tuple[Model, Model],
+      mesh,
+      tokenizer: data.AnyTokenizer,
+      teacher_params: Params,
+      *,
+      sources: dict[str, data.Source],
+      tokenised: dict[str, data.TokenisedSplit]
+  ):
     """Args: the run's parts; `sources` and `tokenised` by split."""
     self._config, self._mesh, self._tokenizer = config, mesh, tokenizer
     self._teacher_params, self._tokenised = teacher_params, tokenised
-    self.examples = {split: [sources[split][i] for i in kept.example_id.tolist()]
-                     for split, kept in tokenised.items()}  # tokenising drops empty ones
-    self.references = {split: [example.references for example in examples]
-                       for split, examples in self.examples.items()}
+    self.examples = {
+        split: [sources[split][i] for i in kept.example_id.tolist()]
+        for split, kept in tokenised.items()
+    }  # tokenising drops empty ones
+    self.references = {
+        split: [example.references for example in examples]
+        for split, examples in self.examples.items()
+    }
     self._prompt_length = data.instruction_length(tokenizer, config)
     student, teacher = models
     chunk = config.decode.chunk
     if not chunk:
       source = np.ones((1, max(length for length, _ in config.data.buckets)), np.int32)
-      chunk = decoding.best_chunk(decoding.pass_seconds(
-          teacher.decoder_fns, teacher_params, source, max_length=config.decode.max_length), 0.2)
+      chunk = decoding.best_chunk(
+          decoding.pass_seconds(
+              teacher.decoder_fns, teacher_params, source, max_length=config.decode.max_length
+          ),
+          0.2,
+      )
 
     def decode(cap, eager, student_params, teacher_params, batch, policy):
       key = jax.random.fold_in(jax.random.key(config.seed), batch.example_id[0])
       return decoding.decode(
-          student.decoder_fns, teacher.decoder_fns, student_params, teacher_params,
-          batch.student_source, batch.teacher_source, batch.budget, key, policy, cap=cap,
-          eager=eager, max_length=config.decode.max_length, chunk=chunk)
+          student.decoder_fns,
+          teacher.decoder_fns,
+          student_params,
+          teacher_params,
+          batch.student_source,
+          batch.teacher_source,
+          batch.budget,
+          key,
+          policy,
+          cap=cap,
+          eager=eager,
+          max_length=config.decode.max_length,
+          chunk=chunk,
+      )
 
     def first_cost_values(params, batch, price):
       encoded = student.encode(params, batch.student_source)
@@ -76,22 +109,49 @@ class Runner:
     self._decode = jax.jit(decode, static_argnums=(0, 1))
     self._first_cost_values = jax.jit(first_cost_values)
 
-  def batches(self, split: str, *, budget: float, wording: data.Wording | None, batch_size: int,
-              by_length: bool = False):
+  def batches(
+      self,
+      split: str,
+      *,
+      budget: float,
+      wording: data.Wording | None,
+      batch_size: int,
+      by_length: bool = False
+  ):
     """A split's batches; without a wording the student reads what the teacher does."""
     for batch in data.eval_batches(
-        self._tokenised[split], self._tokenizer, batch_size=batch_size, budget=budget,
+        self._tokenised[split],
+        self._tokenizer,
+        batch_size=batch_size,
+        budget=budget,
         wording=wording or data.TRAIN_WORDINGS[0],
-        prompt_length=self._prompt_length, by_length=by_length):
+        prompt_length=self._prompt_length,
+        by_length=by_length,
+    ):
       yield batch if wording else batch._replace(student_source=batch.teacher_source)
 
-  def decode(self, policy: decoding.Policy, params: Params | None, batch, *, cap: str = "none",
-             eager: bool = False):
+  def decode(
+      self,
+      policy: decoding.Policy,
+      params: Params | None,
+      batch,
+      *,
+      cap: str = "none",
+      eager: bool = False
+  ):
     """Decodes one batch; the result is on the devices. Eager is faster for large batches."""
     return self._decode(cap, eager, params, self._teacher_params, batch, policy)
 
-  def run(self, split: str, policy: decoding.Policy, params: Params | None, *, budget: float = 0.0,
-          wording: data.Wording | None = data.TRAIN_WORDINGS[0], cap: str = "none") -> Outputs:
+  def run(
+      self,
+      split: str,
+      policy: decoding.Policy,
+      params: Params | None,
+      *,
+      budget: float = 0.0,
+      wording: data.Wording | None = data.TRAIN_WORDINGS[0],
+      cap: str = "none"
+  ) -> Outputs:
     """Decodes a whole split.
 
     Args:
@@ -106,26 +166,38 @@ class Runner:
       The outputs in the split's order.
     """
     results = []
-    for batch in self.batches(split, budget=budget, wording=wording, by_length=True,
-                              batch_size=self._config.evaluation.batch_size):
-      result = self.decode(policy, params, sharding.shard_batch(self._mesh, batch), cap=cap,
-                           eager=True)
+    for batch in self.batches(
+        split,
+        budget=budget,
+        wording=wording,
+        by_length=True,
+        batch_size=self._config.evaluation.batch_size,
+    ):
+      result = self.decode(
+          policy, params, sharding.shard_batch(self._mesh, batch), cap=cap, eager=True
+      )
       results.append((batch.example_id, result))  # fetched later: the device goes on
     example_id = np.concatenate([ids for ids, _ in results])
-    order = np.argsort(example_id, kind="stable")[np.sum(example_id < 0):]
-    rows = {name: np.concatenate([np.asarray(getattr(r, name)) for _, r in results])[order]
-            for name in (*COUNTS, "tokens", "written_by_teacher")}
+    order = np.argsort(example_id, kind="stable")[np.sum(example_id < 0) :]
+    rows = {
+        name: np.concatenate([np.asarray(getattr(r, name)) for _, r in results])[order]
+        for name in (*COUNTS, "tokens", "written_by_teacher")
+    }
     ids = [row[:n].tolist() for row, n in zip(rows["tokens"], rows["length"], strict=True)]
     return Outputs(
-        texts=[self._tokenizer.decode(row) for row in ids], ids=ids,
-        by_teacher=[row[:n] for row, n in zip(rows["written_by_teacher"], rows["length"],
-                                              strict=True)],
-        counts={name: rows[name] for name in COUNTS})
+        texts=[self._tokenizer.decode(row) for row in ids],
+        ids=ids,
+        by_teacher=[
+            row[:n] for row, n in zip(rows["written_by_teacher"], rows["length"], strict=True)
+        ],
+        counts={name: rows[name] for name in COUNTS},
+    )
 
   def scores(self, split: str, outputs: Outputs) -> dict[str, float]:
     """Corpus scores against all references."""
-    return metrics.corpus_scores(outputs.texts, self.references[split],
-                                 metric=self._config.evaluation.metric)
+    return metrics.corpus_scores(
+        outputs.texts, self.references[split], metric=self._config.evaluation.metric
+    )
 
   def point(self, split: str, outputs: Outputs, *, dial: float, label: str) -> Point:
     """The outputs as a point of a trade-off curve; its sequential cost is added later."""
@@ -134,14 +206,26 @@ class Runner:
     written = np.array([row.sum() for row in outputs.by_teacher])
     shares = metrics.teacher_shares(counts["asks"], written, counts["length"])
     return Point(
-        dial=float(dial), label=label, scores=self.scores(split, outputs), **shares,
+        dial=float(dial),
+        label=label,
+        scores=self.scores(split, outputs),
+        **shares,
         teacher_calls=counts["teacher_calls"].sum() / tokens,
         teacher_passes=counts["teacher_row_passes"].sum() / tokens,
         teacher_tokens=counts["teacher_tokens"].sum() / tokens,
-        student_steps=counts["student_row_steps"].sum() / tokens)
+        student_steps=counts["student_row_steps"].sum() / tokens
+    )
 
-  def predicted_share(self, split: str, params: Params, *, budget: float, wording: data.Wording,
-                      price: float, tokens: int) -> float:
+  def predicted_share(
+      self,
+      split: str,
+      params: Params,
+      *,
+      budget: float,
+      wording: data.Wording,
+      price: float,
+      tokens: int
+  ) -> float:
     """V_C of the first states summed over a split, per output token: the share expected.
 
     Args:

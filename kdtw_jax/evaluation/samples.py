@@ -7,8 +7,14 @@ from kdtw_jax.evaluation.difficulty import EOS_PIECE
 from kdtw_jax.evaluation.outputs import Outputs
 
 
-def sample_rows(examples: Sequence[Example], outputs: Outputs, alone: Mapping[str, Outputs],
-                tokenizer: AnyTokenizer, *, budget: float) -> list[dict]:
+def sample_rows(
+    examples: Sequence[Example],
+    outputs: Outputs,
+    alone: Mapping[str, Outputs],
+    tokenizer: AnyTokenizer,
+    *,
+    budget: float
+) -> list[dict]:
   """Lays out the first sentences of a split.
 
   Args:
@@ -25,10 +31,17 @@ def sample_rows(examples: Sequence[Example], outputs: Outputs, alone: Mapping[st
   rows = []
   for i, example in enumerate(examples):
     pieces = tokenizer.pieces(outputs.ids[i])
-    rows.append({
-        "source": example.source, "reference": example.target, "budget": budget,
-        **{who: found.texts[i] for who, found in alone.items()},
-        "tokens": [{"text": piece, "author": "teacher" if teacher else "student"}
-                   for piece, teacher in zip(pieces, outputs.by_teacher[i], strict=True)
-                   if piece != EOS_PIECE]})
+    rows.append(
+        {
+            "source": example.source,
+            "reference": example.target,
+            "budget": budget,
+            **{who: found.texts[i] for who, found in alone.items()},
+            "tokens": [
+                {"text": piece, "author": "teacher" if teacher else "student"}
+                for piece, teacher in zip(pieces, outputs.by_teacher[i], strict=True)
+                if piece != EOS_PIECE
+            ],
+        }
+    )
   return rows

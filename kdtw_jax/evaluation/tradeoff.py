@@ -175,9 +175,14 @@ def dial_for_share(
 
 
 def bisect_dial(
-    share_of: Callable[[float], float], target: float, *, low: float = -20.0, high: float = 20.0,
-    tolerance: float = 0.004, max_steps: int = 14,
-) -> float:  # fmt: skip
+    share_of: Callable[[float], float],
+    target: float,
+    *,
+    low: float = -20.0,
+    high: float = 20.0,
+    tolerance: float = 0.004,
+    max_steps: int = 14,
+) -> float:
   """Finds the dial that gives a share, by measuring: for a dial that raises the share.
 
   Args:

@@ -18,8 +18,7 @@ from kdtw_jax.base import MASKED_LOGIT, ArrayLike
 
 
 def taken_log_probs(
-  logits: Float[ArrayLike, "B C V"],
-  tokens: Int[ArrayLike, "B C"],
+    logits: Float[ArrayLike, "B C V"], tokens: Int[ArrayLike, "B C"]
 ) -> Float[Array, "B C"]:
   """Log-probability of the token at each position.
 
@@ -40,10 +39,10 @@ def taken_log_probs(
 
 
 def cross_entropy(
-  logits: Float[ArrayLike, "B C V"],
-  targets: Int[ArrayLike, "B C"],
-  *,
-  label_smoothing: float = 0.0,
+    logits: Float[ArrayLike, "B C V"],
+    targets: Int[ArrayLike, "B C"],
+    *,
+    label_smoothing: float = 0.0,
 ) -> Float[Array, "B C"]:
   """Cross-entropy of target tokens, with label smoothing over the entries that can be emitted.
 
@@ -75,8 +74,7 @@ def cross_entropy(
 
 
 def forward_kl(
-  teacher_logits: Float[ArrayLike, "B C V"],
-  student_logits: Float[ArrayLike, "B C V"],
+    teacher_logits: Float[ArrayLike, "B C V"], student_logits: Float[ArrayLike, "B C V"]
 ) -> Float[Array, "B C"]:
   """KL from teacher to student: covers all that the teacher may say.
 
@@ -95,8 +93,7 @@ def forward_kl(
 
 
 def reverse_kl(
-  teacher_logits: Float[ArrayLike, "B C V"],
-  student_logits: Float[ArrayLike, "B C V"],
+    teacher_logits: Float[ArrayLike, "B C V"], student_logits: Float[ArrayLike, "B C V"]
 ) -> Float[Array, "B C"]:
   """KL from student to teacher: says only what the teacher may say.
 
@@ -116,10 +113,10 @@ def reverse_kl(
 
 
 def generalized_jsd(
-  teacher_logits: Float[ArrayLike, "B C V"],
-  student_logits: Float[ArrayLike, "B C V"],
-  *,
-  beta: float,
+    teacher_logits: Float[ArrayLike, "B C V"],
+    student_logits: Float[ArrayLike, "B C V"],
+    *,
+    beta: float,
 ) -> Float[Array, "B C"]:
   """Generalised Jensen-Shannon divergence, between forward and reverse KL.
 
@@ -148,8 +145,7 @@ def generalized_jsd(
 
 
 def log_prob_gap(
-  teacher_logits: Float[ArrayLike, "B C V"],
-  student_logits: Float[ArrayLike, "B C V"],
+    teacher_logits: Float[ArrayLike, "B C V"], student_logits: Float[ArrayLike, "B C V"]
 ) -> Float[Array, "B C"]:
   """What the teacher loses, in its own eyes, by letting the student pick greedily.
 
@@ -191,9 +187,6 @@ def _log_softmax(logits: Float[ArrayLike, "B C V"]) -> Float[Array, "B C V"]:
   return jnp.maximum(log_probs, MASKED_LOGIT)
 
 
-def _divergence(
-  log_p: Float[Array, "B C V"],
-  log_q: Float[Array, "B C V"],
-) -> Float[Array, "B C"]:
+def _divergence(log_p: Float[Array, "B C V"], log_q: Float[Array, "B C V"]) -> Float[Array, "B C"]:
   """Σ_v p (log p − log q)."""
   return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)

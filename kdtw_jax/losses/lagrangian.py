@@ -25,13 +25,13 @@ from kdtw_jax.losses.path_consistency import path_consistency_error
 
 
 def lagrangian_rewards(
-  teacher_log_probs: Float[ArrayLike, "B T"],
-  asked: Bool[ArrayLike, "B T"],
-  duals: Float[ArrayLike, " B"],
-  teacher_entropies: Float[ArrayLike, "B T"] | None = None,
-  *,
-  alpha: ScalarLike,
-  clip_floor: float | None = None,
+    teacher_log_probs: Float[ArrayLike, "B T"],
+    asked: Bool[ArrayLike, "B T"],
+    duals: Float[ArrayLike, " B"],
+    teacher_entropies: Float[ArrayLike, "B T"] | None = None,
+    *,
+    alpha: ScalarLike,
+    clip_floor: float | None = None,
 ) -> Float[Array, "B T"]:
   """Reward per action of the Lagrangian.
 
@@ -81,12 +81,12 @@ def highest_clip_floor(vocab_size: int) -> float:
 
 
 def gated_entropies(
-  token_log_probs: Float[ArrayLike, "B T"],
-  gate_logits: Float[ArrayLike, "B T"],
-  asked: Bool[ArrayLike, "B T"],
-  *,
-  alpha: ScalarLike,
-  gate_alpha: ScalarLike,
+    token_log_probs: Float[ArrayLike, "B T"],
+    gate_logits: Float[ArrayLike, "B T"],
+    asked: Bool[ArrayLike, "B T"],
+    *,
+    alpha: ScalarLike,
+    gate_alpha: ScalarLike,
 ) -> Float[Array, "B T"]:
   """Entropy term of the action taken by a policy that is a gate times a language model.
 
@@ -113,8 +113,7 @@ def gated_entropies(
 
 
 def hat_weights(
-  knots: Float[ArrayLike, " K"],
-  budgets: Float[ArrayLike, " B"],
+    knots: Float[ArrayLike, " K"], budgets: Float[ArrayLike, " B"]
 ) -> Float[Array, "B K"]:
   """Share of each knot in each budget: hat functions, constant beyond the outer knots.
 
@@ -133,9 +132,7 @@ def hat_weights(
 
 
 def interpolate_duals(
-  duals: Float[ArrayLike, " K"],
-  knots: Float[ArrayLike, " K"],
-  budgets: Float[ArrayLike, " B"],
+    duals: Float[ArrayLike, " K"], knots: Float[ArrayLike, " K"], budgets: Float[ArrayLike, " B"]
 ) -> Float[Array, " B"]:
   """Price of an ask for each row's budget.
 
@@ -153,14 +150,14 @@ def interpolate_duals(
 
 
 def dual_ascent(
-  duals: Float[ArrayLike, " K"],
-  knots: Float[ArrayLike, " K"],
-  budgets: Float[ArrayLike, " B"],
-  asks: Real[ArrayLike, " B"],
-  lengths: Real[ArrayLike, " B"],
-  *,
-  learning_rate: ScalarLike,
-  max_dual: ScalarLike,
+    duals: Float[ArrayLike, " K"],
+    knots: Float[ArrayLike, " K"],
+    budgets: Float[ArrayLike, " B"],
+    asks: Real[ArrayLike, " B"],
+    lengths: Real[ArrayLike, " B"],
+    *,
+    learning_rate: ScalarLike,
+    max_dual: ScalarLike,
 ) -> Float[Array, " K"]:
   """One step of the prices towards the budgets, from the use in on-policy rollouts.
 
@@ -190,9 +187,9 @@ def dual_ascent(
 
 
 def initial_duals(
-  difficulties: Float[ArrayLike, "B T"],
-  mask: Bool[ArrayLike, "B T"],
-  knots: Float[ArrayLike, " K"],
+    difficulties: Float[ArrayLike, "B T"],
+    mask: Bool[ArrayLike, "B T"],
+    knots: Float[ArrayLike, " K"],
 ) -> Float[Array, " K"]:
   """Prices to start from: what lets just the share B of the measured difficulties pass.
 
@@ -214,12 +211,12 @@ def initial_duals(
 
 
 def cost_consistency_error(
-  cost_values: Float[ArrayLike, "B T"],
-  asked: Bool[ArrayLike, "B T"],
-  mask: Bool[ArrayLike, "B T"],
-  ended: Bool[ArrayLike, " B"],
-  *,
-  segment_length: int | None = 1,
+    cost_values: Float[ArrayLike, "B T"],
+    asked: Bool[ArrayLike, "B T"],
+    mask: Bool[ArrayLike, "B T"],
+    ended: Bool[ArrayLike, " B"],
+    *,
+    segment_length: int | None = 1,
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
   """Residual of the expected number of asks still to come.
 
@@ -241,22 +238,19 @@ def cost_consistency_error(
   """
   costs = jnp.asarray(asked).astype(jnp.float32)
   return path_consistency_error(
-    cost_values,
-    costs,
-    jnp.zeros_like(costs),
-    mask,
-    ended,
-    gamma=1.0,
-    segment_length=segment_length,
-    stop_bootstrap=True,
+      cost_values,
+      costs,
+      jnp.zeros_like(costs),
+      mask,
+      ended,
+      gamma=1.0,
+      segment_length=segment_length,
+      stop_bootstrap=True,
   )
 
 
 def gate_targets(
-  difficulties: Float[ArrayLike, "B T"],
-  duals: Float[ArrayLike, " B"],
-  *,
-  gate_alpha: ScalarLike,
+    difficulties: Float[ArrayLike, "B T"], duals: Float[ArrayLike, " B"], *, gate_alpha: ScalarLike
 ) -> Float[Array, "B T"]:
   """Probability of asking that is optimal for a known difficulty: the computed gate credit.
 
@@ -276,8 +270,7 @@ def gate_targets(
 
 
 def gate_cross_entropy(
-  gate_logits: Float[ArrayLike, "B T"],
-  targets: Float[ArrayLike, "B T"],
+    gate_logits: Float[ArrayLike, "B T"], targets: Float[ArrayLike, "B T"]
 ) -> Float[Array, "B T"]:
   """Divergence of the gate from its target: cross-entropy less the target's own entropy.
 
@@ -298,11 +291,11 @@ def gate_cross_entropy(
 
 
 def gate_advantage_error(
-  gate_logits: Float[ArrayLike, "B T"],
-  difficulties: Float[ArrayLike, "B T"],
-  duals: Float[ArrayLike, " B"],
-  *,
-  gate_alpha: ScalarLike,
+    gate_logits: Float[ArrayLike, "B T"],
+    difficulties: Float[ArrayLike, "B T"],
+    duals: Float[ArrayLike, " B"],
+    *,
+    gate_alpha: ScalarLike,
 ) -> Float[Array, "B T"]:
   """Squared distance of the gate from the advantage of asking: the computed credit, unsaturated.
 

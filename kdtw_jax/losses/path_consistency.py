@@ -35,16 +35,16 @@ from kdtw_jax.base import ArrayLike
 
 
 def path_consistency_error(
-  values: Float[ArrayLike, "B T"],
-  rewards: Float[ArrayLike, "B T"],
-  entropies: Float[ArrayLike, "B T"],
-  mask: Bool[ArrayLike, "B T"],
-  ended: Bool[ArrayLike, " B"],
-  *,
-  gamma: ScalarLike,
-  segment_length: int | None,
-  stop_bootstrap: bool = False,
-  asked: Bool[ArrayLike, "B T"] | None = None,
+    values: Float[ArrayLike, "B T"],
+    rewards: Float[ArrayLike, "B T"],
+    entropies: Float[ArrayLike, "B T"],
+    mask: Bool[ArrayLike, "B T"],
+    ended: Bool[ArrayLike, " B"],
+    *,
+    gamma: ScalarLike,
+    segment_length: int | None,
+    stop_bootstrap: bool = False,
+    asked: Bool[ArrayLike, "B T"] | None = None,
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
   """Residual of path consistency for the segment that starts at each position.
 
@@ -99,9 +99,7 @@ def path_consistency_error(
 
 
 def path_consistency_loss(
-  errors: Float[ArrayLike, "B T"],
-  valid: Bool[ArrayLike, "B T"],
-  huber: float | None = None,
+    errors: Float[ArrayLike, "B T"], valid: Bool[ArrayLike, "B T"], huber: float | None = None
 ) -> Float[Array, "B T"]:
   """Loss per segment start: half the squared residual, or Huber's.
 
@@ -129,11 +127,11 @@ def path_consistency_loss(
 
 
 def logsumexp_values(
-  logits: Float[ArrayLike, "B C V"],
-  gate_logits: Float[ArrayLike, "B C"] | None = None,
-  *,
-  alpha: ScalarLike,
-  gate_alpha: ScalarLike = 1.0,
+    logits: Float[ArrayLike, "B C V"],
+    gate_logits: Float[ArrayLike, "B C"] | None = None,
+    *,
+    alpha: ScalarLike,
+    gate_alpha: ScalarLike = 1.0,
 ) -> Float[Array, "B C"]:
   """State values read off the policy's own logits ("unified" path consistency).
 
@@ -174,11 +172,7 @@ def _stop_where(stop: Bool[Array, "B T"], array: Float[Array, "B T"]) -> Float[A
 
 
 def _segment_sums(
-  terms: Float[Array, "B T"],
-  asked: Bool[Array, "B T"],
-  *,
-  gamma: ScalarLike,
-  length: int,
+    terms: Float[Array, "B T"], asked: Bool[Array, "B T"], *, gamma: ScalarLike, length: int
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
   """Discounted sum of `length` terms from each position on, and whether an ask lies among them.
 

@@ -17,8 +17,7 @@ from kdtw_jax.base import ArrayLike
 
 
 def token_sum(
-  values: Float[ArrayLike, "*shape"],
-  mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"],
+    values: Float[ArrayLike, "*shape"], mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"]
 ) -> Float[Array, ""]:
   """Sum of the values of unmasked tokens.
 
@@ -37,9 +36,7 @@ def token_sum(
   return jnp.sum(weights * kept)
 
 
-def token_count(
-  mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"],
-) -> Float[Array, ""]:
+def token_count(mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"]) -> Float[Array, ""]:
   """Number (or total weight) of the tokens that count.
 
       Σ_t m_t
@@ -54,10 +51,10 @@ def token_count(
 
 
 def token_mean(
-  values: Float[ArrayLike, "*shape"],
-  mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"],
-  *,
-  count: ScalarLike | None = None,
+    values: Float[ArrayLike, "*shape"],
+    mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"],
+    *,
+    count: ScalarLike | None = None,
 ) -> Float[Array, ""]:
   """Mean over unmasked tokens; zero when there is none.
 

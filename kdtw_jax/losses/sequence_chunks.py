@@ -18,10 +18,10 @@ from kdtw_jax.base import ArrayLike
 
 
 def over_sequence_chunks(
-  fn: Callable[..., Any],
-  hidden: Float[ArrayLike, "B T D"],
-  *arrays: Shaped[ArrayLike, "B T ..."],
-  chunk_size: int,
+    fn: Callable[..., Any],
+    hidden: Float[ArrayLike, "B T D"],
+    *arrays: Shaped[ArrayLike, "B T ..."],
+    chunk_size: int,
 ) -> Any:
   """Maps a readout-and-loss function over chunks of the sequence, one chunk in memory at a time.
 
@@ -63,8 +63,8 @@ def over_sequence_chunks(
     for leaf in jax.tree.leaves(result):
       if leaf.shape[:2] != (batch, size):
         raise ValueError(
-          f"fn returned a leaf of shape {leaf.shape}: its first axes must be {(batch, size)}, "
-          "one entry for each position of the chunk"
+            f"fn returned a leaf of shape {leaf.shape}: its first axes must be {(batch, size)}, "
+            "one entry for each position of the chunk"
         )
     return result
 

@@ -24,9 +24,12 @@ from kdtw_jax.models.layers import DropoutSeed, dropout, normal_param, power_of_
 
 
 def attend(
-    q: Float[Array, "B C N H"], memory: KeyValue, bias: Float[Array, "#B #N #C L"],
-    dropout_rate: float, seed: DropoutSeed | None,
-) -> Float[Array, "B C N H"]:  # fmt: skip
+    q: Float[Array, "B C N H"],
+    memory: KeyValue,
+    bias: Float[Array, "#B #N #C L"],
+    dropout_rate: float,
+    seed: DropoutSeed | None,
+) -> Float[Array, "B C N H"]:
   """`softmax(u · q · kᵀ + bias) · v`, u = query_unit(H), softmax in float32.
 
   Args:
@@ -69,9 +72,12 @@ class SelfAttention(nnx.Module):
     return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
 
   def attend(
-      self, q: Float[Array, "B C N H"], memory: KeyValue, bias: Float[Array, "#B #N #C L"],
+      self,
+      q: Float[Array, "B C N H"],
+      memory: KeyValue,
+      bias: Float[Array, "#B #N #C L"],
       seed: DropoutSeed | None,
-  ) -> Float[Array, "B C D"]:  # fmt: skip
+  ) -> Float[Array, "B C D"]:
     """Mixes the memory's values and maps them back to the width of the stream."""
     mixed = attend(q, memory, bias, self.dropout_rate, seed)
     return project(_merge_heads(mixed), self.out[...])
@@ -93,9 +99,12 @@ class CrossAttention(nnx.Module):
     return as_memory(kv[:, :, 0], kv[:, :, 1])
 
   def __call__(
-      self, x: Float[Array, "B C D"], memory: KeyValue, bias: Float[Array, "#B #N #C S"],
+      self,
+      x: Float[Array, "B C D"],
+      memory: KeyValue,
+      bias: Float[Array, "#B #N #C S"],
       seed: DropoutSeed | None,
-  ) -> Float[Array, "B C D"]:  # fmt: skip
+  ) -> Float[Array, "B C D"]:
     """Reads the source from each target position."""
     q = _split_heads(project(x, self.q[...]), self.num_heads)
     mixed = attend(q, memory, bias, self.dropout_rate, seed)

@@ -62,9 +62,11 @@ def as_memory(k: Float[Array, "B L N H"], v: Float[Array, "B L N H"]) -> KeyValu
 
 
 def append(
-    past: KeyValue, k: Float[Array, "B C N H"], v: Float[Array, "B C N H"],
+    past: KeyValue,
+    k: Float[Array, "B C N H"],
+    v: Float[Array, "B C N H"],
     positions: Int[Array, " B"],
-) -> KeyValue:  # fmt: skip
+) -> KeyValue:
   """Writes C entries per row at positions[b] .. positions[b] + C - 1; drops those past the end.
 
   A scatter of the new entries alone: a loop that carries the cache updates it in place, where a

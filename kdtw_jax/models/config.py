@@ -129,9 +129,17 @@ class ModelConfig:
 def _check_sizes(config: ModelConfig) -> None:
   """Raises ValueError where a size is below 1 or the position buckets cannot be laid out."""
   sizes = (
-      "vocab_size", "d_model", "d_ff", "num_heads", "d_kv", "num_encoder_layers",
-      "num_decoder_layers", "gate_hidden", "gate_top_k", "value_hidden",
-  )  # fmt: skip
+      "vocab_size",
+      "d_model",
+      "d_ff",
+      "num_heads",
+      "d_kv",
+      "num_encoder_layers",
+      "num_decoder_layers",
+      "gate_hidden",
+      "gate_top_k",
+      "value_hidden",
+  )
   for name in sizes:
     if getattr(config, name) < 1:
       raise ValueError(f"model.{name}={getattr(config, name)}: must be >= 1")

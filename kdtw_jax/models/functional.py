@@ -57,9 +57,13 @@ class Model:
     return self._merge(params).encode(jnp.asarray(source), dropout_key)
 
   def decode(
-      self, params: Params, encoded: Encoded, inputs: Int[ArrayLike, "B T"], *,
+      self,
+      params: Params,
+      encoded: Encoded,
+      inputs: Int[ArrayLike, "B T"],
+      *,
       dropout_key: PRNGKey | None = None,
-  ) -> Float[Array, "B T D"]:  # fmt: skip
+  ) -> Float[Array, "B T D"]:
     """The last hidden states of one causal pass over decoder inputs, `shift_right(target)`.
 
     The hidden state at t has seen inputs 0 .. t, so it speaks of target t.
@@ -79,9 +83,12 @@ class Model:
     return self._merge(params).budget_of(encoded)
 
   def gate_logits(
-      self, params: Params, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"],
+      self,
+      params: Params,
+      logits: Float[Array, "B C V"],
+      hidden: Float[Array, "B C D"],
       price: Float[Array, " B"],
-  ) -> Float[Array, "B C"]:  # fmt: skip
+  ) -> Float[Array, "B C"]:
     """The log-odds of asking; zeros without a gate. See `Student.gate_logits`."""
     return self._merge(params).gate_logits(logits, hidden, price)
 
@@ -106,9 +113,12 @@ class Model:
     return model.start(encoded, model.price_of(encoded), max_length)
 
   def extend(
-      self, params: Params, cache: Cache, tokens: Int[ArrayLike, "B C"],
+      self,
+      params: Params,
+      cache: Cache,
+      tokens: Int[ArrayLike, "B C"],
       positions: Int[ArrayLike, " B"],
-  ) -> tuple[Float[Array, "B C D"], Cache]:  # fmt: skip
+  ) -> tuple[Float[Array, "B C D"], Cache]:
     """Appends decoder inputs to the cache; see `kdtw_jax.base.DecoderFns`."""
     return self._merge(params).extend(cache, jnp.asarray(tokens), jnp.asarray(positions))
 
@@ -182,9 +192,7 @@ def num_params(params: Params) -> int:
 def _readout_of_cache(readout: Callable[..., StepOutput]) -> Callable[..., StepOutput]:
   """The readout as the decoding loop calls it, with the price taken from the cache."""
 
-  def readout_of_cache(
-      params: Params, cache: Cache, hidden: Float[Array, "B C D"]
-  ) -> StepOutput:
+  def readout_of_cache(params: Params, cache: Cache, hidden: Float[Array, "B C D"]) -> StepOutput:
     return readout(params, cache.price, hidden)
 
   return readout_of_cache

@@ -29,7 +29,7 @@ def normal_param(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: str)
 
 
 def project(
-    x: Float[Array, "B C I"], kernel: Float[Array, "I *O"],  # noqa: F821  reads I * O
+    x: Float[Array, "B C I"], kernel: Float[Array, "I *O"]  # noqa: F821  reads I * O
 ) -> Float[Array, "B C *O"]:
   """`x @ kernel` in x's dtype; a kernel of rank 3 is several matrices in one product."""
   return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
@@ -120,9 +120,14 @@ class FeedForward(nnx.Module):
   """
 
   def __init__(
-      self, d_model: int, d_ff: int, kind: str, dropout_rate: float, param_dtype: str,
+      self,
+      d_model: int,
+      d_ff: int,
+      kind: str,
+      dropout_rate: float,
+      param_dtype: str,
       rngs: nnx.Rngs,
-  ):  # fmt: skip
+  ):
     self.gated = kind == "gated-gelu"
     self.dropout_rate = dropout_rate
     shape = (d_model, 2, d_ff) if self.gated else (d_model, d_ff)
@@ -147,9 +152,14 @@ class ScalarMLP(nnx.Module):
   """
 
   def __init__(
-      self, in_width: int, hidden: int, bias_init: float, last_std: float, param_dtype: str,
+      self,
+      in_width: int,
+      hidden: int,
+      bias_init: float,
+      last_std: float,
+      param_dtype: str,
       rngs: nnx.Rngs,
-  ):  # fmt: skip
+  ):
     dtype = jnp.dtype(param_dtype)
     self.hidden_kernel = normal_param(rngs, (in_width, hidden), in_width**-0.5, param_dtype)
     self.hidden_bias = nnx.Param(jnp.zeros((hidden,), dtype))

@@ -68,9 +68,16 @@ class RelativePositionBias(nnx.Module):
   """
 
   def __init__(
-      self, num_tables: int, num_buckets: int, max_distance: int, num_heads: int,
-      bidirectional: bool, std: float, param_dtype: str, rngs: nnx.Rngs,
-  ):  # fmt: skip
+      self,
+      num_tables: int,
+      num_buckets: int,
+      max_distance: int,
+      num_heads: int,
+      bidirectional: bool,
+      std: float,
+      param_dtype: str,
+      rngs: nnx.Rngs,
+  ):
     self.num_buckets = num_buckets
     self.max_distance = max_distance
     self.bidirectional = bidirectional

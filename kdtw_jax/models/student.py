@@ -45,9 +45,8 @@ class Student(EncoderDecoder):
     return self.price.budget(encoded)
 
   def gate_logits(
-      self, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"],
-      price: Float[Array, " B"],
-  ) -> Float[Array, "B C"]:  # fmt: skip
+      self, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"], price: Float[Array, " B"]
+  ) -> Float[Array, "B C"]:
     """The log-odds of asking, float32: zeros without a gate, else by kind.
 
         token             z_τ − logsumexp(z)            gradient reaches the logits too

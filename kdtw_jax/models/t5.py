@@ -25,13 +25,13 @@ from kdtw_jax.models.attention import CrossAttention, SelfAttention
 from kdtw_jax.models.cache import Cache, KeyValue, append, as_memory, empty_memory
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.layers import (
-  DropoutSeed,
-  Embedding,
-  FeedForward,
-  RMSNorm,
-  dropout,
-  dropout_seeds,
-  normal_param,
+    DropoutSeed,
+    Embedding,
+    FeedForward,
+    RMSNorm,
+    dropout,
+    dropout_seeds,
+    normal_param,
 )
 from kdtw_jax.models.position_bias import RelativePositionBias, skew, windows
 
@@ -59,9 +59,11 @@ class EncoderLayer(nnx.Module):
     self.feed_forward = _feed_forward(config, rngs)
 
   def __call__(
-      self, x: Float[Array, "B S D"], bias: Float[Array, "B N S S"],
+      self,
+      x: Float[Array, "B S D"],
+      bias: Float[Array, "B N S S"],
       seeds: tuple[DropoutSeed | None, ...],
-  ) -> Float[Array, "B S D"]:  # fmt: skip
+  ) -> Float[Array, "B S D"]:
     """One block of the encoder."""
     q, k, v = self.self_attention.project(self.self_attention_norm(x))
     mixed = self.self_attention.attend(q, as_memory(k, v), bias, seeds[0])
@@ -120,15 +122,24 @@ class Stack(nnx.Module):
   """The layers of an encoder or a decoder, `layer_0`, `layer_1`, ..., and what they share."""
 
   def __init__(
-      self, layer_type: type[nnx.Module], num_layers: int, bidirectional: bool,
-      config: ModelConfig, rngs: nnx.Rngs,
-  ):  # fmt: skip
+      self,
+      layer_type: type[nnx.Module],
+      num_layers: int,
+      bidirectional: bool,
+      config: ModelConfig,
+      rngs: nnx.Rngs,
+  ):
     self.num_layers = num_layers
     self.position_bias = RelativePositionBias(
-        num_layers if config.bias_per_layer else 1, config.relative_attention_num_buckets,
-        config.relative_attention_max_distance, config.num_heads, bidirectional,
-        config.d_model**-0.5, config.param_dtype, rngs,
-    )  # fmt: skip
+        num_layers if config.bias_per_layer else 1,
+        config.relative_attention_num_buckets,
+        config.relative_attention_max_distance,
+        config.num_heads,
+        bidirectional,
+        config.d_model**-0.5,
+        config.param_dtype,
+        rngs,
+    )
     for i in range(num_layers):
       setattr(self, f"layer_{i}", layer_type(config, rngs))
     self.final_norm = RMSNorm(config.d_model, config.param_dtype)
@@ -155,9 +166,7 @@ class EncoderDecoder(nnx.Module):
       shape = (config.vocab_size, config.d_model)
       self.readout_kernel = normal_param(rngs, shape, config.d_model**-0.5, config.param_dtype)
 
-  def encode(
-      self, source: Int[Array, "B S"], dropout_key: PRNGKey | None = None
-  ) -> Encoded:
+  def encode(self, source: Int[Array, "B S"], dropout_key: PRNGKey | None = None) -> Encoded:
     """Runs the encoder; PAD_ID marks padding, wherever it stands."""
     rate = self.config.dropout_rate
     seeds = dropout_seeds(dropout_key, 4 * self.config.num_encoder_layers + 2)
@@ -226,7 +235,8 @@ class EncoderDecoder(nnx.Module):
     """Float32 logits, the rows masked that stand for no text: `<τ>` and padding of the table."""
     weight = self.readout_weight().astype(hidden.dtype)
     logits = jnp.einsum(
-        "bcd,vd->bcv", self.readout_input(hidden), weight, preferred_element_type=jnp.float32)
+        "bcd,vd->bcv", self.readout_input(hidden), weight, preferred_element_type=jnp.float32
+    )
     config = self.config
     num_tokens = config.num_tokens or config.vocab_size
     if config.tau_id < 0 and num_tokens == config.vocab_size:
@@ -239,9 +249,13 @@ class EncoderDecoder(nnx.Module):
 def _feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:
   """The feed-forward block that the config names."""
   return FeedForward(
-      config.d_model, config.d_ff, config.feed_forward, config.dropout_rate, config.param_dtype,
+      config.d_model,
+      config.d_ff,
+      config.feed_forward,
+      config.dropout_rate,
+      config.param_dtype,
       rngs,
-  )  # fmt: skip
+  )
 
 
 def _mask_bias(mask: Bool[Array, "B S"]) -> Float[Array, "B 1 1 S"]:

@@ -17,19 +17,32 @@ from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.models import ModelConfig
 from kdtw_jax.models.layers import RMS_EPSILON
 
-FAMILIES = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration",
-            "umt5": "UMT5ForConditionalGeneration"}  # fmt: skip
+FAMILIES = {
+    "t5": "T5ForConditionalGeneration",
+    "mt5": "MT5ForConditionalGeneration",
+    "umt5": "UMT5ForConditionalGeneration",
+}
 READOUT = "lm_head.weight"
 
-_SIZES = {"d_model": "d_model", "d_ff": "d_ff", "num_heads": "num_heads", "d_kv": "d_kv",
-          "num_encoder_layers": "num_layers", "num_decoder_layers": "num_decoder_layers",
-          "relative_attention_num_buckets": "relative_attention_num_buckets",
-          "relative_attention_max_distance": "relative_attention_max_distance"}  # fmt: skip
+_SIZES = {
+    "d_model": "d_model",
+    "d_ff": "d_ff",
+    "num_heads": "num_heads",
+    "d_kv": "d_kv",
+    "num_encoder_layers": "num_layers",
+    "num_decoder_layers": "num_decoder_layers",
+    "relative_attention_num_buckets": "relative_attention_num_buckets",
+    "relative_attention_max_distance": "relative_attention_max_distance",
+}
 _DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
 _FEED_FORWARDS = {"t5": "relu", "mt5": "gated-gelu", "umt5": "gated-gelu"}  # where a file says none
 # What our code has fixed; a file may say it or leave it out.
-_FIXED = {"pad_token_id": PAD_ID, "eos_token_id": EOS_ID, "decoder_start_token_id": PAD_ID,
-          "layer_norm_epsilon": RMS_EPSILON}  # fmt: skip
+_FIXED = {
+    "pad_token_id": PAD_ID,
+    "eos_token_id": EOS_ID,
+    "decoder_start_token_id": PAD_ID,
+    "layer_norm_epsilon": RMS_EPSILON,
+}
 
 
 def architecture(
@@ -50,19 +63,26 @@ def architecture(
   """
   family = published.get("model_type")
   if family not in FAMILIES:
-    raise ValueError(f"{where}/config.json: model_type={family!r}: must be one of "
-                     f"{', '.join(FAMILIES)}; only encoder-decoders of the T5 family are read")
+    raise ValueError(
+        f"{where}/config.json: model_type={family!r}: must be one of "
+        f"{', '.join(FAMILIES)}; only encoder-decoders of the T5 family are read"
+    )
   for name, value in _FIXED.items():
     if published.get(name) not in (None, value):
       raise ValueError(f"{where}/config.json: {name}={published[name]!r}: only {value!r} is built")
-  published = {**_DEFAULTS, "feed_forward_proj": _FEED_FORWARDS[family],
-               **{k: v for k, v in published.items() if v is not None}}
+  published = {
+      **_DEFAULTS,
+      "feed_forward_proj": _FEED_FORWARDS[family],
+      **{k: v for k, v in published.items() if v is not None},
+  }
   published.setdefault("num_decoder_layers", published.get("num_layers"))
-  missing = [name for name in ("vocab_size", *_SIZES.values())
-             if not isinstance(published.get(name), int)]
+  missing = [
+      name for name in ("vocab_size", *_SIZES.values()) if not isinstance(published.get(name), int)
+  ]
   if missing:
-    raise ValueError(f"{where}/config.json: {missing[0]}={published.get(missing[0])!r}: must be a "
-                     "number")
+    raise ValueError(
+        f"{where}/config.json: {missing[0]}={published.get(missing[0])!r}: must be a " "number"
+    )
   scaled = published.get("scale_decoder_outputs", published.get("tie_word_embeddings", True))
   return {
       **{ours: published[theirs] for ours, theirs in _SIZES.items()},
@@ -75,8 +95,9 @@ def architecture(
 
 def _feed_forward(kind: str, where: str) -> str:
   if kind not in ("relu", "gated-gelu"):
-    raise ValueError(f"{where}/config.json: feed_forward_proj={kind!r}: must be 'relu' or "
-                     "'gated-gelu'")
+    raise ValueError(
+        f"{where}/config.json: feed_forward_proj={kind!r}: must be 'relu' or " "'gated-gelu'"
+    )
   return kind
 
 
@@ -92,20 +113,27 @@ def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) 
     JSON values that transformers reads.
   """
   ours = {  # transformers 4 reads the first two, 5 the third and the weights
-      "tie_word_embeddings": config.tie_embeddings, "torch_dtype": config.param_dtype,
-      "scale_decoder_outputs": config.scales_readout, "dtype": config.param_dtype,
+      "tie_word_embeddings": config.tie_embeddings,
+      "torch_dtype": config.param_dtype,
+      "scale_decoder_outputs": config.scales_readout,
+      "dtype": config.param_dtype,
       "vocab_size": config.vocab_size,
-  }  # fmt: skip
+  }
   if original is not None:
     return {**original, **ours}
   family = "umt5" if config.bias_per_layer else "t5"
   return {
-      "architectures": [FAMILIES[family]], "model_type": family, "is_encoder_decoder": True,
+      "architectures": [FAMILIES[family]],
+      "model_type": family,
+      "is_encoder_decoder": True,
       "feed_forward_proj": config.feed_forward,
       **{theirs: getattr(config, name) for name, theirs in _SIZES.items()},
-      "dropout_rate": config.dropout_rate, "initializer_factor": 1.0, "use_cache": True,
-      **_FIXED, **ours,
-  }  # fmt: skip
+      "dropout_rate": config.dropout_rate,
+      "initializer_factor": 1.0,
+      "use_cache": True,
+      **_FIXED,
+      **ours,
+  }
 
 
 def generation_json(config: ModelConfig) -> dict[str, Any]:

@@ -15,7 +15,13 @@ from typing import Any
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PATTERNS = (
-    "*.json", "spiece.model", "tokenizer.model", WEIGHTS, "model-*.safetensors", "kdtw.safetensors")
+    "*.json",
+    "spiece.model",
+    "tokenizer.model",
+    WEIGHTS,
+    "model-*.safetensors",
+    "kdtw.safetensors",
+)
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 
@@ -39,12 +45,14 @@ def locate(name: str | os.PathLike) -> Path:
     if not _HUB_ID.fullmatch(str(name)) or str(name).startswith("."):
       raise FileNotFoundError(
           f"{name}: no such folder, and not the id of a hub model (owner/name): give the folder "
-          "that holds config.json and model.safetensors")
+          "that holds config.json and model.safetensors"
+      )
     folder = _download(str(name))
   if not (folder / "config.json").is_file():
     raise FileNotFoundError(
         f"{folder}: holds no config.json, only {sorted(os.listdir(folder))[:20]}: give a folder in "
-        "transformers' layout, as save_pretrained writes it")
+        "transformers' layout, as save_pretrained writes it"
+    )
   return folder
 
 
@@ -65,10 +73,18 @@ def _download(name: str) -> Path:
   from huggingface_hub import constants, errors
 
   try:
-    return Path(huggingface_hub.snapshot_download(
-        model, revision=revision or None, allow_patterns=list(PATTERNS)))
-  except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled,
-          errors.HFValidationError, OSError) as error:
+    return Path(
+        huggingface_hub.snapshot_download(
+            model, revision=revision or None, allow_patterns=list(PATTERNS)
+        )
+    )
+  except (
+      errors.HfHubHTTPError,
+      errors.LocalEntryNotFoundError,
+      errors.OfflineModeIsEnabled,
+      errors.HFValidationError,
+      OSError,
+  ) as error:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise FileNotFoundError(
         f"{name}: no such local folder, not in the hub's cache ({constants.HF_HUB_CACHE}), and "
@@ -107,21 +123,27 @@ def weight_files(folder: Path) -> dict[str, Path] | Path:
     if Path(file).name != file:
       raise ValueError(f"{folder / INDEX}: names {file!r}, which is not a file beside it: refused")
     if not (folder / file).is_file():
-      raise FileNotFoundError(f"{folder / file}: missing, though {INDEX} names it: the download is "
-                              "not complete; run it again")
+      raise FileNotFoundError(
+          f"{folder / file}: missing, though {INDEX} names it: the download is "
+          "not complete; run it again"
+      )
   return {name: folder / str(file) for name, file in shards.items()}
 
 
 def _without_safetensors(folder: Path) -> str:
-  pickled = sorted(f.name for f in folder.iterdir()
-                   if f.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack"))
+  pickled = sorted(
+      f.name
+      for f in folder.iterdir()
+      if f.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+  )
   found = f"only {', '.join(pickled)}" if pickled else "and no other weights"
   return (
       f"{folder}: no {WEIGHTS} and no {INDEX}, {found}. Weights are read from safetensors alone: "
       "pickle runs whatever code a file holds. Convert a model that you trust with torch and "
-      "transformers:\n  python -c \"from transformers import AutoModelForSeq2SeqLM as M, "
+      'transformers:\n  python -c "from transformers import AutoModelForSeq2SeqLM as M, '
       f"AutoTokenizer as T; n = '{_name(folder)}'; M.from_pretrained(n).save_pretrained('DIR'); "
-      "T.from_pretrained(n).save_pretrained('DIR')\"\nand give DIR")
+      "T.from_pretrained(n).save_pretrained('DIR')\"\nand give DIR"
+  )
 
 
 def _name(folder: Path) -> str:

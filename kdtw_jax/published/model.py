@@ -69,9 +69,8 @@ def open_published(name: str | os.PathLike) -> Published:
 
 
 def load_params(
-    name: str | os.PathLike, config: ModelConfig,
-    put: Callable[[np.ndarray], Any] = jax.device_put,
-) -> Params:  # fmt: skip
+    name: str | os.PathLike, config: ModelConfig, put: Callable[[np.ndarray], Any] = jax.device_put
+) -> Params:
   """The encoder-decoder's parameters from a published model, one at a time.
 
   Args:
@@ -94,10 +93,15 @@ def load_params(
 
 
 def save_model(
-    folder: Path, params: Params, config: ModelConfig, *,
-    original: Mapping[str, Any] | None = None, duals: np.ndarray | None = None,
-    save_tokenizer: Callable[[Path], None] | None = None, shard_bytes: int = SHARD_BYTES,
-) -> None:  # fmt: skip
+    folder: Path,
+    params: Params,
+    config: ModelConfig,
+    *,
+    original: Mapping[str, Any] | None = None,
+    duals: np.ndarray | None = None,
+    save_tokenizer: Callable[[Path], None] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
   """Writes a model as a transformers folder, whole or not at all; an older one is replaced.
 
   Args:
@@ -114,9 +118,11 @@ def save_model(
   if duals is not None:
     extras[_DUALS] = np.asarray(duals, np.float32)
   with replaced_folder(folder) as unfinished:
-    for name, content in (("config.json", config_json(config, original)),
-                          ("generation_config.json", generation_json(config)),
-                          (EXTRAS_JSON, _own_fields(config))):
+    for name, content in (
+        ("config.json", config_json(config, original)),
+        ("generation_config.json", generation_json(config)),
+        (EXTRAS_JSON, _own_fields(config)),
+    ):
       (unfinished / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
     write_tensors(unfinished, export_t5(params, config), shard_bytes=shard_bytes)
     if extras:
@@ -143,8 +149,7 @@ def load_model(folder: Path) -> Loaded:
   own = read_object(path)
   try:
     own["price_knots"] = tuple(own["price_knots"])
-    config = ModelConfig(**published.architecture, **own,
-                         vocab_size=published.config["vocab_size"])
+    config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
   except (KeyError, TypeError) as error:
     raise ValueError(f"{path}: {error}: the folder is not as it was saved") from error
   model = build(config)
@@ -158,13 +163,16 @@ def load_model(folder: Path) -> Loaded:
 def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Params:
   """The heads of a model from their file; raises ValueError where they are not its heads."""
   expected = traverse_util.flatten_dict(
-      {k: v for k, v in model.shapes.items() if k in HEADS}, sep="/")
+      {k: v for k, v in model.shapes.items() if k in HEADS}, sep="/"
+  )
   found = {name: value.shape for name, value in extras.items()}
   wanted = {name: value.shape for name, value in expected.items()}
   if found != wanted:
     wrong = sorted(found.items() ^ wanted.items())[0][0]
-    raise ValueError(f"{where}: {wrong!r} is {found.get(wrong, 'missing')}, but {EXTRAS_JSON} asks "
-                     f"for {wanted.get(wrong, 'none')}: the folder is not as it was saved")
+    raise ValueError(
+        f"{where}: {wrong!r} is {found.get(wrong, 'missing')}, but {EXTRAS_JSON} asks "
+        f"for {wanted.get(wrong, 'none')}: the folder is not as it was saved"
+    )
   return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in extras.items()}, sep="/")
 
 

@@ -44,9 +44,11 @@ class _Entry(NamedTuple):
 
 
 def import_t5(
-    weights: Mapping[str, ArrayLike], config: ModelConfig, *,
+    weights: Mapping[str, ArrayLike],
+    config: ModelConfig,
+    *,
     put: Callable[[np.ndarray], Any] = jnp.asarray,
-) -> Params:  # fmt: skip
+) -> Params:
   """Our params from published weights, without the student's heads.
 
   The published arrays of one parameter are in memory at a time, and what `put` keeps of it.
@@ -66,11 +68,15 @@ def import_t5(
     ValueError: a name is missing or a shape is not what the config says.
   """
   expected = traverse_util.flatten_dict(build(config).shapes)
-  return traverse_util.unflatten_dict({
-      # A transfer keeps its host array until it is done.
-      entry.path: jax.block_until_ready(put(_read(entry, weights, config,
-                                                  expected[entry.path].shape)))
-      for entry in _entries(config)})
+  return traverse_util.unflatten_dict(
+      {
+          # A transfer keeps its host array until it is done.
+          entry.path: jax.block_until_ready(
+              put(_read(entry, weights, config, expected[entry.path].shape))
+          )
+          for entry in _entries(config)
+      }
+  )
 
 
 def export_t5(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -133,8 +139,10 @@ def _fit_rows(table: np.ndarray, config: ModelConfig) -> np.ndarray:
     ValueError: the table lacks rows of tokens.
   """
   if len(table) < config.num_tokens:
-    raise ValueError(f"weights: a table of {len(table)} rows for {config.num_tokens} tokens: the "
-                     "tokenizer is not this model's; give the one published with it")
+    raise ValueError(
+        f"weights: a table of {len(table)} rows for {config.num_tokens} tokens: the "
+        "tokenizer is not this model's; give the one published with it"
+    )
   grown = config.vocab_size - len(table)
   return np.pad(table, ((0, grown), (0, 0))) if grown > 0 else table[: config.vocab_size]
 
@@ -146,8 +154,10 @@ def _entries(config: ModelConfig) -> list[_Entry]:
       ("encoder", config.num_encoder_layers),
       ("decoder", config.num_decoder_layers),
   ):
-    biases = [f"{stack}.block.{i}.layer.0.SelfAttention.relative_attention_bias.weight"
-              for i in range(depth if config.bias_per_layer else 1)]
+    biases = [
+        f"{stack}.block.{i}.layer.0.SelfAttention.relative_attention_bias.weight"
+        for i in range(depth if config.bias_per_layer else 1)
+    ]
     entries.append(_tables(f"{stack}/position_bias/embedding", biases, BIAS_UNIT))
     for i in range(depth):
       entries.extend(_layer_entries(stack, i, config))
@@ -164,8 +174,11 @@ def _layer_entries(stack: str, i: int, config: ModelConfig) -> list[_Entry]:
   q_scale = query_unit(config.d_kv)
   entries = [
       _copy(f"{ours}/self_attention_norm/weight", f"{theirs}.0.layer_norm.weight"),
-      _kernel(f"{ours}/self_attention/qkv", *(f"{attention}.{x}.weight" for x in "qkv"),
-              first_scale=q_scale),
+      _kernel(
+          f"{ours}/self_attention/qkv",
+          *(f"{attention}.{x}.weight" for x in "qkv"),
+          first_scale=q_scale,
+      ),
       _kernel(f"{ours}/self_attention/out", f"{attention}.o.weight"),
   ]
   last = 1
@@ -199,14 +212,19 @@ def _copy(path: str, name: str) -> _Entry:
 
 def _scaled(path: str, name: str, scale: float) -> _Entry:
   """A parameter that is stored divided by a scale."""
-  return _Entry(tuple(path.split("/")), (name,), lambda x: _times(x, 1 / scale),
-                lambda x: (_times(x, scale),))
+  return _Entry(
+      tuple(path.split("/")), (name,), lambda x: _times(x, 1 / scale), lambda x: (_times(x, scale),)
+  )
 
 
 def _tables(path: str, names: list[str], scale: float) -> _Entry:
   """Tables stacked along a new first axis and stored divided by a scale."""
-  return _Entry(tuple(path.split("/")), tuple(names), lambda *x: _times(np.stack(x), 1 / scale),
-                lambda x: tuple(_times(x, scale)))
+  return _Entry(
+      tuple(path.split("/")),
+      tuple(names),
+      lambda *x: _times(np.stack(x), 1 / scale),
+      lambda x: tuple(_times(x, scale)),
+  )
 
 
 def _kernel(path: str, *names: str, first_scale: float = 1.0) -> _Entry:

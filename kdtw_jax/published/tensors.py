@@ -51,8 +51,9 @@ def _opened(path: Path) -> Iterator[safetensors.safe_open]:
     with safetensors.safe_open(path, framework="numpy") as file:
       yield file
   except safetensors.SafetensorError as error:
-    raise ValueError(f"{path}: damaged, or not what the index says ({error}): download it again"
-                     ) from error
+    raise ValueError(
+        f"{path}: damaged, or not what the index says ({error}): download it again"
+    ) from error
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -102,4 +103,3 @@ def write_tensors(
 
 def _part(number: int) -> str:
   return f"part-{number}.safetensors"
-

@@ -136,18 +136,31 @@ def budget_calibration(metrics: Mapping[str, Any]) -> Figure | None:
   top = min(1.0, 1.12 * max(max(row["budget"], row["realised"]) for row in rows) + 0.02)
   axes.plot([0, top], [0, top], "--", color=style.MUTED, linewidth=1.2, zorder=2)
   axes.text(
-      0.97 * top, 0.97 * top, "use = budget", color=style.MUTED, ha="right", va="bottom",
-      rotation=45, rotation_mode="anchor", fontsize=10,
-  )  # fmt: skip
+      0.97 * top,
+      0.97 * top,
+      "use = budget",
+      color=style.MUTED,
+      ha="right",
+      va="bottom",
+      rotation=45,
+      rotation_mode="anchor",
+      fontsize=10,
+  )
   marks = (("o", style.ACCENT), ("D", style.ACCENT), ("o", "white"))
   for (kind, words), (mark, fill) in zip(summary.BUDGET_KINDS.items(), marks, strict=True):
     points = [(row["budget"], row["realised"]) for row in rows if summary.budget_kind(row) == kind]
     if points:
       axes.plot(
-          *zip(*points, strict=True), mark, markersize=8.5, markeredgewidth=1.8, zorder=4,
-          clip_on=False, markerfacecolor=fill, markeredgecolor=style.ACCENT,
+          *zip(*points, strict=True),
+          mark,
+          markersize=8.5,
+          markeredgewidth=1.8,
+          zorder=4,
+          clip_on=False,
+          markerfacecolor=fill,
+          markeredgecolor=style.ACCENT,
           label=f"budgets {words}",
-      )  # fmt: skip
+      )
   axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
   axes.set_xlabel("budget in the instruction")
   axes.set_ylabel("output tokens written by the teacher")
@@ -158,10 +171,7 @@ def budget_calibration(metrics: Mapping[str, Any]) -> Figure | None:
 
 
 def _quality_figure(
-    metrics: Mapping[str, Any],
-    x_of: Callable[[Point], float | None],
-    *,
-    label_points: bool = False,
+    metrics: Mapping[str, Any], x_of: Callable[[Point], float | None], *, label_points: bool = False
 ) -> Figure | None:
   key = summary.quality_key(metrics)
   found = summary.plotted(metrics)
@@ -206,9 +216,7 @@ def _style_axes(axes: Axes) -> Axes:
 
 
 def _draw_lines(
-    axes: Axes,
-    lines: Mapping[str, Sequence[tuple[float, float, str]]],
-    titles: Mapping[str, str],
+    axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str]]], titles: Mapping[str, str]
 ) -> None:
   """Draws one line per method; points with a label get it written beside them."""
   styles = style.method_styles(list(lines))
@@ -227,9 +235,16 @@ def _draw_lines(
     )
     for x, y, label in (point for point in points if point[2]):
       axes.annotate(
-          label, (x, y), xytext=(-5, 7), textcoords="offset points", ha="right", va="bottom",
-          color=look.colour, fontsize=9.5, zorder=7,
-      )  # fmt: skip
+          label,
+          (x, y),
+          xytext=(-5, 7),
+          textcoords="offset points",
+          ha="right",
+          va="bottom",
+          color=look.colour,
+          fontsize=9.5,
+          zorder=7,
+      )
 
 
 def _reference_lines(axes: Axes, metrics: Mapping[str, Any]) -> None:
@@ -241,9 +256,15 @@ def _reference_lines(axes: Axes, metrics: Mapping[str, Any]) -> None:
     axes.axhline(score, color=style.MUTED, linewidth=1.1, linestyle=(0, (5, 3)), zorder=1)
     axes.annotate(
         f"{summary.REFERENCE_TITLES[name].lower()} {style.number(score)}",
-        (1.0, score), xycoords=("axes fraction", "data"), xytext=(-2, gap),
-        textcoords="offset points", ha="right", va=anchor, color=style.MUTED, fontsize=10,
-    )  # fmt: skip
+        (1.0, score),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, gap),
+        textcoords="offset points",
+        ha="right",
+        va=anchor,
+        color=style.MUTED,
+        fontsize=10,
+    )
   axes.margins(y=0.09)
 
 
@@ -262,5 +283,3 @@ def _legend(figure: Figure) -> None:
 
 def _columns(longest: int) -> int:
   return 3 if longest <= 22 else 2 if longest <= 40 else 1
-
-

@@ -102,8 +102,9 @@ def area(metrics: Mapping[str, Any], curve: Curve) -> float | None:
   student, teacher = reference_score(metrics, "student"), reference_score(metrics, "teacher")
   if student is None or teacher is None:
     return None
-  return area_between(curve, quality_key(metrics), student=student, teacher=teacher,
-                      up_to=AREA_UP_TO)
+  return area_between(
+      curve, quality_key(metrics), student=student, teacher=teacher, up_to=AREA_UP_TO
+  )
 
 
 def plotted(metrics: Mapping[str, Any]) -> list[Curve]:
@@ -128,7 +129,7 @@ def plotted(metrics: Mapping[str, Any]) -> list[Curve]:
     if curve not in always and strength(curve) >= strength(families.get(family, curve)):
       families[family] = curve
   others = sorted(families.values(), key=strength, reverse=True)
-  shown = {curve.method for curve in (*always, *others[:MOST_LINES - len(always)])}
+  shown = {curve.method for curve in (*always, *others[: MOST_LINES - len(always)])}
   return [curve for curve in found if curve.method in shown]
 
 
@@ -151,8 +152,12 @@ def equal_share_table(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
       found = score_at_share(curve, key, share)
       reached = found is not None and abs(found.share - share) <= SHARE_TOLERANCE
       cells.append({"score": found.score if reached else None, "best": False})
-    row = {"method": curve.method, "title": curve.title, "area": area(metrics, curve),
-           "volume": (metrics.get("hypervolumes") or {}).get(curve.method)}
+    row = {
+        "method": curve.method,
+        "title": curve.title,
+        "area": area(metrics, curve),
+        "volume": (metrics.get("hypervolumes") or {}).get(curve.method),
+    }
     rows.append(row | {"cells": cells, "bound": is_upper_bound(curve.method)})
   for column in range(len(EQUAL_SHARES)):
     competing = [row["cells"][column] for row in rows if not row["bound"]]
@@ -175,9 +180,16 @@ def frontier(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
   """
   key = quality_key(metrics)
   rows = [
-      {"title": curve.title, "method": curve.method, "label": point.label, "cost": point.cost,
-       "calls": point.teacher_calls, "score": point.scores[key]}
-      for curve in curves(metrics) if not is_upper_bound(curve.method)
+      {
+          "title": curve.title,
+          "method": curve.method,
+          "label": point.label,
+          "cost": point.cost,
+          "calls": point.teacher_calls,
+          "score": point.scores[key],
+      }
+      for curve in curves(metrics)
+      if not is_upper_bound(curve.method)
       for point in curve.points
       if style.is_number(point.teacher_calls) and style.is_number(point.scores.get(key))
   ]
@@ -244,8 +256,10 @@ def headline(metrics: Mapping[str, Any]) -> str:
 def lead(metrics: Mapping[str, Any]) -> str:
   """Says, good or bad, how the handover compares there with its strongest baseline; else ""."""
   parts = []
-  for equal, words in (("share", "That is {} the strongest method that asks as often: {}"),
-                       ("cost", "At equal sequential cost it is {} the strongest method: {}")):
+  for equal, words in (
+      ("share", "That is {} the strongest method that asks as often: {}"),
+      ("cost", "At equal sequential cost it is {} the strongest method: {}"),
+  ):
     row = _headline_comparison(metrics, equal)
     if row is not None:
       parts.append(_difference(row, words, method_titles(metrics)))

@@ -48,8 +48,9 @@ def _table(metrics: Mapping[str, Any], rows: list[dict[str, Any]]) -> Table:
     for cell in row["cells"]:
       text = style.number(cell["score"])
       cells.append(f"[bold]{text}[/bold]" if cell["best"] else text)
-    table.add_row(escape(row["title"]), *cells, style.number(row["area"], 2),
-                  style.number(row["volume"], 2))
+    table.add_row(
+        escape(row["title"]), *cells, style.number(row["area"], 2), style.number(row["volume"], 2)
+    )
   for name in ("student", "teacher"):
     score = summary.reference_score(metrics, name)
     if score is not None:

@@ -16,9 +16,18 @@ from kdtw_jax.models import Model, with_duals
 from kdtw_jax.training.progress import tracked
 
 
-def calibrate(student: Model, teacher: Model, params: Params, teacher_params: Params,
-              duals: jax.Array, stage: ml_collections.ConfigDict, *, knots: tuple[float, ...],
-              batches: Iterator[Batch], max_length: int) -> jax.Array:
+def calibrate(
+    student: Model,
+    teacher: Model,
+    params: Params,
+    teacher_params: Params,
+    duals: jax.Array,
+    stage: ml_collections.ConfigDict,
+    *,
+    knots: tuple[float, ...],
+    batches: Iterator[Batch],
+    max_length: int
+) -> jax.Array:
   """Dual ascent on held-out sources.
 
   Args:
@@ -35,22 +44,48 @@ def calibrate(student: Model, teacher: Model, params: Params, teacher_params: Pa
   Returns:
     `[K]` duals, the mean over the second half of the ascent.
   """
+
   @jax.jit
-  def ascend(duals: jax.Array, params: Params, teacher_params: Params, batch: Batch,
-             learning_rate: jax.Array):
+  def ascend(
+      duals: jax.Array,
+      params: Params,
+      teacher_params: Params,
+      batch: Batch,
+      learning_rate: jax.Array,
+  ):
     result = decoding.decode(
-        student.decoder_fns, teacher.decoder_fns, with_duals(params, duals), teacher_params,
-        batch.student_source, batch.teacher_source, batch.budget, None, decoding.Handover(),
-        max_length=max_length, eager=True)
+        student.decoder_fns,
+        teacher.decoder_fns,
+        with_duals(params, duals),
+        teacher_params,
+        batch.student_source,
+        batch.teacher_source,
+        batch.budget,
+        None,
+        decoding.Handover(),
+        max_length=max_length,
+        eager=True,
+    )
     return losses.dual_ascent(
-        duals, jnp.asarray(knots), batch.budget, result.asks, result.length,
-        learning_rate=learning_rate, max_dual=stage.max_dual)
+        duals,
+        jnp.asarray(knots),
+        batch.budget,
+        result.asks,
+        result.length,
+        learning_rate=learning_rate,
+        max_dual=stage.max_dual,
+    )
 
   steps, visited = stage.calibration_steps, []
   for number in tracked(range(steps), "calibration"):
     remaining = 1.0 - number / steps  # large steps first, then a mean over small ones
-    duals = ascend(duals, params, teacher_params, next(batches),
-                   jnp.float32(stage.calibration_dual_learning_rate * remaining))
+    duals = ascend(
+        duals,
+        params,
+        teacher_params,
+        next(batches),
+        jnp.float32(stage.calibration_dual_learning_rate * remaining),
+    )
     if 2 * (number + 1) > steps:
       visited.append(duals)
   return jnp.mean(jnp.stack(visited), axis=0)

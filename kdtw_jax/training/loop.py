@@ -32,10 +32,21 @@ class StageResult:
   summary: dict
 
 
-def run_stage(name: str, *, state: TrainState, step_fn: Callable, batches: Iterator[Batch],
-              prepare: Callable[[TrainState, Batch, jax.Array], Any], frozen: Any, key: jax.Array,
-              steps: int, log_every: int, checkpoint_every: int, directory: Path,
-              keep: int) -> StageResult:
+def run_stage(
+    name: str,
+    *,
+    state: TrainState,
+    step_fn: Callable,
+    batches: Iterator[Batch],
+    prepare: Callable[[TrainState, Batch, jax.Array], Any],
+    frozen: Any,
+    key: jax.Array,
+    steps: int,
+    log_every: int,
+    checkpoint_every: int,
+    directory: Path,
+    keep: int,
+) -> StageResult:
   """Runs a stage to its last step, from its newest checkpoint if it has one.
 
   Args:
@@ -71,8 +82,9 @@ def run_stage(name: str, *, state: TrainState, step_fn: Callable, batches: Itera
   prepare_key, step_key = jax.random.split(key)
   pending: list[tuple[int, np.ndarray, int, dict]] = []
   try:
-    with StageProgress(name, first_step=first_step, steps=steps,
-                       log_dir=directory / "tensorboard") as progress:
+    with StageProgress(
+        name, first_step=first_step, steps=steps, log_dir=directory / "tensorboard"
+    ) as progress:
       for step in range(first_step + 1, steps + 1):
         batch = next(batches)
         data = prepare(state, batch, jax.random.fold_in(prepare_key, step))
@@ -85,13 +97,26 @@ def run_stage(name: str, *, state: TrainState, step_fn: Callable, batches: Itera
           progress.log(step, scalars, tokens=sum(tokens for _, _, tokens, _ in pending))
           pending.clear()
         if save:
-          store.save(step, state, {
-              "iterator": batches.get_state(), "loss": loss,
-              "seconds": seconds_before + time.monotonic() - started})
+          store.save(
+              step,
+              state,
+              {
+                  "iterator": batches.get_state(),
+                  "loss": loss,
+                  "seconds": seconds_before + time.monotonic() - started,
+              },
+          )
   finally:
     store.close()
-  return StageResult(state, {"stage": name, "steps": steps, "loss": loss,
-                             "seconds": seconds_before + time.monotonic() - started})
+  return StageResult(
+      state,
+      {
+          "stage": name,
+          "steps": steps,
+          "loss": loss,
+          "seconds": seconds_before + time.monotonic() - started,
+      },
+  )
 
 
 def _flush(name: str, pending: list[tuple[int, np.ndarray, int, dict]]) -> dict[str, float]:
@@ -102,5 +127,6 @@ def _flush(name: str, pending: list[tuple[int, np.ndarray, int, dict]]) -> dict[
       raise NonFiniteLossError(
           f"stage {name}, step {step}: loss is {metrics['loss']} on examples "
           f"{np.asarray(example_ids).tolist()}; the last checkpoint before it is kept. Try a lower "
-          "learning_rate or max_grad_norm, in a new workdir")
+          "learning_rate or max_grad_norm, in a new workdir"
+      )
   return {field: float(np.mean([metrics[field] for metrics in fetched])) for field in fetched[0]}

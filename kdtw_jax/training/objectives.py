@@ -27,23 +27,28 @@ def supervised(model: Model, stage: ml_collections.ConfigDict, *, source: str) -
   Returns:
     The objective; its data is a `Batch`.
   """
+
   def objective(params: Params, frozen, batch: Batch, key, duals):
     encode_key, decode_key = jax.random.split(key)
     encoded = model.encode(params, getattr(batch, source), dropout_key=encode_key)
     hidden = model.decode(params, encoded, shift_right(batch.target), dropout_key=decode_key)
 
     def per_token(hidden, target):
-      return losses.cross_entropy(model.logits(params, hidden), target,
-                                  label_smoothing=stage.label_smoothing)
+      return losses.cross_entropy(
+          model.logits(params, hidden), target, label_smoothing=stage.label_smoothing
+      )
 
-    values = losses.over_sequence_chunks(per_token, hidden, batch.target,
-                                         chunk_size=stage.readout_chunk)
+    values = losses.over_sequence_chunks(
+        per_token, hidden, batch.target, chunk_size=stage.readout_chunk
+    )
     return losses.token_mean(values, batch.target != PAD_ID), {}
+
   return objective
 
 
-def distribution_matching(student: Model, teacher: Model,
-                          stage: ml_collections.ConfigDict) -> Callable:
+def distribution_matching(
+    student: Model, teacher: Model, stage: ml_collections.ConfigDict
+) -> Callable:
   """A weighted sum of divergences from the teacher's next-token distribution, on references.
 
   Args:
@@ -55,13 +60,15 @@ def distribution_matching(student: Model, teacher: Model,
   Returns:
     The objective; its data is a `Batch`, `frozen` the teacher's parameters.
   """
+
   def objective(params: Params, teacher_params: Params, batch: Batch, key, duals):
     encode_key, decode_key = jax.random.split(key)
     inputs = shift_right(batch.target)
     encoded = student.encode(params, batch.student_source, dropout_key=encode_key)
     hidden = student.decode(params, encoded, inputs, dropout_key=decode_key)
     teacher_hidden = teacher.decode(
-        teacher_params, teacher.encode(teacher_params, batch.teacher_source), inputs)
+        teacher_params, teacher.encode(teacher_params, batch.teacher_source), inputs
+    )
 
     def per_token(hidden, teacher_hidden, target):
       logits = student.logits(params, hidden)
@@ -70,22 +77,32 @@ def distribution_matching(student: Model, teacher: Model,
           "cross_entropy": lambda: losses.cross_entropy(logits, target),
           "forward_kl": lambda: losses.forward_kl(teacher_logits, logits),
           "reverse_kl": lambda: losses.reverse_kl(teacher_logits, logits),
-          "generalized_jsd": lambda: losses.generalized_jsd(teacher_logits, logits,
-                                                            beta=stage.jsd_beta)}
+          "generalized_jsd": lambda: losses.generalized_jsd(
+              teacher_logits, logits, beta=stage.jsd_beta
+          ),
+      }
       return {name: value() for name, value in values.items() if stage[name]}
 
-    values = losses.over_sequence_chunks(per_token, hidden, teacher_hidden, batch.target,
-                                         chunk_size=stage.readout_chunk)
-    means = {name: losses.token_mean(value, batch.target != PAD_ID)
-             for name, value in values.items()}
+    values = losses.over_sequence_chunks(
+        per_token, hidden, teacher_hidden, batch.target, chunk_size=stage.readout_chunk
+    )
+    means = {
+        name: losses.token_mean(value, batch.target != PAD_ID) for name, value in values.items()
+    }
     if stage.budget_loss:
       means["budget_loss"] = _budget_error(student.budget(params, encoded), batch)
     return sum(stage[name] * mean for name, mean in means.items()), means
+
   return objective
 
 
-def path_consistency(student: Model, teacher: Model, stage: ml_collections.ConfigDict, *,
-                     knots: tuple[float, ...] | None) -> Callable:
+def path_consistency(
+    student: Model,
+    teacher: Model,
+    stage: ml_collections.ConfigDict,
+    *,
+    knots: tuple[float, ...] | None,
+) -> Callable:
   """Path consistency on trajectories; with `knots`, of the Lagrangian with gate and duals.
 
   Without knots the student is distilled and never asks. With them the policy is gate times language
@@ -101,13 +118,24 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
   Returns:
     The objective; its data is a `Trajectory`, `frozen` the teacher's parameters.
   """
+
   def objective(params: Params, teacher_params: Params, trajectory: Trajectory, key, duals):
     mask = (trajectory.tokens != PAD_ID) & (trajectory.example_id >= 0)[:, None]
-    row_duals = (jnp.zeros_like(trajectory.budget) if knots is None else
-                 losses.interpolate_duals(duals, jnp.asarray(knots), trajectory.budget))
+    row_duals = (
+        jnp.zeros_like(trajectory.budget)
+        if knots is None
+        else losses.interpolate_duals(duals, jnp.asarray(knots), trajectory.budget)
+    )
     scores, values, cost_values, budgets = _score(
-        student, teacher, stage, params, teacher_params, trajectory, row_duals,
-        gated=knots is not None)
+        student,
+        teacher,
+        stage,
+        params,
+        teacher_params,
+        trajectory,
+        row_duals,
+        gated=knots is not None,
+    )
     asked = jnp.zeros_like(mask)
     floor = losses.highest_clip_floor(student.config.vocab_size)
     rewards = jnp.maximum(scores["teacher_log_probs"], floor)
@@ -115,35 +143,66 @@ def path_consistency(student: Model, teacher: Model, stage: ml_collections.Confi
     terms, metrics = {}, {}
     if knots is not None:
       asked, gate_logits = trajectory.asked, scores["gate_logits"]
-      rewards = losses.lagrangian_rewards(rewards, asked, row_duals, scores["teacher_entropies"],
-                                          alpha=stage.alpha)
+      rewards = losses.lagrangian_rewards(
+          rewards, asked, row_duals, scores["teacher_entropies"], alpha=stage.alpha
+      )
       entropies = losses.gated_entropies(
-          scores["log_probs"], _credited(stage, gate_logits), asked, alpha=stage.alpha,
-          gate_alpha=student.config.gate_alpha)
-      terms, metrics = _gate_terms(stage, student.config.gate_alpha, scores, gate_logits, row_duals,
-                                   cost_values, trajectory, mask)
+          scores["log_probs"],
+          _credited(stage, gate_logits),
+          asked,
+          alpha=stage.alpha,
+          gate_alpha=student.config.gate_alpha,
+      )
+      terms, metrics = _gate_terms(
+          stage,
+          student.config.gate_alpha,
+          scores,
+          gate_logits,
+          row_duals,
+          cost_values,
+          trajectory,
+          mask,
+      )
     if stage.value == "logsumexp":
       values = scores["logsumexp_values"]
     errors, valid = losses.path_consistency_error(
-        values, rewards, entropies, mask, trajectory.ended, gamma=stage.gamma,
-        segment_length=stage.segment_length or None, stop_bootstrap=stage.stop_bootstrap,
-        asked=asked)
+        values,
+        rewards,
+        entropies,
+        mask,
+        trajectory.ended,
+        gamma=stage.gamma,
+        segment_length=stage.segment_length or None,
+        stop_bootstrap=stage.stop_bootstrap,
+        asked=asked,
+    )
     terms["path_consistency"] = losses.token_mean(
-        losses.path_consistency_loss(errors, valid, huber=stage.huber or None), valid)
+        losses.path_consistency_loss(errors, valid, huber=stage.huber or None), valid
+    )
     terms["forward_kl"] = losses.token_mean(scores["forward_kl"], mask)
     terms["budget_loss"] = _budget_error(budgets, trajectory)
     metrics |= {f"loss_{name}": value for name, value in terms.items()}
     metrics["reverse_kl"] = losses.token_mean(
         scores["log_probs"] - scores["teacher_log_probs"],
-        mask & trajectory.on_policy[:, None] & ~asked)
+        mask & trajectory.on_policy[:, None] & ~asked,
+    )
     metrics["residual"] = jnp.sqrt(losses.token_mean(errors**2, valid))
     return sum(stage[name] * value for name, value in terms.items()), metrics
+
   return objective
 
 
-def _score(student: Model, teacher: Model, stage: ml_collections.ConfigDict, params: Params,
-           teacher_params: Params, trajectory: Trajectory, row_duals: jax.Array, *,
-           gated: bool):
+def _score(
+    student: Model,
+    teacher: Model,
+    stage: ml_collections.ConfigDict,
+    params: Params,
+    teacher_params: Params,
+    trajectory: Trajectory,
+    row_duals: jax.Array,
+    *,
+    gated: bool,
+):
   """Scores every token of the trajectories, logits living one sequence chunk at a time.
 
   `row_duals` `[B]` are the prices at which the gate decides; `gated` says whether it does.
@@ -158,27 +217,34 @@ def _score(student: Model, teacher: Model, stage: ml_collections.ConfigDict, par
   budgets = student.budget(params, encoded)
   values, cost_values = student.values(params, hidden, row_duals)
   teacher_hidden = teacher.decode(
-      teacher_params, teacher.encode(teacher_params, trajectory.teacher_source), inputs)
+      teacher_params, teacher.encode(teacher_params, trajectory.teacher_source), inputs
+  )
 
   def per_token(hidden, teacher_hidden, tokens):
     logits = student.logits(params, hidden)
     teacher_logits = jax.lax.stop_gradient(teacher.logits(teacher_params, teacher_hidden))
     gate_logits = student.gate_logits(params, logits, hidden, row_duals)
-    difficulty = (losses.reverse_kl if stage.get("gate_credit") == "expected_kl"
-                  else losses.log_prob_gap)(teacher_logits, logits)
+    difficulty = (
+        losses.reverse_kl if stage.get("gate_credit") == "expected_kl" else losses.log_prob_gap
+    )(teacher_logits, logits)
     return {
         "log_probs": losses.taken_log_probs(logits, tokens),
         "teacher_log_probs": losses.taken_log_probs(teacher_logits, tokens),
         "teacher_entropies": losses.entropy(teacher_logits),
         "logsumexp_values": losses.logsumexp_values(
-            logits, _credited(stage, gate_logits) if gated else None, alpha=stage.alpha,
-            gate_alpha=student.config.gate_alpha),
+            logits,
+            _credited(stage, gate_logits) if gated else None,
+            alpha=stage.alpha,
+            gate_alpha=student.config.gate_alpha,
+        ),
         "forward_kl": losses.forward_kl(teacher_logits, logits),
         "difficulties": jax.lax.stop_gradient(difficulty),
-        "gate_logits": gate_logits}
+        "gate_logits": gate_logits,
+    }
 
-  scores = losses.over_sequence_chunks(per_token, hidden, teacher_hidden, trajectory.tokens,
-                                       chunk_size=stage.readout_chunk)
+  scores = losses.over_sequence_chunks(
+      per_token, hidden, teacher_hidden, trajectory.tokens, chunk_size=stage.readout_chunk
+  )
   return scores, values, cost_values, budgets
 
 
@@ -201,21 +267,25 @@ def _gate_terms(stage, gate_alpha, scores, gate_logits, row_duals, cost_values, 
   terms = {}
   if stage.gate_credit != "sampled":
     if stage.gate_regression == "advantage":
-      errors = losses.gate_advantage_error(gate_logits, difficulties, row_duals,
-                                           gate_alpha=gate_alpha)
+      errors = losses.gate_advantage_error(
+          gate_logits, difficulties, row_duals, gate_alpha=gate_alpha
+      )
     else:
       errors = losses.gate_cross_entropy(
-          gate_logits, losses.gate_targets(difficulties, row_duals, gate_alpha=gate_alpha))
+          gate_logits, losses.gate_targets(difficulties, row_duals, gate_alpha=gate_alpha)
+      )
     terms["gate_loss"] = losses.token_mean(errors, mask)
   own = trajectory.own_gate[:, None] & mask
-  errors, valid = losses.cost_consistency_error(cost_values, trajectory.asked, own,
-                                                trajectory.ended, segment_length=None)
+  errors, valid = losses.cost_consistency_error(
+      cost_values, trajectory.asked, own, trajectory.ended, segment_length=None
+  )
   terms["cost_value_loss"] = losses.token_mean(0.5 * errors**2, valid)
-  metrics = {"asked": losses.token_mean(trajectory.asked.astype(jnp.float32), own),
-             "budget": losses.token_mean(
-                 jnp.broadcast_to(trajectory.budget[:, None], mask.shape), own),
-             "difficulty": losses.token_mean(difficulties, mask),
-             "dual": jnp.mean(row_duals)}
+  metrics = {
+      "asked": losses.token_mean(trajectory.asked.astype(jnp.float32), own),
+      "budget": losses.token_mean(jnp.broadcast_to(trajectory.budget[:, None], mask.shape), own),
+      "difficulty": losses.token_mean(difficulties, mask),
+      "dual": jnp.mean(row_duals),
+  }
   return terms, metrics
 
 
@@ -225,13 +295,21 @@ def dual_step(stage: ml_collections.ConfigDict, knots: tuple[float, ...]) -> Cal
   Returns:
     `(duals [K], trajectory) -> duals [K]`.
   """
+
   def update(duals: jax.Array, trajectory: Trajectory) -> jax.Array:
-    counted = ((trajectory.tokens != PAD_ID)
-               & (trajectory.own_gate & (trajectory.example_id >= 0))[:, None])
+    counted = (trajectory.tokens != PAD_ID) & (trajectory.own_gate & (trajectory.example_id >= 0))[
+        :, None
+    ]
     return losses.dual_ascent(
-        duals, jnp.asarray(knots), trajectory.budget,
-        jnp.sum(trajectory.asked & counted, axis=1), jnp.sum(counted, axis=1),
-        learning_rate=stage.dual_learning_rate, max_dual=stage.max_dual)
+        duals,
+        jnp.asarray(knots),
+        trajectory.budget,
+        jnp.sum(trajectory.asked & counted, axis=1),
+        jnp.sum(counted, axis=1),
+        learning_rate=stage.dual_learning_rate,
+        max_dual=stage.max_dual,
+    )
+
   return update
 
 
@@ -241,11 +319,13 @@ def gate_log_odds(student: Model) -> Callable:
   Returns:
     `(params, trajectory) -> (gate logits [B, T], mask [B, T])`.
   """
+
   def measure(params: Params, trajectory: Trajectory):
     encoded = student.encode(params, trajectory.student_source)
     hidden = student.decode(params, encoded, shift_right(trajectory.tokens))
     output = student.readout(params, jnp.zeros(trajectory.tokens.shape[:1]), hidden)
     return output.gate_logits, trajectory.tokens != PAD_ID
+
   return measure
 
 
@@ -255,9 +335,19 @@ def difficulties(student: Model, teacher: Model, stage: ml_collections.ConfigDic
   Returns:
     `(params, teacher_params, trajectory) -> (difficulties [B, T] nats, mask [B, T])`.
   """
+
   def measure(params: Params, teacher_params: Params, trajectory: Trajectory):
-    scores, *_ = _score(student, teacher, stage, params, teacher_params, trajectory,
-                        jnp.zeros(trajectory.tokens.shape[:1]), gated=False)
+    scores, *_ = _score(
+        student,
+        teacher,
+        stage,
+        params,
+        teacher_params,
+        trajectory,
+        jnp.zeros(trajectory.tokens.shape[:1]),
+        gated=False,
+    )
     mask = (trajectory.tokens != PAD_ID) & (trajectory.example_id >= 0)[:, None]
     return jnp.minimum(scores["difficulties"], stage.max_difficulty), mask
+
   return measure

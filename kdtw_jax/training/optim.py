@@ -28,9 +28,12 @@ ADAM_RMS = 0.2  # root mean square of Adam's updates, in learning rates
 
 def _schedule(peak: float, stage: ml_collections.ConfigDict) -> Callable:
   return optax.warmup_cosine_decay_schedule(
-      init_value=0.0, peak_value=peak, warmup_steps=stage.warmup_steps,
+      init_value=0.0,
+      peak_value=peak,
+      warmup_steps=stage.warmup_steps,
       decay_steps=max(stage.steps, stage.warmup_steps + 1),
-      end_value=peak * stage.final_learning_rate / stage.learning_rate)
+      end_value=peak * stage.final_learning_rate / stage.learning_rate,
+  )
 
 
 def _delayed(schedule: Callable, steps: int) -> Callable:
@@ -38,28 +41,42 @@ def _delayed(schedule: Callable, steps: int) -> Callable:
 
 
 def _adamw(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.GradientTransformation:
-  return optax.adamw(schedule, b1=0.9, b2=0.98, eps=1e-9, weight_decay=stage.weight_decay,
-                     mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params))
+  return optax.adamw(
+      schedule,
+      b1=0.9,
+      b2=0.98,
+      eps=1e-9,
+      weight_decay=stage.weight_decay,
+      mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
+  )
 
 
 def _muon(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.GradientTransformation:
   return optax.contrib.muon(
-      schedule, consistent_rms=ADAM_RMS, weight_decay=stage.weight_decay, adam_b1=0.9,
-      adam_b2=0.98, adam_weight_decay=stage.weight_decay,
-      muon_weight_dimension_numbers=_layer_matrices)
+      schedule,
+      consistent_rms=ADAM_RMS,
+      weight_decay=stage.weight_decay,
+      adam_b1=0.9,
+      adam_b2=0.98,
+      adam_weight_decay=stage.weight_decay,
+      muon_weight_dimension_numbers=_layer_matrices,
+  )
 
 
-def _adafactor(schedule: Callable, stage: ml_collections.ConfigDict
-               ) -> optax.GradientTransformation:
+def _adafactor(
+    schedule: Callable, stage: ml_collections.ConfigDict
+) -> optax.GradientTransformation:
   del stage  # its weight decay is 0, see config/rules.py
   return optax.adafactor(schedule)
 
 
 def _layer_matrices(params: Any) -> Any:
   """How Muon sees each leaf: matrices `[in, ..., out]`, one per index between; None for Adam."""
+
   def dimensions(path, x):
     in_layer = any(name.startswith("layer_") for name in _names(path))
     return optax.contrib.MuonDimensionNumbers(0, x.ndim - 1) if in_layer and x.ndim > 1 else None
+
   return jax.tree_util.tree_map_with_path(dimensions, params)
 
 
@@ -69,8 +86,10 @@ def _names(path) -> list[str]:
 
 def labels(names: tuple[str, ...]) -> Callable:
   """A function that labels each leaf of a pytree True where one of the names is on its path."""
+
   def label(path, _):
     return not set(_names(path)).isdisjoint(names)
+
   return lambda params: jax.tree_util.tree_map_with_path(label, params)
 
 
@@ -92,6 +111,13 @@ def make_optimizer(stage: ml_collections.ConfigDict) -> optax.GradientTransforma
   if "head_learning_rate" not in stage:
     return optax.chain(clip, make(trunk, stage))
   heads = _schedule(stage.head_learning_rate, stage)
-  return optax.chain(clip, optax.partition(
-      {False: make(_delayed(trunk, stage.value_warmup_steps), stage), True: _adamw(heads, stage)},
-      labels(HEADS)))
+  return optax.chain(
+      clip,
+      optax.partition(
+          {
+              False: make(_delayed(trunk, stage.value_warmup_steps), stage),
+              True: _adamw(heads, stage),
+          },
+          labels(HEADS),
+      ),
+  )

@@ -42,8 +42,15 @@ def tracked(steps: range, description: str) -> Iterable[int]:
 class StageProgress:
   """Bar and TensorBoard writer of one stage. A context manager."""
 
-  def __init__(self, stage: str, *, first_step: int, steps: int, log_dir: Path,
-               console: Console | None = None):
+  def __init__(
+      self,
+      stage: str,
+      *,
+      first_step: int,
+      steps: int,
+      log_dir: Path,
+      console: Console | None = None,
+  ):
     """Args: the stage's name, the step it starts from, its last step, TensorBoard's folder."""
     self._stage, self._first, self._steps = stage, first_step, steps
     self._console = console or Console()
@@ -51,9 +58,15 @@ class StageProgress:
     self._started = time.monotonic()
     self._tokens = 0
     self._bar = Progress(
-        TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        console=self._console, disable=not self._console.is_terminal)
+        TextColumn("{task.description:<13}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=self._console,
+        disable=not self._console.is_terminal,
+    )
     self._task = self._bar.add_task(stage, total=steps, completed=first_step, note="")
 
   def __enter__(self):
@@ -82,5 +95,6 @@ class StageProgress:
     self._bar.update(self._task, completed=step, note=note)
     if not self._console.is_terminal:
       left = seconds / max(step - self._first, 1) * (self._steps - step)
-      self._console.print(f"{self._stage:<13} {step}/{self._steps}  ETA {_clock(left)}  {note}",
-                          highlight=False)
+      self._console.print(
+          f"{self._stage:<13} {step}/{self._steps}  ETA {_clock(left)}  {note}", highlight=False
+      )

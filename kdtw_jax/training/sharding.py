@@ -31,11 +31,16 @@ def make_mesh(data: int, model: int) -> Mesh:
   if data == -1:
     data = num_devices // model
   if data < 1 or model < 1 or data * model > num_devices:
-    raise ValueError(f"config.mesh=(data={data}, model={model}): needs {data * model} devices, "
-                     f"{num_devices} at hand; set mesh.data=-1 and a smaller mesh.model")
-  return jax.make_mesh((data, model), ("data", "model"),
-                       axis_types=(AxisType.Auto, AxisType.Auto),
-                       devices=jax.devices()[: data * model])
+    raise ValueError(
+        f"config.mesh=(data={data}, model={model}): needs {data * model} devices, "
+        f"{num_devices} at hand; set mesh.data=-1 and a smaller mesh.model"
+    )
+  return jax.make_mesh(
+      (data, model),
+      ("data", "model"),
+      axis_types=(AxisType.Auto, AxisType.Auto),
+      devices=jax.devices()[: data * model],
+  )
 
 
 def param_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
@@ -45,8 +50,9 @@ def param_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
   if parts == 1 or not divisible or np.prod(shape) < MIN_SHARDED_SIZE:
     return NamedSharding(mesh, PartitionSpec())
   split = max(divisible, key=lambda i: shape[i])
-  return NamedSharding(mesh, PartitionSpec(*("model" if i == split else None
-                                             for i in range(len(shape)))))
+  return NamedSharding(
+      mesh, PartitionSpec(*("model" if i == split else None for i in range(len(shape))))
+  )
 
 
 def shard_params(mesh: Mesh, params: Any) -> Any:
@@ -60,5 +66,6 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
   Every process passes its own slice of the global batch.
   """
   sharding = NamedSharding(mesh, PartitionSpec("data"))
-  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
-                      batch)
+  return jax.tree.map(
+      lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
+  )

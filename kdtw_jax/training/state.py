@@ -35,10 +35,19 @@ class TrainState(NamedTuple):
     return self.params if self.ema_params is None else self.ema_params
 
 
-def create(params: Params, optimizer: optax.GradientTransformation, *, ema: bool = False,
-           duals: Float[Array, " K"] | None = None) -> TrainState:
+def create(
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema: bool = False,
+    duals: Float[Array, " K"] | None = None
+) -> TrainState:
   """A state at step 0. The caller's `params` are copied: steps donate their state."""
   params = jax.tree.map(jnp.copy, params)
-  return TrainState(step=jnp.zeros((), jnp.int32), params=params,
-                    opt_state=optimizer.init(params),
-                    ema_params=jax.tree.map(jnp.copy, params) if ema else None, duals=duals)
+  return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      opt_state=optimizer.init(params),
+      ema_params=jax.tree.map(jnp.copy, params) if ema else None,
+      duals=duals,
+  )

@@ -17,9 +17,13 @@ from kdtw_jax.training.state import TrainState
 Objective = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
-def make_train_step(objective: Objective, optimizer: optax.GradientTransformation, *,
-                    ema_decay: float = 0.0,
-                    update_duals: Callable | None = None) -> Callable:
+def make_train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema_decay: float = 0.0,
+    update_duals: Callable | None = None
+) -> Callable:
   """Compiles a step.
 
   Args:
@@ -34,10 +38,12 @@ def make_train_step(objective: Objective, optimizer: optax.GradientTransformatio
     stage's key; the step number is folded in here. `metrics` has `loss` and `grad_norm` besides the
     objective's.
   """
+
   def step(state: TrainState, frozen: Any, data: Any, key: jax.Array):
     key = jax.random.fold_in(key, state.step)
     (loss, metrics), grads = jax.value_and_grad(objective, has_aux=True)(
-        state.params, frozen, data, key, state.duals)
+        state.params, frozen, data, key, state.duals
+    )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
@@ -48,8 +54,9 @@ def make_train_step(objective: Objective, optimizer: optax.GradientTransformatio
     duals = state.duals
     if update_duals is not None:
       duals = update_duals(duals, data)
-    state = TrainState(step=state.step + 1, params=params, opt_state=opt_state,
-                       ema_params=ema_params, duals=duals)
+    state = TrainState(
+        step=state.step + 1, params=params, opt_state=opt_state, ema_params=ema_params, duals=duals
+    )
     return state, {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
 
   return jax.jit(step, donate_argnums=0)

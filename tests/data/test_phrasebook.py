@@ -29,8 +29,9 @@ def test_a_phrase_depends_on_seed_split_and_number_only(phrases):
 
 
 @pytest.mark.parametrize("side", ("source", "target"))
-@pytest.mark.parametrize("split, other", (("train", "validation"), ("train", "test"),
-                                          ("validation", "test")))  # fmt: skip
+@pytest.mark.parametrize(
+    "split, other", (("train", "validation"), ("train", "test"), ("validation", "test"))
+)
 def test_splits_share_no_sentence(phrases, side, split, other):
   sentences, others = ({getattr(e, side) for e in phrases[s]} for s in (split, other))
   assert not sentences & others
@@ -145,22 +146,35 @@ def test_golden_fillers(kind, value, source, target):
 @pytest.mark.parametrize(
     "source, target",
     (
-        ("On Monday we fly from Latvia to Kenya.",
-         "Am Montag fliegen wir von Lettland nach Kenia."),
-        ("If you travel to Japan, you should learn Welsh.",
-         "Wenn Sie nach Japan reisen, sollten Sie Walisisch lernen."),
-        ("Paul lost 40 Danish kroner on the way to Norway.",
-         "Paul hat auf dem Weg nach Norwegen 40 dänische Kronen verloren."),
-        ("The bridge is 7 miles long and 3 feet wide.",
-         "Die Brücke ist 7 Meilen lang und 3 Fuß breit."),
+        (
+            "On Monday we fly from Latvia to Kenya.",
+            "Am Montag fliegen wir von Lettland nach Kenia.",
+        ),
+        (
+            "If you travel to Japan, you should learn Welsh.",
+            "Wenn Sie nach Japan reisen, sollten Sie Walisisch lernen.",
+        ),
+        (
+            "Paul lost 40 Danish kroner on the way to Norway.",
+            "Paul hat auf dem Weg nach Norwegen 40 dänische Kronen verloren.",
+        ),
+        (
+            "The bridge is 7 miles long and 3 feet wide.",
+            "Die Brücke ist 7 Meilen lang und 3 Fuß breit.",
+        ),
     ),
-)  # fmt: skip
+)
 def test_golden_sentences(source, target):
   values = {
-      "weekday": (0,), "territory": ("LV",), "territory2": ("KE",), "language": ("cy",),
-      "person": ("Paul",), "money": (40, "DKK"), "length": (7, "length-mile"),
+      "weekday": (0,),
+      "territory": ("LV",),
+      "territory2": ("KE",),
+      "language": ("cy",),
+      "person": ("Paul",),
+      "money": (40, "DKK"),
+      "length": (7, "length-mile"),
       "length2": (3, "length-foot"),
-  }  # fmt: skip
+  }
   if "Japan" in source:
     values["territory"] = ("JP",)
   if "Norway" in source:
@@ -170,10 +184,12 @@ def test_golden_sentences(source, target):
   made = set()
   for frame, german in FRAMES:
     if all(slot.strip("{}") in values for slot in SLOT.findall(frame)):
-      made.add((
-          frame.format_map({name: word.source for name, word in words.items()}),
-          german.format_map({name: word.target for name, word in words.items()}),
-      ))
+      made.add(
+          (
+              frame.format_map({name: word.source for name, word in words.items()}),
+              german.format_map({name: word.target for name, word in words.items()}),
+          )
+      )
   assert (source, target) in made
 
 
@@ -187,8 +203,13 @@ def test_no_german_name_needs_an_article():
 
 
 def test_names_are_unique_and_currencies_read_as_in_a_sentence():
-  families = [lexicon.territories(), lexicon.languages(), lexicon.currencies(), lexicon.people(),
-              *map(lexicon.units, lexicon.MEASURES)]  # fmt: skip
+  families = [
+      lexicon.territories(),
+      lexicon.languages(),
+      lexicon.currencies(),
+      lexicon.people(),
+      *map(lexicon.units, lexicon.MEASURES),
+  ]
   for names in families:
     assert len(names) == len({n.code for n in names})
     assert len(names) == len({n.source for n in names}) == len({n.target for n in names})

@@ -46,8 +46,13 @@ def split(source, tokenizer):
 
 @pytest.fixture
 def options(tokenizer):
-  return {"tokenizer": tokenizer, "batch_size": 16, "budgets": BUDGETS, "seed": 3,
-          "prompt_length": PROMPT_LENGTH}  # fmt: skip
+  return {
+      "tokenizer": tokenizer,
+      "batch_size": 16,
+      "budgets": BUDGETS,
+      "seed": 3,
+      "prompt_length": PROMPT_LENGTH,
+  }
 
 
 def take(iterator, number):
@@ -114,8 +119,7 @@ def test_a_bucket_smaller_than_a_batch_still_takes_part(source, tokenizer):
   counts = np.bincount(split.bucket, minlength=3)
   assert counts.min() > 0
   batch_size = int(counts.min()) + 1
-  plan = TrainingPlan(split, tokenizer, batch_size=batch_size, budgets=(), seed=0,
-                      prompt_length=0)  # fmt: skip
+  plan = TrainingPlan(split, tokenizer, batch_size=batch_size, budgets=(), seed=0, prompt_length=0)
   seen = collections.Counter(
       int(i) for n in range(3 * plan.batches_per_epoch) for i in plan[n].example_id
   )
@@ -212,18 +216,23 @@ def test_a_task_is_said_to_both_and_the_budget_to_the_student(source, tokenizer)
     assert text_of(batch.teacher_source[row], tokenizer) == f"{task}: {text}"
     student = text_of(batch.student_source[row], tokenizer)
     budget = float(batch.budget[row])
-    assert student in {render(round(budget, 3), wording, task) + text
-                       for wording in TRAIN_WORDINGS}
+    assert student in {render(round(budget, 3), wording, task) + text for wording in TRAIN_WORDINGS}
     assert text_of(plain.student_source[row], tokenizer).startswith(f"{task}: ")
-  evaluated = next(eval_batches(split, tokenizer, batch_size=4, budget=0.1,
-                                wording=TRAIN_WORDINGS[1], prompt_length=60))
+  evaluated = next(
+      eval_batches(
+          split, tokenizer, batch_size=4, budget=0.1, wording=TRAIN_WORDINGS[1], prompt_length=60
+      )
+  )
   assert text_of(evaluated.teacher_source[0], tokenizer) == f"{task}: {source[0].source}"
 
 
 def test_evaluation_keeps_the_order_and_pads_the_last_batch(split, source, tokenizer):
   wording = HELD_OUT_WORDINGS[0]
-  batches = list(eval_batches(split, tokenizer, batch_size=48, budget=0.07, wording=wording,
-                              prompt_length=PROMPT_LENGTH))  # fmt: skip
+  batches = list(
+      eval_batches(
+          split, tokenizer, batch_size=48, budget=0.07, wording=wording, prompt_length=PROMPT_LENGTH
+      )
+  )
   assert len(batches) == 11
   ids = np.concatenate([batch.example_id for batch in batches])
   np.testing.assert_array_equal(ids, [*range(500), *[-1] * 28])
@@ -235,15 +244,21 @@ def test_evaluation_keeps_the_order_and_pads_the_last_batch(split, source, token
   last = batches[-1]
   for array in last[:3]:
     assert not array[-28:].any()
-  assert text_of(last.student_source[0], tokenizer) == (
-      render(0.07, wording) + source[480].source
-  )
+  assert text_of(last.student_source[0], tokenizer) == (render(0.07, wording) + source[480].source)
 
 
 def test_evaluation_by_length_has_every_example_once(split, tokenizer):
-  batches = list(eval_batches(
-      split, tokenizer, batch_size=48, budget=0.1, wording=TRAIN_WORDINGS[0],
-      prompt_length=PROMPT_LENGTH, by_length=True))
+  batches = list(
+      eval_batches(
+          split,
+          tokenizer,
+          batch_size=48,
+          budget=0.1,
+          wording=TRAIN_WORDINGS[0],
+          prompt_length=PROMPT_LENGTH,
+          by_length=True,
+      )
+  )
   ids = np.concatenate([batch.example_id for batch in batches])
   np.testing.assert_array_equal(np.sort(ids), [*[-1] * 28, *range(500)])
   lengths = np.concatenate([(batch.teacher_source != 0).sum(axis=1) for batch in batches])
@@ -263,8 +278,9 @@ def test_tokenising_reports_progress(source, tokenizer):
 
   split = tokenise(source, tokenizer, buckets=BUCKETS, track_fn=track)
   assert seen == [0]  # one chunk holds all 500
-  np.testing.assert_array_equal(split.source.ids, tokenise(
-      source, tokenizer, buckets=BUCKETS).source.ids)
+  np.testing.assert_array_equal(
+      split.source.ids, tokenise(source, tokenizer, buckets=BUCKETS).source.ids
+  )
 
 
 LONG = "Paul kommt aus Kenia und spricht Deutsch. " * 8

@@ -15,7 +15,8 @@ def test_wording_alone_and_after_a_task():
   assert render(0, wording) == "use the teacher for at most 0% of the tokens: "
   assert render(1.0, wording) == "use the teacher for at most 100% of the tokens: "
   assert render(0.1, wording, "summarize") == (
-      "summarize, using the teacher for at most 10% of the tokens: ")
+      "summarize, using the teacher for at most 10% of the tokens: "
+  )
 
 
 @pytest.mark.parametrize("percent", range(101))

@@ -8,22 +8,35 @@ import sentencepiece
 
 from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
 from kdtw_jax.data import (
-  PublishedTokenizer,
-  check_same_vocabulary,
-  load_tokenizer,
-  tokenizer_text,
-  train_tokenizer,
+    PublishedTokenizer,
+    check_same_vocabulary,
+    load_tokenizer,
+    tokenizer_text,
+    train_tokenizer,
 )
 from kdtw_jax.data.phrasebook import PhrasebookSource
 
 PIECES = 320
 TEXTS = (
-    "The letter costs €12.50, Maria?", "Für 3.205 Äpfel übt Paul groß.", "", " ", "a",
-    "你好 привет", "two  spaces and\ttabs", "Use the teacher for at most 20% of the tokens.",
-)  # fmt: skip
+    "The letter costs €12.50, Maria?",
+    "Für 3.205 Äpfel übt Paul groß.",
+    "",
+    " ",
+    "a",
+    "你好 привет",
+    "two  spaces and\ttabs",
+    "Use the teacher for at most 20% of the tokens.",
+)
 SPELLINGS = (
-    "</s>", "<pad>", TAU, f"Hallo {TAU} Welt", "<pad></s><unk>", "a</s>b", f"x{TAU}{TAU}", "▁<τ>",
-)  # fmt: skip
+    "</s>",
+    "<pad>",
+    TAU,
+    f"Hallo {TAU} Welt",
+    "<pad></s><unk>",
+    "a</s>b",
+    f"x{TAU}{TAU}",
+    "▁<τ>",
+)
 
 
 def make_t5(folder, sentences=600, extra_ids=100):
@@ -34,11 +47,19 @@ def make_t5(folder, sentences=600, extra_ids=100):
   folder.mkdir()
   with open(folder / "spiece.model", "wb") as file:
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=file, vocab_size=PIECES, pad_id=PAD_ID,
-        eos_id=EOS_ID, unk_id=UNK_ID, bos_id=-1, num_threads=1, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter(lines),
+        model_writer=file,
+        vocab_size=PIECES,
+        pad_id=PAD_ID,
+        eos_id=EOS_ID,
+        unk_id=UNK_ID,
+        bos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
   (folder / "tokenizer_config.json").write_text(
-      json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": extra_ids}))
+      json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": extra_ids})
+  )
   (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
   return folder
 
@@ -57,8 +78,7 @@ MAKERS = {"t5": make_t5, "byt5": make_byt5}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-  return {name: make(tmp_path_factory.mktemp("tokenizers") / name)
-          for name, make in MAKERS.items()}
+  return {name: make(tmp_path_factory.mktemp("tokenizers") / name) for name, make in MAKERS.items()}
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -67,8 +87,10 @@ def pair(request, folders):
   import transformers
 
   folder = folders[request.param]
-  return (PublishedTokenizer.load(folder),
-          transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True))
+  return (
+      PublishedTokenizer.load(folder),
+      transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True),
+  )
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +129,27 @@ def test_an_empty_instruction_has_no_ids(tokenizer):
 def test_decoding_skips_special_ids_and_padding(tokenizer):
   text = "The letter costs 12.50, Maria?"
   ids = tokenizer.encode(text)
-  noisy = np.array([PAD_ID, tokenizer.tau_id, *ids[:2], tokenizer.tau_id, tokenizer.vocab_size - 1,
-                    *ids[2:], EOS_ID, PAD_ID], np.int32)  # fmt: skip
+  noisy = np.array(
+      [
+          PAD_ID,
+          tokenizer.tau_id,
+          *ids[:2],
+          tokenizer.tau_id,
+          tokenizer.vocab_size - 1,
+          *ids[2:],
+          EOS_ID,
+          PAD_ID,
+      ],
+      np.int32,
+  )
   assert tokenizer.decode(ids) == tokenizer.decode(noisy) == text
   assert tokenizer.decode([]) == tokenizer.decode([PAD_ID, EOS_ID, tokenizer.tau_id]) == ""
 
 
-@pytest.mark.parametrize("name, num_tokens, vocab_size", [
-    ("t5", PIECES + 100, 512), ("byt5", 384, 512),  # 384 is a multiple of 128, full of tokens
-])
+@pytest.mark.parametrize(
+    "name, num_tokens, vocab_size",
+    [("t5", PIECES + 100, 512), ("byt5", 384, 512)],  # 384 is a multiple of 128, full of tokens
+)
 def test_tau_is_the_first_row_after_the_tokens(folders, name, num_tokens, vocab_size):
   tokenizer = PublishedTokenizer.load(folders[name])
   assert (tokenizer.num_tokens, tokenizer.tau_id) == (num_tokens, num_tokens)
@@ -135,9 +169,9 @@ class Sized:
     return self.size
 
 
-@pytest.mark.parametrize("num_tokens, vocab_size", [
-    (32100, 32128), (250100, 250112), (127, 128), (128, 256), (1, 128),
-])
+@pytest.mark.parametrize(
+    "num_tokens, vocab_size", [(32100, 32128), (250100, 250112), (127, 128), (128, 256), (1, 128)]
+)
 def test_rows_of_the_published_sizes(num_tokens, vocab_size):
   tokenizer = PublishedTokenizer(Sized(num_tokens), "here")
   assert (tokenizer.tau_id, tokenizer.vocab_size) == (num_tokens, vocab_size)

@@ -37,12 +37,24 @@ class TinyPairs(tfds.core.GeneratorBasedBuilder):
 
 
 def config_of(**fields):
-  config = ConfigDict(dict(
-      source="text", path="", source_field="en", target_field="de", reference_fields=(),
-      tfds_name="", tfds_data_dir="", train_split="train",
-      validation_split="validation", test_split="test", num_train=0, num_validation=0, num_test=0,
-      seed=0,
-  ))  # fmt: skip
+  config = ConfigDict(
+      dict(
+          source="text",
+          path="",
+          source_field="en",
+          target_field="de",
+          reference_fields=(),
+          tfds_name="",
+          tfds_data_dir="",
+          train_split="train",
+          validation_split="validation",
+          test_split="test",
+          num_train=0,
+          num_validation=0,
+          num_test=0,
+          seed=0,
+      )
+  )
   config.update(fields)
   return config
 
@@ -72,11 +84,20 @@ def config(request, tmp_path, tfds_folder):
     return config_of(path=str(tmp_path))
   if kind == "jsonl":
     write_json(tmp_path, [{"body": s, "title": t, "ann": t.upper()} for s, t in PAIRS])
-    return config_of(source="jsonl", path=str(tmp_path), source_field="body",
-                     target_field="title", reference_fields=("ann",))  # fmt: skip
+    return config_of(
+        source="jsonl",
+        path=str(tmp_path),
+        source_field="body",
+        target_field="title",
+        reference_fields=("ann",),
+    )
   if kind == "tfds":
-    return config_of(source="tfds", tfds_name="tiny_pairs", tfds_data_dir=tfds_folder,
-                     reference_fields=("more.ref",))  # fmt: skip
+    return config_of(
+        source="tfds",
+        tfds_name="tiny_pairs",
+        tfds_data_dir=tfds_folder,
+        reference_fields=("more.ref",),
+    )
   return config_of(source="phrasebook", num_train=3)
 
 
@@ -219,37 +240,46 @@ def test_json_missing_file_and_unset_field(tmp_path):
   with pytest.raises(FileNotFoundError, match=r"test\.jsonl.*<split>\.jsonl.*train\.jsonl"):
     data.load_split(json_config(tmp_path), "test")
   with pytest.raises(ValueError, match=r"config\.data\.target_field=''"):
-    data.load_split(config_of(source="jsonl", path=str(tmp_path), source_field="body",
-                              target_field=""), "train")
+    data.load_split(
+        config_of(source="jsonl", path=str(tmp_path), source_field="body", target_field=""), "train"
+    )
 
 
 def test_json_further_references_may_be_absent(tmp_path):
-  write_json(tmp_path, [{"body": "a", "title": "b", "ann0": "c", "ann1": ""}, {"body": "d",
-                        "title": "e"}])  # fmt: skip
+  write_json(
+      tmp_path, [{"body": "a", "title": "b", "ann0": "c", "ann1": ""}, {"body": "d", "title": "e"}]
+  )
   source = data.load_split(json_config(tmp_path, reference_fields=("ann0", "ann1")), "train")
   assert source[0].references == ("b", "c")
   assert source[1].references == ("e",)
 
 
 def test_tfds_mock_data_is_read_without_tensorflow(tmp_path):
-  config = config_of(source="tfds", tfds_name="ted_hrlr_translate/az_to_en",
-                     tfds_data_dir=str(tmp_path), source_field="az", target_field="en")
+  config = config_of(
+      source="tfds",
+      tfds_name="ted_hrlr_translate/az_to_en",
+      tfds_data_dir=str(tmp_path),
+      source_field="az",
+      target_field="en",
+  )
   with tfds.testing.mock_data(num_examples=4):
     source = data.load_split(config, "train")
     assert len(source) == 4
     assert source[3].source and source[3].target == source[3].references[0]
 
 
-@pytest.mark.parametrize("module, builder, name, features", (
-    ("translate.wmt14", "Wmt14Translate", "wmt14_translate/de-en", ("en", "de")),
-    ("summarization.xsum", "Xsum", "xsum", ("document", "summary")),
-    ("summarization.cnn_dailymail", "CnnDailymail", "cnn_dailymail", ("article", "highlights")),
-))
+@pytest.mark.parametrize(
+    "module, builder, name, features",
+    (
+        ("translate.wmt14", "Wmt14Translate", "wmt14_translate/de-en", ("en", "de")),
+        ("summarization.xsum", "Xsum", "xsum", ("document", "summary")),
+        ("summarization.cnn_dailymail", "CnnDailymail", "cnn_dailymail", ("article", "highlights")),
+    ),
+)
 def test_published_data_prepared_on_disk_are_read_by_name(
     tmp_path, monkeypatch, module, builder, name, features
 ):
-  builder_type = getattr(
-      importlib.import_module(f"tensorflow_datasets.{module}"), builder)
+  builder_type = getattr(importlib.import_module(f"tensorflow_datasets.{module}"), builder)
 
   def examples():
     for number, pair in enumerate(PAIRS):
@@ -260,9 +290,14 @@ def test_published_data_prepared_on_disk_are_read_by_name(
     patched.setattr(builder_type, "_split_generators", lambda self, _: {"train": examples()})
     made = tfds.builder(name, data_dir=str(tmp_path), file_format="array_record")
     made.download_and_prepare()
-  config = config_of(source="tfds", tfds_name=name, tfds_data_dir=str(tmp_path),
-                     source_field=features[0], target_field=features[1],
-                     reference_fields=("ann0",))  # fmt: skip
+  config = config_of(
+      source="tfds",
+      tfds_name=name,
+      tfds_data_dir=str(tmp_path),
+      source_field=features[0],
+      target_field=features[1],
+      reference_fields=("ann0",),
+  )
   source = data.load_split(config, "train")
   assert {(source[i].source, source[i].target) for i in range(3)} == set(PAIRS)
   assert source[0].references == (source[0].target,)  # the data have no further ones
@@ -270,8 +305,9 @@ def test_published_data_prepared_on_disk_are_read_by_name(
 
 
 def test_tfds_splits_are_the_datas(tfds_folder):
-  config = config_of(source="tfds", tfds_name="tiny_pairs", tfds_data_dir=tfds_folder,
-                     validation_split="train[:2]")  # fmt: skip
+  config = config_of(
+      source="tfds", tfds_name="tiny_pairs", tfds_data_dir=tfds_folder, validation_split="train[:2]"
+  )
   assert data.load_split(config, "test")[0].source.endswith(" test")
   assert len(data.load_split(config, "validation")) == 2
   config.test_split = "dev"
@@ -284,8 +320,10 @@ def test_tfds_splits_are_the_datas(tfds_folder):
     (
         ({"tfds_name": ""}, r"config\.data\.tfds_name=''"),
         ({"tfds_name": "no_such_pairs"}, r"tfds_name='no_such_pairs'.*not found"),
-        ({"tfds_name": "ted_hrlr_translate/az_to_en"},
-         r"`tfds build ted_hrlr_translate/az_to_en --file_format=array_record --data_dir /"),
+        (
+            {"tfds_name": "ted_hrlr_translate/az_to_en"},
+            r"`tfds build ted_hrlr_translate/az_to_en --file_format=array_record --data_dir /",
+        ),
         ({"tfds_name": "wmt14_translate/de-en"}, r"`tfds build wmt14_translate/de-en --file"),
         ({"tfds_name": "xsum"}, r"`tfds build xsum --file_format=array_record --data_dir /"),
     ),
@@ -326,9 +364,13 @@ def test_multi30k_is_read_whole(split, number):
 @pytest.mark.real_data
 @real_data
 def test_aeslc_has_several_references():
-  config = config_of(source="jsonl", path=f"{os.environ['KDTW_DATA']}/aeslc",
-                     source_field="email_body", target_field="subject_line",
-                     reference_fields=("ann0", "ann1", "ann2"))  # fmt: skip
+  config = config_of(
+      source="jsonl",
+      path=f"{os.environ['KDTW_DATA']}/aeslc",
+      source_field="email_body",
+      target_field="subject_line",
+      reference_fields=("ann0", "ann1", "ann2"),
+  )
   source = data.load_split(config, "test")
   assert 1900 <= len(source) <= 1906
   assert sum(len(source[i].references) == 4 for i in range(len(source))) > 1800

@@ -23,10 +23,7 @@ def sentences():
 def tokenizer(request, sentences):
   kind = "unigram" if request.param == "bytes" else request.param
   return train_tokenizer(
-      sentences,
-      vocab_size=700,
-      kind=kind,
-      byte_fallback=request.param == "bytes",
+      sentences, vocab_size=700, kind=kind, byte_fallback=request.param == "bytes"
   )
 
 
@@ -130,8 +127,11 @@ def test_bad_arguments(tmp_path):
 def test_a_model_with_other_special_ids_is_refused(tmp_path):
   with open(tmp_path / "other.model", "wb") as file:
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(tokenizer_text()[:50]), model_writer=file, vocab_size=60,
-        minloglevel=2, hard_vocab_limit=False,
-    )  # fmt: skip
+        sentence_iterator=iter(tokenizer_text()[:50]),
+        model_writer=file,
+        vocab_size=60,
+        minloglevel=2,
+        hard_vocab_limit=False,
+    )
   with pytest.raises(ValueError, match=r"ids of \(pad, EOS, unknown, <τ>\)"):
     Tokenizer.load(str(tmp_path / "other.model"))

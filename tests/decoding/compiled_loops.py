@@ -5,7 +5,7 @@ import re
 
 COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 CALLEE = re.compile(
-  r"\b(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)"
+    r"\b(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)"
 )
 BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 BODY = re.compile(r"\bbody=%?([\w.\-]+)")

@@ -38,9 +38,7 @@ def by_select(ask, cache, position, new):
 
 
 def by_cond(ask, cache, position, new):
-  return jax.lax.cond(
-    ~jnp.any(ask), lambda: cache, lambda: extend(cache, position, new)
-  )
+  return jax.lax.cond(~jnp.any(ask), lambda: cache, lambda: extend(cache, position, new))
 
 
 def compiled(update):
@@ -74,22 +72,44 @@ def test_the_detector_passes_good_loops(update):
 # Sizes that no other array has: 3 rows, 19 inputs, heads of 5 and 11, 7 source tokens.
 B, L, S = 3, 19, 7
 STUDENT_CONFIG = ModelConfig(
-  vocab_size=29, d_model=16, d_ff=24, num_heads=2, d_kv=5, num_encoder_layers=1,
-  num_decoder_layers=1, tau_id=3, gate="mlp", gate_hidden=8,
-)  # fmt: skip
+    vocab_size=29,
+    d_model=16,
+    d_ff=24,
+    num_heads=2,
+    d_kv=5,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    tau_id=3,
+    gate="mlp",
+    gate_hidden=8,
+)
 TEACHER_CONFIG = ModelConfig(
-  vocab_size=29, d_model=24, d_ff=40, num_heads=3, d_kv=11, num_encoder_layers=1,
-  num_decoder_layers=2, tau_id=3,
-)  # fmt: skip
+    vocab_size=29,
+    d_model=24,
+    d_ff=40,
+    num_heads=3,
+    d_kv=11,
+    num_encoder_layers=1,
+    num_decoder_layers=2,
+    tau_id=3,
+)
 STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
 
 
 # Draft lengths: a pass of as many inputs as a head is wide has scores of a cache's size.
-@pytest.mark.parametrize("name,dial,fields", [
-  ("handover", 0.0, {}), ("handover", 0.0, {"chunk": (1, 4)}), ("speculative", 3, {}),
-  ("cascade_opt", 0.3, {}), ("big_little", 0.5, {"k": 9}), ("verify_handover", 0.0, {}),
-  ("prompt_lookup", 3, {})],
-  ids=lambda x: str(x))  # fmt: skip
+@pytest.mark.parametrize(
+    "name,dial,fields",
+    [
+        ("handover", 0.0, {}),
+        ("handover", 0.0, {"chunk": (1, 4)}),
+        ("speculative", 3, {}),
+        ("cascade_opt", 0.3, {}),
+        ("big_little", 0.5, {"k": 9}),
+        ("verify_handover", 0.0, {}),
+        ("prompt_lookup", 3, {}),
+    ],
+    ids=lambda x: str(x),
+)
 def test_no_decoder_copies_a_cache(name, dial, fields):
   weights = [jax.eval_shape(model.init, jax.random.key(0)) for model in (STUDENT, TEACHER)]
   source = np.full((B, S), 5, np.int32)
@@ -99,8 +119,8 @@ def test_no_decoder_copies_a_cache(name, dial, fields):
   args = (*weights, source, source, np.zeros((B,), np.float32), jax.random.key(0))
   lowered = decoder.lower(*args, make_policy(name, dial, **fields))
   caches = [
-    jax.eval_shape(lambda p, s, fns=model.decoder_fns: fns.start(p, s, L), weight, source)
-    for model, weight in zip((STUDENT, TEACHER), weights, strict=True)
+      jax.eval_shape(lambda p, s, fns=model.decoder_fns: fns.start(p, s, L), weight, source)
+      for model, weight in zip((STUDENT, TEACHER), weights, strict=True)
   ]
   shapes = {leaf.shape for leaf in jax.tree.leaves(caches) if leaf.ndim == 4}
   assert any(L in shape for shape in shapes) and any(S in shape for shape in shapes)

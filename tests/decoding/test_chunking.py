@@ -10,7 +10,7 @@ from kdtw_jax.decoding import chunking
 
 def test_passes_of_every_width_are_timed():
   seconds = chunking.pass_seconds(
-    TEACHER.decoder_fns, params()[1], sources()[1], max_length=13, widths=(1, 4, 32), runs=2
+      TEACHER.decoder_fns, params()[1], sources()[1], max_length=13, widths=(1, 4, 32), runs=2
   )
   assert set(seconds) == {1, 4} and all(0 < t < 10 for t in seconds.values())
   assert set(chunking.best_chunk(seconds, 0.2)) <= set(seconds)

@@ -22,16 +22,27 @@ def whole(policy, **settings):
   return jax.tree.map(np.asarray, decoder(*args))
 
 
-@pytest.mark.parametrize("name,dial", [
-  ("student", None), ("teacher", None), ("handover", -0.3), ("oracle", 0.5), ("speculative", 3),
-  ("verify_handover", -0.3), ("prompt_lookup", 3), ("cascade_opt", 0.3)])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,dial",
+    [
+        ("student", None),
+        ("teacher", None),
+        ("handover", -0.3),
+        ("oracle", 0.5),
+        ("speculative", 3),
+        ("verify_handover", -0.3),
+        ("prompt_lookup", 3),
+        ("cascade_opt", 0.3),
+    ],
+)
 def test_outputs_are_those_of_one_large_batch(name, dial):
   policy = make_policy(name, dial)
   expected = whole(policy)
   assert len(set(expected.length.tolist())) > 3
   serve = make_continuous_decoder(FNS, FNS, batch=5, max_length=L, refill=2, chunk=3)
-  found = {f.index: f.result for f in serve(STUDENT, TEACHER, iter(REQUESTS), jax.random.key(0),
-                                            policy)}  # fmt: skip
+  found = {
+      f.index: f.result for f in serve(STUDENT, TEACHER, iter(REQUESTS), jax.random.key(0), policy)
+  }
   assert sorted(found) == list(range(N))
   for name in expected._fields:
     if name not in ("student_steps", "teacher_passes"):
@@ -44,7 +55,8 @@ def test_any_number_of_slots_serves_all(batch, refill):
   policy = make_policy("handover", -0.3)
   expected = whole(policy, cap="hard")
   serve = make_continuous_decoder(
-    FNS, FNS, batch=batch, max_length=L, refill=refill, chunk=3, cap="hard")
+      FNS, FNS, batch=batch, max_length=L, refill=refill, chunk=3, cap="hard"
+  )
   for index, result in serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), policy):
     np.testing.assert_array_equal(result.tokens, expected.tokens[index])
 

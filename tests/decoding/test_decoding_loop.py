@@ -5,15 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from prefix_models import (
-  FNS,
-  MODULUS,
-  NumpyModel,
-  greedy_decode,
-  make_params,
-  padded,
-  sources,
-)
+from prefix_models import FNS, MODULUS, NumpyModel, greedy_decode, make_params, padded, sources
 import pytest
 
 from kdtw_jax import base
@@ -39,9 +31,7 @@ def decoder_of(**settings):
 def run(policy, *, budget=NO_BUDGET, rows=slice(None), key=None, max_length=L, chunk=3, **settings):
   decoder = decoder_of(max_length=max_length, chunk=chunk, **settings)
   key = jax.random.key(0) if key is None else key
-  out = decoder(
-    STUDENT, TEACHER, STUDENT_SOURCE[rows], SOURCE[rows], budget[rows], key, policy
-  )
+  out = decoder(STUDENT, TEACHER, STUDENT_SOURCE[rows], SOURCE[rows], budget[rows], key, policy)
   return jax.tree.map(np.asarray, out)
 
 
@@ -186,7 +176,7 @@ def test_hard_cap_holds_at_every_prefix(offset):
   assert (prefix_asks <= budget[:, None] * tokens_so_far + 1e-5).all()
   if offset > 0:  # a gate that always wants to ask uses the budget up
     np.testing.assert_array_equal(
-      out.asks, np.floor(budget.astype(np.float64) * out.length + 1e-5).astype(int)
+        out.asks, np.floor(budget.astype(np.float64) * out.length + 1e-5).astype(int)
     )
   free = run(make_policy("handover", offset), budget=budget, cap="none")
   assert (free.asks > out.asks).any()
@@ -230,7 +220,7 @@ def speculative_reference(k, b):
 def test_speculative_counters_equal_the_reference(k):
   out = run(make_policy("speculative", k))
   tokens, written, calls, steps, consumed = zip(
-    *[speculative_reference(k, b) for b in range(B)], strict=True
+      *[speculative_reference(k, b) for b in range(B)], strict=True
   )
   np.testing.assert_array_equal(out.tokens, padded(tokens, L))
   np.testing.assert_array_equal(out.written_by_teacher, padded(written, L).astype(bool))
@@ -247,9 +237,12 @@ def test_drafts_may_hold_eos():
   args = (source, source, np.zeros((32,), np.float32), jax.random.key(0))
   out = decoder(student, teacher, *args, make_policy("speculative", 4))
   np.testing.assert_array_equal(out.tokens, alone(teacher, source))
-  ended_by_student = np.asarray(out.ended) & ~np.take_along_axis(
-    np.asarray(out.written_by_teacher), np.asarray(out.length)[:, None] - 1, axis=1
-  )[:, 0]
+  ended_by_student = (
+      np.asarray(out.ended)
+      & ~np.take_along_axis(
+          np.asarray(out.written_by_teacher), np.asarray(out.length)[:, None] - 1, axis=1
+      )[:, 0]
+  )
   assert ended_by_student.any() and not ended_by_student.all()
 
 
@@ -338,22 +331,30 @@ def test_sampled_gate_and_mixture_ask_at_their_rates():
 
 
 @pytest.mark.parametrize(
-  "name,dial,settings,message",
-  [
-    ("handover", 0.0, {"chunk": 0}, "chunk=0: must be >= 1"),
-    ("handover", 0.0, {"max_length": 0}, "max_length=0: must be >= 1"),
-    ("handover", 0.0, {"cap": "soft"}, "cap='soft': must be"),
-    ("handover", 0.0, {"sampling": Sampling(-1.0)}, "temperature=-1.0: must be >= 0"),
-    ("handover", 0.0, {"sampling": Sampling(1.0, 0.0)}, "top_p=0.0: must be in"),
-    ("speculative", 0, {}, "policy.k=0: a draft needs"),
-    ("speculative", 2, {"cap": "hard"}, "does not ask token by token"),
-    ("teacher", None, {"cap": "hard"}, "does not ask token by token"),
-  ],
+    "name,dial,settings,message",
+    [
+        ("handover", 0.0, {"chunk": 0}, "chunk=0: must be >= 1"),
+        ("handover", 0.0, {"max_length": 0}, "max_length=0: must be >= 1"),
+        ("handover", 0.0, {"cap": "soft"}, "cap='soft': must be"),
+        ("handover", 0.0, {"sampling": Sampling(-1.0)}, "temperature=-1.0: must be >= 0"),
+        ("handover", 0.0, {"sampling": Sampling(1.0, 0.0)}, "top_p=0.0: must be in"),
+        ("speculative", 0, {}, "policy.k=0: a draft needs"),
+        ("speculative", 2, {"cap": "hard"}, "does not ask token by token"),
+        ("teacher", None, {"cap": "hard"}, "does not ask token by token"),
+    ],
 )
 def test_impossible_settings_are_refused(name, dial, settings, message):
   settings = {"max_length": L, **settings}
   with pytest.raises(ValueError, match=message):
     decode(
-      FNS, FNS, STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, jnp.zeros((B,)), jax.random.key(0),
-      make_policy(name, dial), **settings,
-    )  # fmt: skip
+        FNS,
+        FNS,
+        STUDENT,
+        TEACHER,
+        STUDENT_SOURCE,
+        SOURCE,
+        jnp.zeros((B,)),
+        jax.random.key(0),
+        make_policy(name, dial),
+        **settings,
+    )

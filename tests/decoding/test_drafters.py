@@ -5,15 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from prefix_models import (
-  FNS,
-  MODULUS,
-  NumpyModel,
-  greedy_decode,
-  make_params,
-  padded,
-  sources,
-)
+from prefix_models import FNS, MODULUS, NumpyModel, greedy_decode, make_params, padded, sources
 import pytest
 import scipy.stats
 
@@ -29,9 +21,7 @@ STUDENT_SOURCE = np.concatenate([np.array([[MODULUS - 9, 9]] * B, np.int32), SOU
 
 @functools.cache
 def decoder_of(max_length, temperature):
-  return make_decoder(
-    FNS, FNS, max_length=max_length, sampling=Sampling(temperature=temperature)
-  )
+  return make_decoder(FNS, FNS, max_length=max_length, sampling=Sampling(temperature=temperature))
 
 
 def run(policy, *, max_length=L, student_source=STUDENT_SOURCE, source=SOURCE, temperature=0.0):
@@ -46,13 +36,18 @@ def alone(params, source):
 
 
 EXACT = [
-  ("lenient", 1.0, {}), ("lenient", 1.0, {"k": 7}), ("prompt_lookup", 4, {}),
-  *[(f"cascade_{rule}", -2.0, {}) for rule in deferral.RULES],
-  ("cascade_token_v2", 0.0, {}), ("cascade_token_v3", 0.0, {}),
-  ("verify_max_prob", 0.5, {"tolerance": 0.0}), ("verify_handover", -0.5, {"tolerance": 0.0}),
-  ("verify_random", 0.2, {"tolerance": 0.0, "k": 3}), ("verify_prefix", 0, {"tolerance": 0.0}),
-  ("big_little", 0.4, {"tolerance": 0.0, "end": True}),
-]  # fmt: skip
+    ("lenient", 1.0, {}),
+    ("lenient", 1.0, {"k": 7}),
+    ("prompt_lookup", 4, {}),
+    *[(f"cascade_{rule}", -2.0, {}) for rule in deferral.RULES],
+    ("cascade_token_v2", 0.0, {}),
+    ("cascade_token_v3", 0.0, {}),
+    ("verify_max_prob", 0.5, {"tolerance": 0.0}),
+    ("verify_handover", -0.5, {"tolerance": 0.0}),
+    ("verify_random", 0.2, {"tolerance": 0.0, "k": 3}),
+    ("verify_prefix", 0, {"tolerance": 0.0}),
+    ("big_little", 0.4, {"tolerance": 0.0, "end": True}),
+]
 
 
 @pytest.mark.parametrize("name,dial,fields", EXACT, ids=lambda x: str(x))
@@ -62,11 +57,14 @@ def test_the_strictest_setting_is_the_teacher(name, dial, fields):
   assert (out.teacher_calls <= out.length).all()
 
 
-@pytest.mark.parametrize("name,dial,fields", [
-  *[(f"cascade_{rule}", 3.0, {}) for rule in deferral.RULES],
-  ("verify_max_prob", 0.0, {"tolerance": np.inf, "k": L, "end": False}),
-  ("verify_handover", -1e6, {"tolerance": np.inf, "k": L, "end": False}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,dial,fields",
+    [
+        *[(f"cascade_{rule}", 3.0, {}) for rule in deferral.RULES],
+        ("verify_max_prob", 0.0, {"tolerance": np.inf, "k": L, "end": False}),
+        ("verify_handover", -1e6, {"tolerance": np.inf, "k": L, "end": False}),
+    ],
+)
 def test_the_loosest_setting_is_the_student(name, dial, fields):
   out = run(make_policy(name, dial, **fields))
   student = alone(STUDENT, STUDENT_SOURCE)
@@ -114,7 +112,7 @@ def test_verify_on_ask_equals_the_reference(k, end, tolerance):
 
   out = run(make_policy("verify_handover", -0.6, tolerance=tolerance, k=k, end=end))
   tokens, asked, calls = zip(
-    *[verify_reference(b, rule, k, tolerance, end) for b in range(B)], strict=True
+      *[verify_reference(b, rule, k, tolerance, end) for b in range(B)], strict=True
   )
   np.testing.assert_array_equal(out.tokens, padded(tokens, L))
   np.testing.assert_array_equal(out.asked, padded(asked, L).astype(bool))
@@ -166,8 +164,10 @@ def softmax(logits):
 def probs(prefix):
   """(q, p) of the fakes after a prefix, float64."""
   student, teacher = NumpyModel(STUDENT, L), NumpyModel(TEACHER, L)
-  return (softmax(student.logits[student.state(STUDENT_SOURCE[0], prefix)]),
-          softmax(teacher.logits[teacher.state(SOURCE[0], prefix)]))  # fmt: skip
+  return (
+      softmax(student.logits[student.state(STUDENT_SOURCE[0], prefix)]),
+      softmax(teacher.logits[teacher.state(SOURCE[0], prefix)]),
+  )
 
 
 def of_teacher(q, p):
@@ -178,13 +178,13 @@ def of_teacher(q, p):
 def of_cascade(rule, a):
   """π by its definition, token by token: independent of deferral.py."""
   keeps = {
-    "chow": lambda q, p, v: max(q) >= 1 - a,
-    "diff": lambda q, p, v: max(q) >= max(p) - a,
-    "opt": lambda q, p, v: max(q) >= max(p) - a * 0.5 * np.abs(q - p).sum(),
-    "token_v1": lambda q, p, v: q[v] >= max(p) - a,
-    "token_v2": lambda q, p, v: p[v] >= max(p) - a,
-    "token_v3": lambda q, p, v: p[v] >= max(p) * (1 - a),
-  }[rule]  # fmt: skip
+      "chow": lambda q, p, v: max(q) >= 1 - a,
+      "diff": lambda q, p, v: max(q) >= max(p) - a,
+      "opt": lambda q, p, v: max(q) >= max(p) - a * 0.5 * np.abs(q - p).sum(),
+      "token_v1": lambda q, p, v: q[v] >= max(p) - a,
+      "token_v2": lambda q, p, v: p[v] >= max(p) - a,
+      "token_v3": lambda q, p, v: p[v] >= max(p) * (1 - a),
+  }[rule]
 
   def pi(q, p):
     keep = np.array([keeps(q, p, v) for v in range(len(q))])
@@ -208,20 +208,36 @@ def joint(chain, length, prefix=()):
 def counted(policy, temperature=1.0):
   wide = (np.broadcast_to(x[:1], (MANY, x.shape[1])) for x in (STUDENT_SOURCE, SOURCE))
   student_source, source = wide
-  out = run(policy, max_length=SHORT, student_source=student_source, source=source,
-            temperature=temperature)  # fmt: skip
+  out = run(
+      policy,
+      max_length=SHORT,
+      student_source=student_source,
+      source=source,
+      temperature=temperature,
+  )
   rows, counts = np.unique(out.tokens, axis=0, return_counts=True)
-  return {tuple(int(v) for v in row if v != base.PAD_ID): n for row, n in zip(rows, counts,
-                                                                             strict=True)}
+  return {
+      tuple(int(v) for v in row if v != base.PAD_ID): n for row, n in zip(rows, counts, strict=True)
+  }
 
 
 DRAWN = [
-  ("speculative", 2, {}, of_teacher), ("speculative", 3, {}, of_teacher),
-  ("lenient", 1.0, {"k": 2}, of_teacher), ("prompt_lookup", 2, {}, of_teacher),
-  *[(f"cascade_{rule}", a, {"k": 2}, of_cascade(rule, a))
-    for rule, a in (("chow", 0.6), ("diff", 0.05), ("opt", 0.3), ("token_v1", 0.2),
-                    ("token_v2", 0.2), ("token_v3", 0.7))],
-]  # fmt: skip
+    ("speculative", 2, {}, of_teacher),
+    ("speculative", 3, {}, of_teacher),
+    ("lenient", 1.0, {"k": 2}, of_teacher),
+    ("prompt_lookup", 2, {}, of_teacher),
+    *[
+        (f"cascade_{rule}", a, {"k": 2}, of_cascade(rule, a))
+        for rule, a in (
+            ("chow", 0.6),
+            ("diff", 0.05),
+            ("opt", 0.3),
+            ("token_v1", 0.2),
+            ("token_v2", 0.2),
+            ("token_v3", 0.7),
+        )
+    ],
+]
 
 
 @pytest.mark.parametrize("name,dial,fields,chain", DRAWN, ids=lambda x: str(x)[:24])
@@ -263,19 +279,22 @@ def test_cascade_rules_keep_some_and_defer_some():
 # Prompt lookup ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source,output,expected", [
-  ([5, 6, 7, 8, 9, 1], [5, 6], [7, 8, 9]),  # the longest match in the source
-  ([5, 6, 7, 4, 6, 8, 1], [6], [8, 1]),  # of equal ones the latest; nothing after EOS
-  ([5, 6, 7, 4, 6, 8, 1], [5, 6], [7, 4, 6]),  # a longer match wins over a later one
-  ([9, 9, 9, 1], [5, 6, 7, 5], [6, 7, 5]),  # the output itself
-  ([9, 8, 1], [5], []),  # no match
-  ([9, 8, 1], [], []),  # nothing written yet
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "source,output,expected",
+    [
+        ([5, 6, 7, 8, 9, 1], [5, 6], [7, 8, 9]),  # the longest match in the source
+        ([5, 6, 7, 4, 6, 8, 1], [6], [8, 1]),  # of equal ones the latest; nothing after EOS
+        ([5, 6, 7, 4, 6, 8, 1], [5, 6], [7, 4, 6]),  # a longer match wins over a later one
+        ([9, 9, 9, 1], [5, 6, 7, 5], [6, 7, 5]),  # the output itself
+        ([9, 8, 1], [5], []),  # no match
+        ([9, 8, 1], [], []),  # nothing written yet
+    ],
+)
 def test_prompt_lookup_copies_what_followed(source, output, expected):
   tokens = np.full((1, 12), 77, np.int32)  # stale beyond the output
   tokens[0, : len(output) + 1] = [base.PAD_ID, *output]
   padding = [[*source, base.PAD_ID, base.PAD_ID]]
   drafts, count = PromptLookup(k=3).propose(
-    jnp.asarray(padding, jnp.int32), jnp.asarray(tokens), jnp.asarray([len(output)], jnp.int32)
+      jnp.asarray(padding, jnp.int32), jnp.asarray(tokens), jnp.asarray([len(output)], jnp.int32)
   )
   assert drafts[0, : int(count[0])].tolist() == expected

@@ -57,7 +57,7 @@ def test_hard_cap_equals_exact_fractions(percent):
   expected = [a + 1 <= exact * (int(n) + 1) for a, n in zip(asks.tolist(), length, strict=True)]
   budget = jnp.full(length.shape, percent / 100, jnp.float32)
   allowed = gating.within_cap(
-    jnp.asarray(asks, jnp.int32), jnp.asarray(length, jnp.int32), budget, "hard"
+      jnp.asarray(asks, jnp.int32), jnp.asarray(length, jnp.int32), budget, "hard"
   )
   np.testing.assert_array_equal(allowed, expected)
 

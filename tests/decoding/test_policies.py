@@ -19,28 +19,28 @@ DECODER = make_decoder(FNS, FNS, max_length=L, chunk=3)
 
 # (a middling dial, a dial that never asks, a dial that always asks); None where there is none.
 DIALS = {
-  "student": None,
-  "teacher": None,
-  "handover": (-0.3, -1e9, 1e9),
-  "random": (0.4, 0.0, 1.0),
-  "max_prob": (0.5, 0.0, 1.1),
-  "entropy": (1.2, 99.0, -1.0),
-  "margin": (0.3, 0.0, 1.1),
-  "oracle": (0.7, 1e9, None),
-  "mixture": (0.4, 0.0, 1.0),
-  "periodic": (0.3, 0.0, 1.0),
-  "prefix": (2, 0, L),
+    "student": None,
+    "teacher": None,
+    "handover": (-0.3, -1e9, 1e9),
+    "random": (0.4, 0.0, 1.0),
+    "max_prob": (0.5, 0.0, 1.1),
+    "entropy": (1.2, 99.0, -1.0),
+    "margin": (0.3, 0.0, 1.1),
+    "oracle": (0.7, 1e9, None),
+    "mixture": (0.4, 0.0, 1.0),
+    "periodic": (0.3, 0.0, 1.0),
+    "prefix": (2, 0, L),
 }
 DIALS |= {f"span_{rule}": DIALS[rule] for rule in RULES}
 # Policies that draft and check: a middling dial.
 DRAFTERS = {
-  "speculative": 3,
-  "prompt_lookup": 3,
-  "lenient": 0.3,
-  "typical": 0.3,
-  "big_little": 0.5,
-  **{f"cascade_{rule}": 0.3 for rule in deferral.RULES},
-  **{f"verify_{rule}": DIALS[rule][0] for rule in RULES},
+    "speculative": 3,
+    "prompt_lookup": 3,
+    "lenient": 0.3,
+    "typical": 0.3,
+    "big_little": 0.5,
+    **{f"cascade_{rule}": 0.3 for rule in deferral.RULES},
+    **{f"verify_{rule}": DIALS[rule][0] for rule in RULES},
 }
 EXTRA = {"mixture": {"offset": -1e9}}  # the gate silent: the coin alone asks
 

@@ -14,13 +14,29 @@ from kdtw_jax.models.functional import build, shift_right
 
 B, L, S, V = 3, 13, 6, 31
 STUDENT_CONFIG = ModelConfig(
-  vocab_size=V, d_model=16, d_ff=24, num_heads=2, d_kv=7, num_encoder_layers=1,
-  num_decoder_layers=1, tau_id=3, gate="mlp", gate_hidden=8, tie_embeddings=False,
-)  # fmt: skip
+    vocab_size=V,
+    d_model=16,
+    d_ff=24,
+    num_heads=2,
+    d_kv=7,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    tau_id=3,
+    gate="mlp",
+    gate_hidden=8,
+    tie_embeddings=False,
+)
 TEACHER_CONFIG = ModelConfig(
-  vocab_size=V, d_model=16, d_ff=28, num_heads=2, d_kv=7, num_encoder_layers=1,
-  num_decoder_layers=2, tau_id=3, tie_embeddings=False,
-)  # fmt: skip
+    vocab_size=V,
+    d_model=16,
+    d_ff=28,
+    num_heads=2,
+    d_kv=7,
+    num_encoder_layers=1,
+    num_decoder_layers=2,
+    tau_id=3,
+    tie_embeddings=False,
+)
 STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
 
 
@@ -50,7 +66,7 @@ def run(policy, *, chunk=2, max_length=L, eager=False):
 @functools.cache
 def decoder_of(chunk, max_length, eager=False):
   return make_decoder(
-    STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=max_length, chunk=chunk, eager=eager
+      STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=max_length, chunk=chunk, eager=eager
   )
 
 
@@ -75,8 +91,8 @@ def test_every_token_is_its_writers_choice_by_a_full_forward():
   """Position by position, against teacher-forced passes over the output."""
   out = run(make_policy("max_prob", threshold()))
   of_student, of_teacher = (
-    np.argmax(full_forward(model, weights, source, out.tokens), axis=-1)
-    for model, weights, source in zip((STUDENT, TEACHER), params(), sources(), strict=True)
+      np.argmax(full_forward(model, weights, source, out.tokens), axis=-1)
+      for model, weights, source in zip((STUDENT, TEACHER), params(), sources(), strict=True)
   )
   valid = out.tokens != base.PAD_ID
   expected = np.where(out.written_by_teacher, of_teacher, of_student)

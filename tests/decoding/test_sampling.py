@@ -32,7 +32,7 @@ def test_temperature_sharpens_the_distribution(temperature):
 
 
 @pytest.mark.parametrize(
-  "top_p,kept", [(0.4, [1]), (0.5, [1]), (0.51, [1, 3]), (0.9, [1, 2, 3]), (1.0, [0, 1, 2, 3])]
+    "top_p,kept", [(0.4, [1]), (0.5, [1]), (0.51, [1, 3]), (0.9, [1, 2, 3]), (1.0, [0, 1, 2, 3])]
 )
 def test_nucleus_keeps_the_smallest_set_that_reaches_its_mass(top_p, kept):
   logits = nucleus(jnp.log(PROBS)[None, :], top_p)[0]

@@ -27,9 +27,7 @@ def test_p_value_and_scores_are_sacrebleus(metric, scorer, monkeypatch):
   monkeypatch.delenv("SACREBLEU_SEED", raising=False)
   system, references = corpus(60, 0.2, 1)
   baseline, _ = corpus(60, 0.21, 3)
-  ours = bootstrap.paired_bootstrap(
-      system, baseline, references, metric=metric, num_resamples=200
-  )
+  ours = bootstrap.paired_bootstrap(system, baseline, references, metric=metric, num_resamples=200)
   named = [("baseline", baseline), ("system", system)]
   streams = [[texts[0] for texts in references]]
   _, theirs = PairedTest(named, {"metric": scorer}, streams, test_type="bs", n_samples=200)()
@@ -73,9 +71,7 @@ def test_a_clearly_better_system_is_significant(metric):
   better = bootstrap.paired_bootstrap(
       system, baseline, references, metric=metric, num_resamples=200
   )
-  worse = bootstrap.paired_bootstrap(
-      baseline, system, references, metric=metric, num_resamples=200
-  )
+  worse = bootstrap.paired_bootstrap(baseline, system, references, metric=metric, num_resamples=200)
   assert better.delta > 5 and better.interval[0] > 0 and better.p_value < 0.01
   assert worse.delta == pytest.approx(-better.delta)
   assert worse.interval == pytest.approx((-better.interval[1], -better.interval[0]))

@@ -24,26 +24,35 @@ def outputs(ids, by_teacher):
 
 
 class Tagged(InMemorySource):
+
   def __getitem__(self, index):
     example = super().__getitem__(index)
-    return Example(*example[:4], tags=(("territory", "Mosambik", "tail"),
-                                       ("language", "Dänisch", "head")))
+    return Example(
+        *example[:4], tags=(("territory", "Mosambik", "tail"), ("language", "Dänisch", "head"))
+    )
 
 
 def test_tagged_words_are_found_across_pieces():
   tokenizer = Pieces("▁Er", "▁reist", "▁nach", "▁Mo", "sam", "bik", ".", "</s>")
-  rows = difficulty_map(outputs(range(8), [0, 0, 0, 1, 1, 0, 0, 0]), Tagged([("x", "y")]),
-                        tokenizer, InMemorySource([("x", "y")]))
+  rows = difficulty_map(
+      outputs(range(8), [0, 0, 0, 1, 1, 0, 0, 0]),
+      Tagged([("x", "y")]),
+      tokenizer,
+      InMemorySource([("x", "y")]),
+  )
   assert rows == [
       {"kind": "frame", "frequency": "", "tokens": 5, "asked": 0.0},
-      {"kind": "territory", "frequency": "tail", "tokens": 3, "asked": pytest.approx(2 / 3)}]
+      {"kind": "territory", "frequency": "tail", "tokens": 3, "asked": pytest.approx(2 / 3)},
+  ]
 
 
 def test_untagged_words_are_grouped_by_their_rank_in_training():
   training = InMemorySource([("a", "ein Hund"), ("b", "ein Boot")])
   tokenizer = Pieces("▁ein", "▁Zebra", "fell", "▁Hund", ".")
-  rows = difficulty_map(outputs(range(5), [0, 1, 1, 0, 0]), InMemorySource([("x", "y")]),
-                        tokenizer, training)
+  rows = difficulty_map(
+      outputs(range(5), [0, 1, 1, 0, 0]), InMemorySource([("x", "y")]), tokenizer, training
+  )
   assert rows == [
       {"kind": "word", "frequency": "not in training", "tokens": 2, "asked": 1.0},
-      {"kind": "word", "frequency": "the 100 most frequent", "tokens": 3, "asked": 0.0}]
+      {"kind": "word", "frequency": "the 100 most frequent", "tokens": 3, "asked": 0.0},
+  ]

@@ -17,13 +17,25 @@ SENTENCES = ["a", "b c", "d e f g", "a b c d e f", "g", "f e d", "c", "b a b a b
 @pytest.fixture(scope="module")
 def parts():
   """(config, models, tokenizer, params of both, source): tiny and untrained."""
-  tokenizer = data.train_tokenizer([*SENTENCES, *data.tokenizer_text()], seed=0,
-                                   kind="bpe", vocab_size=120)
-  shared = dict(vocab_size=tokenizer.vocab_size, tau_id=tokenizer.tau_id, num_encoder_layers=1,
-                num_decoder_layers=1, num_heads=2, dropout_rate=0.0, d_model=16, d_ff=16, d_kv=8)
+  tokenizer = data.train_tokenizer(
+      [*SENTENCES, *data.tokenizer_text()], seed=0, kind="bpe", vocab_size=120
+  )
+  shared = dict(
+      vocab_size=tokenizer.vocab_size,
+      tau_id=tokenizer.tau_id,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      num_heads=2,
+      dropout_rate=0.0,
+      d_model=16,
+      d_ff=16,
+      d_kv=8,
+  )
   models = build(ModelConfig(**shared, gate="mlp", value_heads=True)), build(ModelConfig(**shared))
-  params = [jax.tree.map(lambda x: 2.5 * x, jax.jit(model.init)(jax.random.key(i)))
-            for i, model in enumerate(models)]
+  params = [
+      jax.tree.map(lambda x: 2.5 * x, jax.jit(model.init)(jax.random.key(i)))
+      for i, model in enumerate(models)
+  ]
   return models, tokenizer, params, InMemorySource([(text, text) for text in SENTENCES])
 
 
@@ -33,12 +45,22 @@ def runner(parts, batch_size):
   config.evaluation.batch_size, config.data.prompt_length = batch_size, 60
   config.decode.max_length = 12
   kept = data.tokenise(source, tokenizer, buckets=((24, 24),), over_long="truncate")
-  return Runner(config, models, sharding.make_mesh(1, 1), tokenizer, params[1],
-                sources={"test": source}, tokenised={"test": kept})
+  return Runner(
+      config,
+      models,
+      sharding.make_mesh(1, 1),
+      tokenizer,
+      params[1],
+      sources={"test": source},
+      tokenised={"test": kept},
+  )
 
 
-@pytest.mark.parametrize("policy", [decoding.make_policy("max_prob", 0.3),
-                                    decoding.make_policy("student")], ids=["max_prob", "student"])
+@pytest.mark.parametrize(
+    "policy",
+    [decoding.make_policy("max_prob", 0.3), decoding.make_policy("student")],
+    ids=["max_prob", "student"],
+)
 def test_outputs_are_those_of_each_sentence_alone(parts, policy):
   together, alone = (runner(parts, size).run("test", policy, parts[2][0]) for size in (3, 1))
   assert together.ids == alone.ids and len(together.ids) == len(SENTENCES)
@@ -66,6 +88,9 @@ def test_rows_that_tokenising_dropped_shift_no_reference(parts):
 def test_a_gate_without_a_price_foresees_its_use_at_the_price_it_is_given(parts):
   student_params = jax.tree.map(lambda leaf: leaf + 0.1, parts[2][0])
   cheap, dear = (
-      runner(parts, 3).predicted_share("test", student_params, budget=0.2, tokens=10, price=price,
-                                       wording=data.TRAIN_WORDINGS[0]) for price in (0.0, 5.0))
+      runner(parts, 3).predicted_share(
+          "test", student_params, budget=0.2, tokens=10, price=price, wording=data.TRAIN_WORDINGS[0]
+      )
+      for price in (0.0, 5.0)
+  )
   assert np.isfinite([cheap, dear]).all() and cheap != dear

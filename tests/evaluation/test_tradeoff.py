@@ -152,8 +152,9 @@ def test_hypervolumes_by_hand():
   assert volume([(0.6, 25.0), (0.7, 24.0), (1.4, 31.0)]) == pytest.approx(0.25)  # dominated, dear
   assert volume([(0.1, 33.0)]) == pytest.approx(1.0)  # better and cheaper than both
   assert volume([(0.5, 25.0)], cheapest=1.0) is None
-  assert hypervolume(curve([(0.2, 25.0)]), "bleu", student=20.0, teacher=30.0,
-                     cheapest=0.1) is None  # no costs  # fmt: skip
+  assert (
+      hypervolume(curve([(0.2, 25.0)]), "bleu", student=20.0, teacher=30.0, cheapest=0.1) is None
+  )  # no costs
 
 
 def test_areas_that_mean_nothing_are_none():
@@ -169,7 +170,7 @@ def test_areas_that_mean_nothing_are_none():
 def test_table_round_trip(tmp_path):
   splits = {
       "test": [
-          Curve("handover", (FULL, Point(dial=1 / 3, label="a, \"b\"\nc")), "Handover", "budget"),
+          Curve("handover", (FULL, Point(dial=1 / 3, label='a, "b"\nc')), "Handover", "budget"),
           Curve("random", (Point(dial=0.1, scores={"bleu": 30.1}),), "Random", "rate"),
       ],
       "validation": [Curve("random", (Point(dial=0.1, scores={"bleu": 29.0}),), "Random", "rate")],

@@ -43,9 +43,9 @@ class Paths(NamedTuple):
 def make_problem(seed: int, vocab_size: int = 3, length: int = 3) -> Problem:
   rng = np.random.default_rng(seed)
   states = [
-    prefix
-    for size in range(length)
-    for prefix in itertools.product(range(1, vocab_size), repeat=size)
+      prefix
+      for size in range(length)
+      for prefix in itertools.product(range(1, vocab_size), repeat=size)
   ]
   teacher = rng.dirichlet(np.ones(vocab_size), size=len(states))
   return Problem(states, {state: n for n, state in enumerate(states)}, teacher, length)

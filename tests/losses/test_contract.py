@@ -29,56 +29,57 @@ class Case(NamedTuple):
 
 def path_loss(values, rewards, entropies, mask, ended, **settings):
   errors, valid = losses.path_consistency_error(
-    values, rewards, entropies, mask, ended, gamma=0.9, segment_length=2, **settings
+      values, rewards, entropies, mask, ended, gamma=0.9, segment_length=2, **settings
   )
   return losses.path_consistency_loss(errors, valid)
 
 
 CASES = {
-  "cross_entropy": Case(losses.cross_entropy, ("logits",), ("tokens",)),
-  "smoothed_cross_entropy": Case(
-    lambda z, y: losses.cross_entropy(z, y, label_smoothing=0.1), ("logits",), ("tokens",)
-  ),
-  "taken_log_probs": Case(losses.taken_log_probs, ("logits",), ("tokens",)),
-  "forward_kl": Case(losses.forward_kl, ("teacher_logits", "logits")),
-  "reverse_kl": Case(losses.reverse_kl, ("teacher_logits", "logits")),
-  "generalized_jsd": Case(
-    lambda t, s: losses.generalized_jsd(t, s, beta=0.3), ("teacher_logits", "logits")
-  ),
-  "log_prob_gap": Case(losses.log_prob_gap, ("teacher_logits", "logits")),
-  "entropy": Case(losses.entropy, ("logits",)),
-  "logsumexp_values": Case(
-    lambda z, g: losses.logsumexp_values(z, g, alpha=0.7, gate_alpha=0.3), ("logits", "gate_logits")
-  ),
-  "gated_entropies": Case(
-    lambda p, g, a: losses.gated_entropies(p, g, a, alpha=0.7, gate_alpha=0.3),
-    ("log_probs", "gate_logits"),
-    ("asked",),
-  ),
-  "gate_advantage_error": Case(
-    lambda g, d, p: losses.gate_advantage_error(g, d, p, gate_alpha=0.3),
-    ("gate_logits",),
-    ("difficulties", "duals"),
-  ),
-  "gate_cross_entropy": Case(
-    lambda g, d, p: losses.gate_cross_entropy(g, losses.gate_targets(d, p, gate_alpha=0.3)),
-    ("gate_logits",),
-    ("difficulties", "duals"),
-  ),
-  "lagrangian_rewards": Case(
-    lambda p, a, d: losses.lagrangian_rewards(p, a, d, alpha=0.7),
-    (),
-    ("log_probs", "asked", "duals"),
-  ),
-  "path_consistency": Case(
-    path_loss, ("values", "log_probs", "entropies"), ("mask", "ended"), pointwise=False
-  ),
-  "cost_consistency": Case(
-    lambda v, *rest: losses.cost_consistency_error(v, *rest, segment_length=None)[0],
-    ("values",),
-    ("asked", "mask", "ended"),
-    pointwise=False,
-  ),
+    "cross_entropy": Case(losses.cross_entropy, ("logits",), ("tokens",)),
+    "smoothed_cross_entropy": Case(
+        lambda z, y: losses.cross_entropy(z, y, label_smoothing=0.1), ("logits",), ("tokens",)
+    ),
+    "taken_log_probs": Case(losses.taken_log_probs, ("logits",), ("tokens",)),
+    "forward_kl": Case(losses.forward_kl, ("teacher_logits", "logits")),
+    "reverse_kl": Case(losses.reverse_kl, ("teacher_logits", "logits")),
+    "generalized_jsd": Case(
+        lambda t, s: losses.generalized_jsd(t, s, beta=0.3), ("teacher_logits", "logits")
+    ),
+    "log_prob_gap": Case(losses.log_prob_gap, ("teacher_logits", "logits")),
+    "entropy": Case(losses.entropy, ("logits",)),
+    "logsumexp_values": Case(
+        lambda z, g: losses.logsumexp_values(z, g, alpha=0.7, gate_alpha=0.3),
+        ("logits", "gate_logits"),
+    ),
+    "gated_entropies": Case(
+        lambda p, g, a: losses.gated_entropies(p, g, a, alpha=0.7, gate_alpha=0.3),
+        ("log_probs", "gate_logits"),
+        ("asked",),
+    ),
+    "gate_advantage_error": Case(
+        lambda g, d, p: losses.gate_advantage_error(g, d, p, gate_alpha=0.3),
+        ("gate_logits",),
+        ("difficulties", "duals"),
+    ),
+    "gate_cross_entropy": Case(
+        lambda g, d, p: losses.gate_cross_entropy(g, losses.gate_targets(d, p, gate_alpha=0.3)),
+        ("gate_logits",),
+        ("difficulties", "duals"),
+    ),
+    "lagrangian_rewards": Case(
+        lambda p, a, d: losses.lagrangian_rewards(p, a, d, alpha=0.7),
+        (),
+        ("log_probs", "asked", "duals"),
+    ),
+    "path_consistency": Case(
+        path_loss, ("values", "log_probs", "entropies"), ("mask", "ended"), pointwise=False
+    ),
+    "cost_consistency": Case(
+        lambda v, *rest: losses.cost_consistency_error(v, *rest, segment_length=None)[0],
+        ("values",),
+        ("asked", "mask", "ended"),
+        pointwise=False,
+    ),
 }
 
 
@@ -88,18 +89,18 @@ def arrays():
   logits[..., 3] = teacher_logits[..., 3] = MASKED_LOGIT
   floats = rng.normal(size=(5, B, T)).astype(np.float32)
   return {
-    "logits": logits,
-    "teacher_logits": teacher_logits,
-    "tokens": rng.choice([0, 1, 2, 4, 5], size=(B, T)),
-    "values": floats[0],
-    "entropies": -np.abs(floats[1]),
-    "log_probs": -np.abs(floats[2]),
-    "gate_logits": floats[3],
-    "difficulties": np.abs(floats[4]),
-    "duals": np.array([0.0, 1.0, 2.0], np.float32),
-    "asked": rng.random((B, T)) < 0.4,
-    "mask": np.arange(T)[None] < np.array([[5], [3], [2]]),
-    "ended": ENDED,
+      "logits": logits,
+      "teacher_logits": teacher_logits,
+      "tokens": rng.choice([0, 1, 2, 4, 5], size=(B, T)),
+      "values": floats[0],
+      "entropies": -np.abs(floats[1]),
+      "log_probs": -np.abs(floats[2]),
+      "gate_logits": floats[3],
+      "difficulties": np.abs(floats[4]),
+      "duals": np.array([0.0, 1.0, 2.0], np.float32),
+      "asked": rng.random((B, T)) < 0.4,
+      "mask": np.arange(T)[None] < np.array([[5], [3], [2]]),
+      "ended": ENDED,
   }
 
 
@@ -141,7 +142,7 @@ def test_a_row_by_itself_cut_to_its_length_equals_its_masked_self(case):
   total = 0.0
   for row in range(B):
     alone = {
-      n: a[row : row + 1] if a.ndim == 1 else a[row : row + 1, :3] for n, a in source.items()
+        n: a[row : row + 1] if a.ndim == 1 else a[row : row + 1, :3] for n, a in source.items()
     }
     sliced = evaluate(case, alone)
     kept = mask[row, :3]
@@ -158,8 +159,7 @@ def test_jit_equals_eager(case):
 
 
 DIFFERENTIABLE = {
-  name: case for name, case in CASES.items()
-  if case.floats and case.fn is not losses.log_prob_gap
+    name: case for name, case in CASES.items() if case.floats and case.fn is not losses.log_prob_gap
 }
 
 
@@ -171,8 +171,8 @@ def test_gradients_match_differences(case):
 
   def total(*moved):
     moved = [
-      jnp.where(open_entries[None, None], new, old) if old.ndim == 3 else new
-      for new, old in zip(moved, floats, strict=True)
+        jnp.where(open_entries[None, None], new, old) if old.ndim == 3 else new
+        for new, old in zip(moved, floats, strict=True)
     ]
     return jnp.sum(jnp.sin(jnp.arange(B * T).reshape(B, T)) * case.fn(*moved, *others))
 

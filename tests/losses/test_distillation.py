@@ -39,7 +39,7 @@ def test_hand_derived_constants():
   np.testing.assert_allclose(losses.cross_entropy(student, tokens), [[math.log(4)]], rtol=1e-6)
   smoothed = 0.8 * math.log(4) + 0.2 * (math.log(4) + math.log(4 / 3)) / 2
   np.testing.assert_allclose(
-    losses.cross_entropy(student, tokens, label_smoothing=0.2), [[smoothed]], rtol=1e-6
+      losses.cross_entropy(student, tokens, label_smoothing=0.2), [[smoothed]], rtol=1e-6
   )
   gap = losses.log_prob_gap(logits_of(0.7, 0.2, 0.1), logits_of(0.2, 0.5, 0.3))
   np.testing.assert_allclose(gap, [[math.log(3.5)]], rtol=1e-6)
@@ -53,10 +53,10 @@ def test_matches_float64(pair):
   p, q = probs_of(teacher), probs_of(student)
   check = dict(rtol=2e-5, atol=1e-6)
   np.testing.assert_allclose(
-    losses.forward_kl(teacher, student), np.sum(p * np.log(p / q), -1), **check
+      losses.forward_kl(teacher, student), np.sum(p * np.log(p / q), -1), **check
   )
   np.testing.assert_allclose(
-    losses.reverse_kl(teacher, student), np.sum(q * np.log(q / p), -1), **check
+      losses.reverse_kl(teacher, student), np.sum(q * np.log(q / p), -1), **check
   )
   np.testing.assert_allclose(losses.entropy(student), -np.sum(q * np.log(q), -1), **check)
   for beta in (0.1, 0.5, 0.8):
@@ -93,13 +93,13 @@ def test_gap_is_zero_exactly_where_the_choices_agree(pair):
 
 
 FUNCTIONS = {
-  "forward_kl": losses.forward_kl,
-  "reverse_kl": losses.reverse_kl,
-  "generalized_jsd": lambda t, s: losses.generalized_jsd(t, s, beta=0.3),
-  "log_prob_gap": losses.log_prob_gap,
-  "entropy": lambda t, s: losses.entropy(s),
-  "taken_log_probs": lambda t, s: losses.taken_log_probs(s, np.full((2, 4), 2)),
-  "cross_entropy": lambda t, s: losses.cross_entropy(s, np.full((2, 4), 2), label_smoothing=0.1),
+    "forward_kl": losses.forward_kl,
+    "reverse_kl": losses.reverse_kl,
+    "generalized_jsd": lambda t, s: losses.generalized_jsd(t, s, beta=0.3),
+    "log_prob_gap": losses.log_prob_gap,
+    "entropy": lambda t, s: losses.entropy(s),
+    "taken_log_probs": lambda t, s: losses.taken_log_probs(s, np.full((2, 4), 2)),
+    "cross_entropy": lambda t, s: losses.cross_entropy(s, np.full((2, 4), 2), label_smoothing=0.1),
 }
 
 

@@ -63,7 +63,7 @@ def test_gated_entropies_hand_derived():
   # g = ¾: α log π + α_g log ¼ for the token, α_g log ¾ for the ask.
   gate_logits = jnp.full((1, 2), math.log(3.0))
   got = gated_entropies(
-    jnp.array([[-2.0, -5.0]]), gate_logits, jnp.array([[False, True]]), alpha=0.5, gate_alpha=0.2
+      jnp.array([[-2.0, -5.0]]), gate_logits, jnp.array([[False, True]]), alpha=0.5, gate_alpha=0.2
   )
   want = [[-1.0 + 0.2 * math.log(0.25), 0.2 * math.log(0.75)]]
   np.testing.assert_allclose(got, want, rtol=1e-6)
@@ -97,10 +97,10 @@ def test_dual_ascent_hand_derived():
   # Knot 0 sees row 0 whole (2 asks of 10 tokens against 1) and half of row 1 (1 of 10 against 2):
   # (1 − ½) / (10 + 5). Knot 1 sees half of row 1: −½ / 5. Knot 2 sees nothing.
   args = dict(
-    knots=np.array([0.1, 0.3, 0.5]),
-    budgets=np.array([0.1, 0.2]),
-    asks=np.array([2, 1]),
-    lengths=np.array([10, 10]),
+      knots=np.array([0.1, 0.3, 0.5]),
+      budgets=np.array([0.1, 0.2]),
+      asks=np.array([2, 1]),
+      lengths=np.array([10, 10]),
   )
   duals = np.array([3.0, 2.0, 1.0])
   got = dual_ascent(duals, **args, learning_rate=3.0, max_dual=20.0)
@@ -114,7 +114,7 @@ def test_dual_ascent_weighs_tokens_and_ignores_empty_rows():
   step = dict(learning_rate=1.0, max_dual=9.0)
   # 4 asks in 10 tokens, use 0.4; the mean of row shares would be (1/2 + 3/8)/2 = 0.4375.
   got = dual_ascent(
-    duals, knots, np.array([0.2, 0.2, 0.2]), np.array([1, 3, 0]), np.array([2, 8, 0]), **step
+      duals, knots, np.array([0.2, 0.2, 0.2]), np.array([1, 3, 0]), np.array([2, 8, 0]), **step
   )
   np.testing.assert_allclose(got, [1.2], rtol=1e-6)
   empty = dual_ascent(duals, knots, np.array([0.2]), np.array([0]), np.array([0]), **step)
@@ -165,11 +165,11 @@ def test_expected_asks_to_come_are_cost_consistent():
     cost_values[n] = np.sum(here * asks_left) / np.sum(here)
   for d in (1, 2, None):
     errors, valid = cost_consistency_error(
-      cost_values[paths.states],
-      paths.asked,
-      paths.mask,
-      np.ones(len(probs), bool),
-      segment_length=d,
+        cost_values[paths.states],
+        paths.asked,
+        paths.mask,
+        np.ones(len(probs), bool),
+        segment_length=d,
     )
     errors, valid = np.asarray(errors), np.asarray(valid)
     for n in range(len(problem.states)):
@@ -179,7 +179,9 @@ def test_expected_asks_to_come_are_cost_consistent():
 
 def test_gate_targets_hand_derived():
   got = gate_targets(
-    jnp.array([[2.0, 2.0 + 0.5 * math.log(3.0)], [0.0, 1e9]]), jnp.array([2.0, 3.0]), gate_alpha=0.5
+      jnp.array([[2.0, 2.0 + 0.5 * math.log(3.0)], [0.0, 1e9]]),
+      jnp.array([2.0, 3.0]),
+      gate_alpha=0.5,
   )
   np.testing.assert_allclose(got, [[0.5, 0.75], [1 / (1 + math.exp(6)), 1.0]], rtol=1e-5)
 

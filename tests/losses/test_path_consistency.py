@@ -14,7 +14,7 @@ from . import oracle
 
 # Compiled once per shape and segment length; test_contract.py compares compiled and eager.
 residuals = partial(jax.jit, static_argnames=("segment_length", "stop_bootstrap"))(
-  losses.path_consistency_error
+    losses.path_consistency_error
 )
 
 
@@ -41,21 +41,21 @@ def test_hand_derived_constant():
   # n = 3, d = 2, γ = ½, x = r − e = (−1, −2, −4), V = (1, 2, 3):
   # C_0 = −1 + ¼·3 − 1 + ½·(−2) = −2.25;  C_1 = −2 − 2 + ½·(−4) = −6;  C_2 = −3 − 4 = −7.
   errors, valid = losses.path_consistency_error(
-    jnp.array([[1.0, 2.0, 3.0, 9.0]]),
-    jnp.array([[-2.0, -3.0, -5.0, 9.0]]),
-    jnp.array([[-1.0, -1.0, -1.0, 9.0]]),
-    jnp.array([[True, True, True, False]]),
-    jnp.array([True]),
-    gamma=0.5,
-    segment_length=2,
+      jnp.array([[1.0, 2.0, 3.0, 9.0]]),
+      jnp.array([[-2.0, -3.0, -5.0, 9.0]]),
+      jnp.array([[-1.0, -1.0, -1.0, 9.0]]),
+      jnp.array([[True, True, True, False]]),
+      jnp.array([True]),
+      gamma=0.5,
+      segment_length=2,
   )
   np.testing.assert_array_equal(errors, [[-2.25, -6.0, -7.0, 0.0]])
   np.testing.assert_array_equal(valid, [[True, True, True, False]])
   np.testing.assert_array_equal(
-    losses.path_consistency_loss(errors, valid), [[2.53125, 18.0, 24.5, 0.0]]
+      losses.path_consistency_loss(errors, valid), [[2.53125, 18.0, 24.5, 0.0]]
   )
   np.testing.assert_array_equal(
-    losses.path_consistency_loss(errors, valid, huber=2.0), [[2.5, 10.0, 12.0, 0.0]]
+      losses.path_consistency_loss(errors, valid, huber=2.0), [[2.5, 10.0, 12.0, 0.0]]
   )
 
 
@@ -64,7 +64,7 @@ def test_cut_off_rows_lose_the_segments_that_need_their_end():
   zeros = jnp.zeros((1, 5))
   for d, want in [(1, [1, 1, 1, 0, 0]), (2, [1, 1, 0, 0, 0]), (4, [0] * 5), (None, [0] * 5)]:
     _, valid = losses.path_consistency_error(
-      zeros, zeros, zeros, mask, jnp.array([False]), gamma=1.0, segment_length=d
+        zeros, zeros, zeros, mask, jnp.array([False]), gamma=1.0, segment_length=d
     )
     np.testing.assert_array_equal(valid, np.array([want], bool))
 
@@ -76,7 +76,7 @@ def test_padding_changes_nothing():
   @partial(jax.value_and_grad, argnums=(0, 1))
   def loss(values, entropies, rewards, mask, done):
     errors, valid = losses.path_consistency_error(
-      values, rewards, entropies, mask, done, gamma=0.9, segment_length=3, asked=rewards > 0
+        values, rewards, entropies, mask, done, gamma=0.9, segment_length=3, asked=rewards > 0
     )
     return losses.token_sum(losses.path_consistency_loss(errors, valid), valid)
 
@@ -106,7 +106,7 @@ def test_splitting_a_batch_changes_nothing():
   @jax.value_and_grad
   def loss(values, rewards, entropies, mask, done, count):
     errors, valid = losses.path_consistency_error(
-      values, rewards, entropies, mask, done, gamma=0.9, segment_length=2
+        values, rewards, entropies, mask, done, gamma=0.9, segment_length=2
     )
     return losses.token_mean(losses.path_consistency_loss(errors, valid), valid, count=count)
 
@@ -114,7 +114,7 @@ def test_splitting_a_batch_changes_nothing():
   count = losses.token_count(valid)
   want, want_grad = loss(values, *rest, None)
   parts = [
-    loss(*(array[rows] for array in (values, *rest)), count) for rows in np.split(np.arange(6), 3)
+      loss(*(array[rows] for array in (values, *rest)), count) for rows in np.split(np.arange(6), 3)
   ]
   np.testing.assert_allclose(sum(value for value, _ in parts), want, rtol=1e-6)
   np.testing.assert_allclose(np.concatenate([grad for _, grad in parts]), want_grad, atol=1e-7)
@@ -125,15 +125,15 @@ def jacobians(d, asked, **settings):
 
   def errors(values, entropies):
     return losses.path_consistency_error(
-      values,
-      ones,
-      entropies,
-      ones > 0,
-      jnp.array([True]),
-      gamma=0.5,
-      segment_length=d,
-      asked=asked,
-      **settings,
+        values,
+        ones,
+        entropies,
+        ones > 0,
+        jnp.array([True]),
+        gamma=0.5,
+        segment_length=d,
+        asked=asked,
+        **settings,
     )[0][0]
 
   parts = jax.jacrev(errors, argnums=(0, 1))(ones, ones)
@@ -144,8 +144,7 @@ def test_gradient_stops_at_the_first_ask_of_a_segment():
   by_value, by_entropy = jacobians(3, jnp.array([[False, True, False, False]]))
   np.testing.assert_array_equal(by_value, -np.eye(4))  # V_3 in C_0 lies behind the ask
   np.testing.assert_array_equal(
-    -by_entropy,
-    [[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0.5], [0, 0, 0, 1]],
+      -by_entropy, [[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0.5], [0, 0, 0, 1]]
   )
 
 
@@ -153,8 +152,7 @@ def test_gradient_without_asks_reaches_the_whole_segment():
   by_value, by_entropy = jacobians(3, None)
   np.testing.assert_array_equal(by_value, -np.eye(4) + 0.125 * np.eye(4, k=3))
   np.testing.assert_array_equal(
-    -by_entropy,
-    [[1, 0.5, 0.25, 0], [0, 1, 0.5, 0.25], [0, 0, 1, 0.5], [0, 0, 0, 1]],
+      -by_entropy, [[1, 0.5, 0.25, 0], [0, 1, 0.5, 0.25], [0, 0, 1, 0.5], [0, 0, 0, 1]]
   )
 
 
@@ -168,7 +166,7 @@ def test_asks_do_not_change_the_residual():
   values, rewards, entropies, mask, done = random_case(3)
   plain, _ = residuals(values, rewards, entropies, mask, done, gamma=0.9, segment_length=5)
   asked, _ = residuals(
-    values, rewards, entropies, mask, done, gamma=0.9, segment_length=5, asked=rewards > 0
+      values, rewards, entropies, mask, done, gamma=0.9, segment_length=5, asked=rewards > 0
   )
   np.testing.assert_array_equal(plain, asked)
 
@@ -181,14 +179,14 @@ def test_long_sequences_keep_their_digits_and_stay_linear_in_memory():
   for gamma, d in [(1.0, None), (0.95, None), (0.5, 300)]:
     got, _ = residuals(values, rewards, 0 * rewards, mask, done, gamma=gamma, segment_length=d)
     want, _ = oracle.residuals(
-      values.astype(np.float64), rewards.astype(np.float64), mask, done, gamma, d
+        values.astype(np.float64), rewards.astype(np.float64), mask, done, gamma, d
     )
     # Sums of 700 terms of size 10 reach some hundreds: 5e-4 is a few units of float32 there.
     np.testing.assert_allclose(got, want, rtol=2e-6, atol=5e-4)
 
   def total(values):
     errors, _ = losses.path_consistency_error(
-      values, rewards, 0 * rewards, mask, done, gamma=0.9, segment_length=None
+        values, rewards, 0 * rewards, mask, done, gamma=0.9, segment_length=None
     )
     return jnp.sum(errors**2)
 
@@ -203,12 +201,12 @@ def test_check_grads(huber):
 
   def loss(values, rewards, entropies):
     errors, valid = losses.path_consistency_error(
-      values, rewards, entropies, mask, done, gamma=0.9, segment_length=3
+        values, rewards, entropies, mask, done, gamma=0.9, segment_length=3
     )
     return losses.token_mean(losses.path_consistency_loss(errors, valid, huber), valid)
 
   check_grads(
-    jax.jit(loss), (values, rewards, entropies), order=1, modes=["rev"], atol=1e-2, rtol=1e-2
+      jax.jit(loss), (values, rewards, entropies), order=1, modes=["rev"], atol=1e-2, rtol=1e-2
   )
 
 
@@ -217,7 +215,7 @@ def test_jit_equals_eager_also_with_traced_discount():
 
   def errors(gamma, *arrays):
     return losses.path_consistency_error(
-      *arrays, mask, done, gamma=gamma, segment_length=4, asked=mask & (rewards > 0)
+        *arrays, mask, done, gamma=gamma, segment_length=4, asked=mask & (rewards > 0)
     )
 
   eager = errors(0.9, values, rewards, entropies)
@@ -233,14 +231,14 @@ def test_extremes_have_finite_gradients(huber):
 
   def loss(values, entropies):
     errors, valid = losses.path_consistency_error(
-      values, rewards * 1e9, entropies, mask, done, gamma=1.0, segment_length=4
+        values, rewards * 1e9, entropies, mask, done, gamma=1.0, segment_length=4
     )
     return losses.token_mean(losses.path_consistency_loss(errors, valid, huber), valid)
 
   for part in jax.jit(jax.grad(loss, argnums=(0, 1)))(values, entropies):
     assert np.all(np.isfinite(part))
   zero = jax.grad(lambda e: jnp.sum(losses.path_consistency_loss(e, e == 0, huber)))(
-    jnp.zeros((1, 2))
+      jnp.zeros((1, 2))
   )
   np.testing.assert_array_equal(zero, 0.0)
 
@@ -250,10 +248,10 @@ def test_huber_is_the_square_inside_and_linear_outside():
   valid = np.ones(errors.shape, bool)
   want = np.where(np.abs(errors) <= 1.5, 0.5 * errors**2, 1.5 * (np.abs(errors) - 0.75))
   np.testing.assert_allclose(
-    losses.path_consistency_loss(errors, valid, huber=1.5), want, rtol=1e-6
+      losses.path_consistency_loss(errors, valid, huber=1.5), want, rtol=1e-6
   )
   slope = jax.grad(lambda e: jnp.sum(losses.path_consistency_loss(e, valid, huber=1.5)))(
-    jnp.asarray(errors)
+      jnp.asarray(errors)
   )
   np.testing.assert_allclose(slope, np.clip(errors, -1.5, 1.5), atol=1e-6)
 
@@ -262,7 +260,7 @@ def test_impossible_values_are_refused():
   values, rewards, entropies, mask, done = random_case(7)
   with pytest.raises(ValueError, match="segment_length=0"):
     losses.path_consistency_error(
-      values, rewards, entropies, mask, done, gamma=1.0, segment_length=0
+        values, rewards, entropies, mask, done, gamma=1.0, segment_length=0
     )
   with pytest.raises(ValueError, match="huber=0"):
     losses.path_consistency_loss(values, mask, huber=0.0)

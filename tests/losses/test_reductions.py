@@ -42,8 +42,8 @@ def test_any_split_adds_up_to_the_whole():
   count = losses.token_count(mask)
   for cut in range(6):
     parts = [
-      losses.token_mean(values[rows], mask[rows], count=count)
-      for rows in (slice(0, cut), slice(cut, None))
+        losses.token_mean(values[rows], mask[rows], count=count)
+        for rows in (slice(0, cut), slice(cut, None))
     ]
     np.testing.assert_allclose(sum(parts), whole, rtol=1e-6)
 

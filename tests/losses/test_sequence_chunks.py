@@ -23,15 +23,15 @@ def arrays():
 def per_token(table, hidden, teacher, tokens):
   logits, teacher_logits = hidden @ table, teacher @ table
   return {
-    "taken": losses.taken_log_probs(logits, tokens),
-    "kl": losses.reverse_kl(teacher_logits, logits),
-    "pair": jnp.stack([losses.entropy(logits), losses.log_prob_gap(teacher_logits, logits)], -1),
+      "taken": losses.taken_log_probs(logits, tokens),
+      "kl": losses.reverse_kl(teacher_logits, logits),
+      "pair": jnp.stack([losses.entropy(logits), losses.log_prob_gap(teacher_logits, logits)], -1),
   }
 
 
 def chunked(table, hidden, teacher, tokens, size):
   return losses.over_sequence_chunks(
-    lambda h, t, y: per_token(table, h, t, y), hidden, teacher, tokens, chunk_size=size
+      lambda h, t, y: per_token(table, h, t, y), hidden, teacher, tokens, chunk_size=size
   )
 
 
@@ -69,7 +69,9 @@ def test_padding_up_to_a_chunk_gives_no_gradient_even_where_zeros_would():
 
   def loss(hidden):
     return jnp.sum(
-      losses.over_sequence_chunks(lambda h: jnp.sqrt(jnp.sum(h**2, axis=-1)), hidden, chunk_size=2)
+        losses.over_sequence_chunks(
+            lambda h: jnp.sqrt(jnp.sum(h**2, axis=-1)), hidden, chunk_size=2
+        )
     )
 
   np.testing.assert_allclose(jax.grad(loss)(hidden), 0.5, rtol=1e-6)
@@ -78,8 +80,8 @@ def test_padding_up_to_a_chunk_gives_no_gradient_even_where_zeros_would():
 def largest_buffer(program):
   """Most elements of any array in the compiled program."""
   sizes = [
-    np.prod([int(n) for n in shape.split(",")])
-    for shape in re.findall(r"\b(?:f32|bf16|f64|s32|pred)\[([\d,]+)\]", program)
+      np.prod([int(n) for n in shape.split(",")])
+      for shape in re.findall(r"\b(?:f32|bf16|f64|s32|pred)\[([\d,]+)\]", program)
   ]
   return max(sizes)
 

@@ -15,9 +15,9 @@ from . import oracle
 residuals = partial(jax.jit, static_argnames="segment_length")(losses.path_consistency_error)
 
 SETTINGS = [
-  (alpha, gamma, d)
-  for alpha, gamma in [(1.0, 1.0), (0.5, 1.0), (0.7, 0.9), (2.0, 0.5)]
-  for d in (1, 2, 3, None)
+    (alpha, gamma, d)
+    for alpha, gamma in [(1.0, 1.0), (0.5, 1.0), (0.7, 0.9), (2.0, 0.5)]
+    for d in (1, 2, 3, None)
 ]
 GATE_ALPHA, DUAL = 0.4, 0.8
 
@@ -39,13 +39,13 @@ def test_optimum_is_consistent_on_every_path(alpha, gamma, d):
   optimum = oracle.solve(problem, alpha, gamma)
   rewards, entropies = terms_on_paths(problem, paths, optimum.log_policy, alpha)
   errors, valid = residuals(
-    optimum.values[paths.states],
-    rewards,
-    entropies,
-    paths.mask,
-    ended(paths),
-    gamma=gamma,
-    segment_length=d,
+      optimum.values[paths.states],
+      rewards,
+      entropies,
+      paths.mask,
+      ended(paths),
+      gamma=gamma,
+      segment_length=d,
   )
   np.testing.assert_array_equal(valid, paths.mask)
   np.testing.assert_allclose(errors, 0.0, atol=1e-5)
@@ -60,13 +60,13 @@ def test_any_perturbation_breaks_consistency(alpha, gamma, d):
   def worst(values, log_policy):
     rewards, entropies = terms_on_paths(problem, paths, log_policy, alpha)
     errors, _ = residuals(
-      values[paths.states],
-      rewards,
-      entropies,
-      paths.mask,
-      ended(paths),
-      gamma=gamma,
-      segment_length=d,
+        values[paths.states],
+        rewards,
+        entropies,
+        paths.mask,
+        ended(paths),
+        gamma=gamma,
+        segment_length=d,
     )
     return np.max(np.abs(errors))
 
@@ -91,13 +91,13 @@ def test_at_unit_temperature_the_optimum_is_the_teacher():
   rewards, entropies = terms_on_paths(problem, paths, np.log(problem.teacher), 1.0)
   for d in (1, 2, None):
     errors, _ = residuals(
-      np.zeros(paths.mask.shape),
-      rewards,
-      entropies,
-      paths.mask,
-      ended(paths),
-      gamma=1.0,
-      segment_length=d,
+        np.zeros(paths.mask.shape),
+        rewards,
+        entropies,
+        paths.mask,
+        ended(paths),
+        gamma=1.0,
+        segment_length=d,
     )
     np.testing.assert_array_equal(errors, 0.0)
 
@@ -118,13 +118,13 @@ def test_on_policy_gradient_is_reinforce(alpha):
     log_policy = jax.nn.log_softmax(logits)
     entropies = alpha * log_policy[paths.states, paths.tokens]
     errors, valid = residuals(
-      jnp.full(paths.mask.shape, start_value),
-      rewards,
-      entropies,
-      paths.mask,
-      ended(paths),
-      gamma=1.0,
-      segment_length=None,
+        jnp.full(paths.mask.shape, start_value),
+        rewards,
+        entropies,
+        paths.mask,
+        ended(paths),
+        gamma=1.0,
+        segment_length=None,
     )
     per_start = losses.path_consistency_loss(errors, valid)
     return jnp.sum(probs * per_start[:, 0])
@@ -161,28 +161,28 @@ def asking_errors(problem, paths, params, alpha, gamma, d, tell=True):
   log_policy = jax.nn.log_softmax(logits)
   entropy = -np.sum(problem.teacher * np.log(problem.teacher), axis=1)
   rewards = losses.lagrangian_rewards(
-    np.log(problem.teacher)[paths.states, paths.tokens],
-    paths.asked,
-    np.full(len(paths.mask), DUAL),
-    entropy[paths.states],
-    alpha=alpha,
+      np.log(problem.teacher)[paths.states, paths.tokens],
+      paths.asked,
+      np.full(len(paths.mask), DUAL),
+      entropy[paths.states],
+      alpha=alpha,
   )
   entropies = losses.gated_entropies(
-    log_policy[paths.states, paths.tokens],
-    gate_logits[paths.states],
-    paths.asked,
-    alpha=alpha,
-    gate_alpha=GATE_ALPHA,
+      log_policy[paths.states, paths.tokens],
+      gate_logits[paths.states],
+      paths.asked,
+      alpha=alpha,
+      gate_alpha=GATE_ALPHA,
   )
   return residuals(
-    values[paths.states],
-    rewards,
-    entropies,
-    paths.mask,
-    ended(paths),
-    gamma=gamma,
-    segment_length=d,
-    asked=paths.asked if tell else None,
+      values[paths.states],
+      rewards,
+      entropies,
+      paths.mask,
+      ended(paths),
+      gamma=gamma,
+      segment_length=d,
+      asked=paths.asked if tell else None,
   )
 
 
@@ -246,6 +246,6 @@ def test_logsumexp_values_of_the_optimal_logits_are_the_optimal_values(alpha, ga
   after = np.stack([oracle.next_values(problem, asking.values, s) for s in problem.states])
   logits = ((np.log(problem.teacher) + gamma * after) / alpha)[None].astype(np.float32)
   got = losses.logsumexp_values(
-    logits, asking.gate_logits[None].astype(np.float32), alpha=alpha, gate_alpha=GATE_ALPHA
+      logits, asking.gate_logits[None].astype(np.float32), alpha=alpha, gate_alpha=GATE_ALPHA
   )
   np.testing.assert_allclose(got[0], asking.values, atol=1e-6)

@@ -52,10 +52,10 @@ def terms(params, dual):
   gate_logits = params.gate_logits[PATHS.states]
   by_teacher = LOG_TEACHER[PATHS.states, PATHS.tokens]
   rewards = losses.lagrangian_rewards(
-    by_teacher, PATHS.asked, jnp.broadcast_to(dual, ENDED.shape), alpha=ALPHA
+      by_teacher, PATHS.asked, jnp.broadcast_to(dual, ENDED.shape), alpha=ALPHA
   )
   entropies = losses.gated_entropies(
-    taken, gate_logits, PATHS.asked, alpha=ALPHA, gate_alpha=GATE_ALPHA
+      taken, gate_logits, PATHS.asked, alpha=ALPHA, gate_alpha=GATE_ALPHA
   )
   action = losses.gated_entropies(taken, gate_logits, PATHS.asked, alpha=1.0, gate_alpha=1.0)
   log_probs = action + jnp.where(PATHS.asked, by_teacher, 0.0)
@@ -67,15 +67,15 @@ def primal_loss(params, dual):
   """Expectation of ½ C² over on-policy paths, d = 1."""
   rewards, entropies, probs = terms(params, dual)
   errors, valid = losses.path_consistency_error(
-    params.values[PATHS.states],
-    rewards,
-    entropies,
-    PATHS.mask,
-    ENDED,
-    gamma=1.0,
-    segment_length=1,
-    stop_bootstrap=True,
-    asked=PATHS.asked,
+      params.values[PATHS.states],
+      rewards,
+      entropies,
+      PATHS.mask,
+      ENDED,
+      gamma=1.0,
+      segment_length=1,
+      stop_bootstrap=True,
+      asked=PATHS.asked,
   )
   return losses.token_sum(losses.path_consistency_loss(errors, valid) * probs[:, None], valid)
 
@@ -139,8 +139,8 @@ def test_training_reaches_a_stationary_point_of_the_lagrangian(optima, k):
       bump = np.zeros(getattr(params, name).shape)
       bump[at] = step
       up, down = (
-        objective(params._replace(**{name: getattr(params, name) + sign * bump}), PRICES[k])
-        for sign in (1, -1)
+          objective(params._replace(**{name: getattr(params, name) + sign * bump}), PRICES[k])
+          for sign in (1, -1)
       )
       assert abs(up - down) / (2 * step) < 2e-3
       assert up + down <= 2 * best + 1e-9  # a maximum, not a saddle, along each axis
@@ -172,11 +172,11 @@ def test_dual_ascent_meets_every_budget():
   def one_round(carry, _):
     params, state, duals = carry
     params, state = jax.vmap(lambda p, s, d: primal_steps(p, s, d, tx=tx, steps=steps))(
-      params, state, losses.interpolate_duals(duals, budgets, budgets)
+        params, state, losses.interpolate_duals(duals, budgets, budgets)
     )
     asks, lengths = jax.vmap(expected_asks_and_length)(params)
     duals = losses.dual_ascent(
-      duals, budgets, budgets, asks, lengths, learning_rate=0.4, max_dual=10.0
+        duals, budgets, budgets, asks, lengths, learning_rate=0.4, max_dual=10.0
     )
     return (params, state, duals), asks / lengths
 

@@ -124,9 +124,11 @@ def torch_buckets() -> dict[str, np.ndarray]:
 
   distances = torch.tensor(DISTANCES)
   return {
-      f"buckets_{name}": T5Attention._relative_position_bucket(
-          distances, bidirectional=bidirectional, num_buckets=32, max_distance=128
-      ).numpy()
+      f"buckets_{name}": (
+          T5Attention._relative_position_bucket(
+              distances, bidirectional=bidirectional, num_buckets=32, max_distance=128
+          ).numpy()
+      )
       for name, bidirectional in (("encoder", True), ("decoder", False))
   }
 

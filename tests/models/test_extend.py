@@ -43,9 +43,7 @@ def gather_chunk(inputs: np.ndarray, offsets: np.ndarray, size: int) -> np.ndarr
 @settings(max_examples=20, deadline=None)
 @given(
     steps=st.lists(
-        st.tuples(
-            st.sampled_from([1, 3]), st.lists(st.integers(0, 3), min_size=4, max_size=4)
-        ),
+        st.tuples(st.sampled_from([1, 3]), st.lists(st.integers(0, 3), min_size=4, max_size=4)),
         min_size=1,
         max_size=8,
     )
@@ -59,9 +57,7 @@ def test_any_ragged_chunking_equals_one_full_pass(steps):
     hidden, cache = tiny.extend(cache, chunk, offsets)
     for row, offset in enumerate(offsets):
       end = min(offset + size, LENGTH)
-      np.testing.assert_allclose(
-          hidden[row, : end - offset], full[row, offset:end], **TOLERANCE
-      )
+      np.testing.assert_allclose(hidden[row, : end - offset], full[row, offset:end], **TOLERANCE)
     offsets = np.minimum(offsets + np.minimum(kept, size), LENGTH - 1).astype(np.int32)
 
 

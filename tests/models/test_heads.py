@@ -109,8 +109,11 @@ def test_the_price_is_that_of_the_budget_read(tiny_model, text):
   encoded = tiny.encode(text[0])
   for reads, price in ((0.05, 4.5), (0.3, 2.0), (-1.0, 6.0), (0.9, 1.0)):
     params = with_duals(tiny.params, jnp.asarray([6.0, 3.0, 1.0]))
-    params["price"]["mlp"] = {**params["price"]["mlp"], "out_bias": jnp.asarray([reads]),
-                              "out_kernel": jnp.zeros_like(params["price"]["mlp"]["out_kernel"])}
+    params["price"]["mlp"] = {
+        **params["price"]["mlp"],
+        "out_bias": jnp.asarray([reads]),
+        "out_kernel": jnp.zeros_like(params["price"]["mlp"]["out_kernel"]),
+    }
     np.testing.assert_allclose(tiny.model.budget(params, encoded), reads, rtol=1e-6)
     np.testing.assert_allclose(tiny.model.price(params, encoded), price, rtol=1e-5)
 

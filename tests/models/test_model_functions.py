@@ -15,8 +15,15 @@ def test_params_are_a_nested_dict_with_stable_readable_names(tiny_model):
       gate="difficulty_price", value_heads=True, tie_embeddings=False, feed_forward="gated-gelu"
   ).params
   assert set(params) == {
-      "shared", "encoder", "decoder", "readout_kernel", "gate", "price", "value", "cost_value"
-  }  # fmt: skip
+      "shared",
+      "encoder",
+      "decoder",
+      "readout_kernel",
+      "gate",
+      "price",
+      "value",
+      "cost_value",
+  }
   names = {
       "/".join(key.key for key in path): leaf.shape
       for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -120,6 +127,4 @@ def test_training_with_optax_learns_to_copy(tiny_model):
 
 
 def test_shift_right():
-  np.testing.assert_array_equal(
-      shift_right(np.array([[7, 8, 1, 0]], np.int32)), [[0, 7, 8, 1]]
-  )
+  np.testing.assert_array_equal(shift_right(np.array([[7, 8, 1, 0]], np.int32)), [[0, 7, 8, 1]])

@@ -8,11 +8,11 @@ import pytest
 
 from kdtw_jax.base import MASKED_LOGIT
 from kdtw_jax.models.position_bias import (
-  BIAS_UNIT,
-  RelativePositionBias,
-  relative_position_bucket,
-  skew,
-  windows,
+    BIAS_UNIT,
+    RelativePositionBias,
+    relative_position_bucket,
+    skew,
+    windows,
 )
 
 

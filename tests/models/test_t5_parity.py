@@ -105,9 +105,7 @@ def test_missing_and_misshapen_weights_are_named():
 def test_position_buckets_match_torch():
   golden, _ = load("relu_tied")
   distances = golden_maker().DISTANCES
-  bucket = functools.partial(
-      relative_position_bucket, distances, num_buckets=32, max_distance=128
-  )
+  bucket = functools.partial(relative_position_bucket, distances, num_buckets=32, max_distance=128)
   np.testing.assert_array_equal(bucket(bidirectional=True), golden["buckets_encoder"])
   np.testing.assert_array_equal(bucket(bidirectional=False), golden["buckets_decoder"])
 
@@ -120,10 +118,16 @@ def test_matches_live_torch(name):
   pytest.importorskip("transformers")
   maker = golden_maker()
   config = dataclasses.replace(
-      KINDS[name], vocab_size=64, d_model=24, num_heads=2, d_kv=9, num_encoder_layers=1,
-      num_decoder_layers=2, relative_attention_num_buckets=32,
+      KINDS[name],
+      vocab_size=64,
+      d_model=24,
+      num_heads=2,
+      d_kv=9,
+      num_encoder_layers=1,
+      num_decoder_layers=2,
+      relative_attention_num_buckets=32,
       relative_attention_max_distance=128,
-  )  # fmt: skip
+  )
   model = maker.torch_t5(config, seed=7)
   # 150 positions reach the last bucket of both stacks.
   source, inputs = maker.random_text(config, 7, source_length=150, target_length=140)

@@ -55,28 +55,42 @@ def test_a_bfloat16_checkpoint_keeps_its_bits(family, tmp_path):
   assert str(back.dtype) == "torch.bfloat16"
   assert parity.same_bits(back.state_dict(), parity.torch_model(tmp_path / "theirs").state_dict())
   wide = parity.our_model(tmp_path / "theirs").config
-  assert_same_bits(jax.tree.map(lambda x: x.astype("bfloat16"),
-                                published.load_params(tmp_path / "theirs", wide)), params)
+  assert_same_bits(
+      jax.tree.map(
+          lambda x: x.astype("bfloat16"), published.load_params(tmp_path / "theirs", wide)
+      ),
+      params,
+  )
 
 
 def test_the_comparison_of_bits_sees_a_changed_bit():
   weights = {"a": np.ones((2, 3), np.float32), "b": np.ones(2, np.float32)}
   grown = np.concatenate([weights["a"], np.zeros((1, 3), np.float32)])
   assert parity.same_bits(weights, weights) and parity.same_bits(weights | {"a": grown}, weights)
-  for other in (weights["a"] * np.float32(1 + 2e-7), weights["a"][:1], grown + 1,
-                weights["a"].astype(np.float16)):
+  for other in (
+      weights["a"] * np.float32(1 + 2e-7),
+      weights["a"][:1],
+      grown + 1,
+      weights["a"].astype(np.float16),
+  ):
     assert not parity.same_bits(weights | {"a": other}, weights)
   assert not parity.same_bits({"a": weights["a"]}, weights)
 
 
 STUDENTS = {
     "tied": {"gate": "token", "tau_id": 36, "num_tokens": 36},
-    "untied": {"gate": "difficulty_price", "value_heads": True, "feed_forward": "gated-gelu",
-               "tie_embeddings": False, "tau_id": 36, "num_tokens": 36},
+    "untied": {
+        "gate": "difficulty_price",
+        "value_heads": True,
+        "feed_forward": "gated-gelu",
+        "tie_embeddings": False,
+        "tau_id": 36,
+        "num_tokens": 36,
+    },
     "bias per layer": {"gate": "mlp", "bias_per_layer": True, "tie_embeddings": False, "tau_id": 3},
     "untied, scaled": {"tie_embeddings": False, "scale_readout": True},
     "tied, unscaled": {"scale_readout": False},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", STUDENTS)
@@ -94,7 +108,8 @@ def test_a_student_of_ours_is_a_model_of_transformers(kind, tmp_path):
 
   ours = np.asarray(jax.jit(run)(params))
   theirs = parity.torch_outputs(
-      parity.torch_model(tmp_path / "student"), source, np.asarray(shift_right(target)))["logits"]
+      parity.torch_model(tmp_path / "student"), source, np.asarray(shift_right(target))
+  )["logits"]
   rows = np.arange(TINY.vocab_size)
   shown = (rows != config.tau_id) & (rows < (config.num_tokens or TINY.vocab_size))
   assert shown.sum() >= 36 and np.abs(ours[..., shown]).max() > 0.5

@@ -103,10 +103,15 @@ def test_an_index_that_points_elsewhere_is_refused(sharded, file):
     published.open_published(sharded)
 
 
-@pytest.mark.parametrize("content, match", [
-    ("{}", "no weight_map in it"), ('{"weight_map": []}', "no weight_map in it"),
-    ("[1]", "a JSON list, not an object"), ("{", r"index\.json: not JSON"),
-])
+@pytest.mark.parametrize(
+    "content, match",
+    [
+        ("{}", "no weight_map in it"),
+        ('{"weight_map": []}', "no weight_map in it"),
+        ("[1]", "a JSON list, not an object"),
+        ("{", r"index\.json: not JSON"),
+    ],
+)
 def test_an_index_of_nothing(sharded, content, match):
   (sharded / "model.safetensors.index.json").write_text(content)
   with pytest.raises(ValueError, match=match):
@@ -129,18 +134,21 @@ def test_a_truncated_shard(sharded):
     published.load_model(sharded)
 
 
-@pytest.mark.parametrize("changes, match", [
-    ({"model_type": "bart"}, r"model_type='bart': must be one of t5, mt5, umt5"),
-    ({"model_type": None}, r"model_type=None: must be one of"),
-    ({"layer_norm_epsilon": 1e-5}, r"layer_norm_epsilon=1e-05: only 1e-06 is built"),
-    ({"pad_token_id": 3}, r"pad_token_id=3: only 0 is built"),
-    ({"eos_token_id": 2}, r"eos_token_id=2: only 1 is built"),
-    ({"decoder_start_token_id": 5}, r"decoder_start_token_id=5: only 0 is built"),
-    ({"feed_forward_proj": "gated-silu"}, r"feed_forward_proj='gated-silu': must be 'relu' or"),
-    ({"d_kv": None}, r"d_kv=None: must be a number"),
-    ({"d_model": "wide"}, r"d_model='wide': must be a number"),
-    ({"num_layers": None}, r"num_layers=None: must be a number"),
-])
+@pytest.mark.parametrize(
+    "changes, match",
+    [
+        ({"model_type": "bart"}, r"model_type='bart': must be one of t5, mt5, umt5"),
+        ({"model_type": None}, r"model_type=None: must be one of"),
+        ({"layer_norm_epsilon": 1e-5}, r"layer_norm_epsilon=1e-05: only 1e-06 is built"),
+        ({"pad_token_id": 3}, r"pad_token_id=3: only 0 is built"),
+        ({"eos_token_id": 2}, r"eos_token_id=2: only 1 is built"),
+        ({"decoder_start_token_id": 5}, r"decoder_start_token_id=5: only 0 is built"),
+        ({"feed_forward_proj": "gated-silu"}, r"feed_forward_proj='gated-silu': must be 'relu' or"),
+        ({"d_kv": None}, r"d_kv=None: must be a number"),
+        ({"d_model": "wide"}, r"d_model='wide': must be a number"),
+        ({"num_layers": None}, r"num_layers=None: must be a number"),
+    ],
+)
 def test_a_config_of_another_kind_names_the_field(tmp_path, changes, match):
   saved(tmp_path / "model")
   edit_json(tmp_path / "model" / "config.json", **changes)
@@ -151,8 +159,14 @@ def test_a_config_of_another_kind_names_the_field(tmp_path, changes, match):
 
 def test_what_an_older_config_leaves_out_has_the_published_default(tmp_path):
   saved(tmp_path / "model", num_decoder_layers=2)
-  left_out = ("num_decoder_layers", "relative_attention_num_buckets", "feed_forward_proj",
-              "relative_attention_max_distance", "layer_norm_epsilon", "scale_decoder_outputs")
+  left_out = (
+      "num_decoder_layers",
+      "relative_attention_num_buckets",
+      "feed_forward_proj",
+      "relative_attention_max_distance",
+      "layer_norm_epsilon",
+      "scale_decoder_outputs",
+  )
   edit_json(tmp_path / "model" / "config.json", **dict.fromkeys(left_out))
   found = published.open_published(tmp_path / "model").architecture
   assert (found["num_decoder_layers"], found["feed_forward"]) == (2, "relu")
@@ -177,8 +191,7 @@ OUT = "decoder.block.0.layer.1.EncDecAttention.o.weight"
 
 def rewrite(folder, **changes):
   tensors = all_tensors(folder) | changes
-  save_file({name: x for name, x in tensors.items() if x is not None},
-            folder / "model.safetensors")
+  save_file({name: x for name, x in tensors.items() if x is not None}, folder / "model.safetensors")
 
 
 def test_a_missing_weight_is_named(tmp_path):
@@ -188,11 +201,14 @@ def test_a_missing_weight_is_named(tmp_path):
     published.load_params(tmp_path / "model", config)
 
 
-@pytest.mark.parametrize("name, shape, match", [
-    (OUT, (12, 11), r"decoder/layer_0/cross_attention/out: shape \(11, 12\).* \(10, 12\)"),
-    ("shared.weight", (41, 12), r"shared/embedding: shape \(41, 12\).* \(40, 12\)"),
-    (QUERY, (11, 12), r"self_attention/qkv: shapes must be alike.*q\.weight': \(11, 12\)"),
-])
+@pytest.mark.parametrize(
+    "name, shape, match",
+    [
+        (OUT, (12, 11), r"decoder/layer_0/cross_attention/out: shape \(11, 12\).* \(10, 12\)"),
+        ("shared.weight", (41, 12), r"shared/embedding: shape \(41, 12\).* \(40, 12\)"),
+        (QUERY, (11, 12), r"self_attention/qkv: shapes must be alike.*q\.weight': \(11, 12\)"),
+    ],
+)
 def test_a_weight_of_another_shape_is_named(tmp_path, name, shape, match):
   config, _ = saved(tmp_path / "model")
   rewrite(tmp_path / "model", **{name: np.zeros(shape, np.float32)})

@@ -9,14 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tiny_folders import (
-  TINY,
-  all_tensors,
-  assert_same_bits,
-  random_model,
-  saved,
-  without_heads,
-)
+from tiny_folders import TINY, all_tensors, assert_same_bits, random_model, saved, without_heads
 
 from kdtw_jax import published
 from kdtw_jax.base import MASKED_LOGIT
@@ -66,13 +59,16 @@ def test_the_published_arrays_have_the_dtype_of_the_params(tmp_path, dtype):
 
 
 def test_scaled_units_are_exact_in_bfloat16():
-  weights = {name: np.asarray(x).astype(ml_dtypes.bfloat16)
-             for name, x in published.export_t5(random_model()[2], TINY)}
+  weights = {
+      name: np.asarray(x).astype(ml_dtypes.bfloat16)
+      for name, x in published.export_t5(random_model()[2], TINY)
+  }
   for dtype in ("float32", "bfloat16"):
     config, _, _ = random_model(param_dtype=dtype)
     back = dict(published.export_t5(published.import_t5(weights, config), config))
     assert {name: x.tobytes() for name, x in weights.items()} == {
-        name: x.astype(ml_dtypes.bfloat16).tobytes() for name, x in back.items()}
+        name: x.astype(ml_dtypes.bfloat16).tobytes() for name, x in back.items()
+    }
 
 
 def test_shards_are_no_larger_than_asked_and_indexed(tmp_path):
@@ -82,11 +78,13 @@ def test_shards_are_no_larger_than_asked_and_indexed(tmp_path):
   files = sorted(tmp_path.glob("model/model-*.safetensors"))
   assert len(files) > 2 and not (tmp_path / "model" / "model.safetensors").exists()
   assert [f.name for f in files] == [
-      f"model-{i + 1:05d}-of-{len(files):05d}.safetensors" for i in range(len(files))]
+      f"model-{i + 1:05d}-of-{len(files):05d}.safetensors" for i in range(len(files))
+  ]
   index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())
   contents = {f.name: load_file(f) for f in files}
   assert index["weight_map"] == {
-      name: file for file, tensors in contents.items() for name in tensors}
+      name: file for file, tensors in contents.items() for name in tensors
+  }
   sizes = [sum(x.nbytes for x in tensors.values()) for tensors in contents.values()]
   assert max(sizes) <= limit and sum(sizes) == index["metadata"]["total_size"]
   assert all(a + b > limit for a, b in itertools.pairwise(sizes))  # none is needlessly small
@@ -104,8 +102,12 @@ def test_a_tensor_larger_than_a_shard_has_one_of_its_own(tmp_path):
 def test_what_the_original_config_says_stays(tmp_path):
   config, _, params = random_model(param_dtype="bfloat16")
   original = published.config_json(TINY) | {
-      "task_specific_params": {"translation": {"prefix": "translate: "}}, "n_positions": 512,
-      "_name_or_path": "owner/small-t5", "vocab_size": 38, "dropout_rate": 0.25}
+      "task_specific_params": {"translation": {"prefix": "translate: "}},
+      "n_positions": 512,
+      "_name_or_path": "owner/small-t5",
+      "vocab_size": 38,
+      "dropout_rate": 0.25,
+  }
   published.save_model(tmp_path / "model", params, config, original=original)
   content = json.loads((tmp_path / "model" / "config.json").read_text())
   changed = {"vocab_size": 40, "dtype": "bfloat16", "torch_dtype": "bfloat16"}
@@ -139,7 +141,8 @@ def test_a_table_is_cut_or_grown_to_the_vocabulary(tmp_path, rows, tied, text):
   _, model, params = random_model(tie_embeddings=tied)
   published.save_model(tmp_path / "model", params, model.config)
   config, fitted, _ = random_model(
-      tie_embeddings=tied, vocab_size=rows, num_tokens=33, tau_id=33, gate="token")
+      tie_embeddings=tied, vocab_size=rows, num_tokens=33, tau_id=33, gate="token"
+  )
   found = published.load_params(tmp_path / "model", config)
   tables = [(found["shared"]["embedding"], params["shared"]["embedding"])]
   if not tied:
@@ -148,11 +151,15 @@ def test_a_table_is_cut_or_grown_to_the_vocabulary(tmp_path, rows, tied, text):
     assert ours.shape == (rows, 12)
     np.testing.assert_array_equal(ours[:40], theirs[:rows])
     np.testing.assert_array_equal(ours[40:], 0)
-  logits = logits_of(fitted, found | {"gate": random_model(
-      vocab_size=rows, tau_id=33, gate="token")[2]["gate"]}, text)
+  logits = logits_of(
+      fitted,
+      found | {"gate": random_model(vocab_size=rows, tau_id=33, gate="token")[2]["gate"]},
+      text,
+  )
   np.testing.assert_array_equal(logits[..., 33:], np.float32(MASKED_LOGIT))
-  np.testing.assert_allclose(logits[..., :33], logits_of(model, params, text)[..., :33],
-                             rtol=1e-6, atol=1e-6)
+  np.testing.assert_allclose(
+      logits[..., :33], logits_of(model, params, text)[..., :33], rtol=1e-6, atol=1e-6
+  )
 
 
 def test_a_table_of_other_rows_is_refused_where_nothing_says_which_are_tokens(tmp_path):
@@ -177,8 +184,10 @@ def test_parameters_go_straight_to_their_shards(tmp_path, monkeypatch):
   config, params = saved(tmp_path / "model", d_model=16)
   mesh = sharding.make_mesh(1, 8)
   found = published.load_params(
-      tmp_path / "model", config,
-      lambda x: jax.device_put(x, sharding.param_sharding(mesh, x.shape)))
+      tmp_path / "model",
+      config,
+      lambda x: jax.device_put(x, sharding.param_sharding(mesh, x.shape)),
+  )
   leaves = jax.tree.leaves(found)
   assert all(leaf.sharding.mesh == mesh for leaf in leaves)
   split = [leaf for leaf in leaves if not leaf.sharding.is_fully_replicated]
@@ -221,8 +230,10 @@ def student(tmp_path):
 
 def test_a_missing_head_is_named(student):
   folder, heads = student
-  save_file({name: x for name, x in heads.items() if name != "value/mlp/out_bias"},
-            folder / "kdtw.safetensors")
+  save_file(
+      {name: x for name, x in heads.items() if name != "value/mlp/out_bias"},
+      folder / "kdtw.safetensors",
+  )
   with pytest.raises(ValueError, match=r"'value/mlp/out_bias' is missing, but kdtw\.json asks"):
     published.load_model(folder)
 

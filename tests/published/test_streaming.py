@@ -13,7 +13,8 @@ from kdtw_jax.published.tensors import Tensors, write_tensors
 # Published arrays that belong to the parameter of the one before.
 CONTINUES = re.compile(
     r"SelfAttention\.[kv]\.weight|EncDecAttention\.v\.weight|wi_1\.weight"
-    r"|block\.[1-9]\d*\.layer\.0\.SelfAttention\.relative_attention_bias\.weight")
+    r"|block\.[1-9]\d*\.layer\.0\.SelfAttention\.relative_attention_bias\.weight"
+)
 
 
 class Watched(Mapping):
@@ -48,7 +49,8 @@ class Watched(Mapping):
 
 def test_published_arrays_of_one_parameter_are_in_memory_at_a_time():
   config, _, params = random_model(
-      feed_forward="gated-gelu", tie_embeddings=False, bias_per_layer=True, num_decoder_layers=2)
+      feed_forward="gated-gelu", tie_embeddings=False, bias_per_layer=True, num_decoder_layers=2
+  )
   shapes = {name: x.shape for name, x in published.export_t5(params, config)}
   weights = Watched(shapes)
   kept = published.import_t5(weights, config, put=lambda array: None)
@@ -58,7 +60,8 @@ def test_published_arrays_of_one_parameter_are_in_memory_at_a_time():
     if not CONTINUES.search(name):
       assert live == {name}
   assert weights.peak == 4 * max(
-      40 * 12, 3 * 10 * 12, 2 * 20 * 12)  # the embedding, the widest attention, the feed-forward
+      40 * 12, 3 * 10 * 12, 2 * 20 * 12
+  )  # the embedding, the widest attention, the feed-forward
   assert not weights.live
 
 

@@ -13,10 +13,18 @@ from kdtw_jax.models import HEADS, ModelConfig, build
 
 # 2 heads of 5 are 10 wide: not d_model.
 TINY = ModelConfig(
-    vocab_size=40, d_model=12, d_ff=20, num_heads=2, d_kv=5, num_encoder_layers=2,
-    num_decoder_layers=1, relative_attention_num_buckets=8, relative_attention_max_distance=12,
-    gate_hidden=6, value_hidden=6,
-)  # fmt: skip
+    vocab_size=40,
+    d_model=12,
+    d_ff=20,
+    num_heads=2,
+    d_kv=5,
+    num_encoder_layers=2,
+    num_decoder_layers=1,
+    relative_attention_num_buckets=8,
+    relative_attention_max_distance=12,
+    gate_hidden=6,
+    value_hidden=6,
+)
 
 
 def random_model(seed: int = 0, **changes):
@@ -26,7 +34,8 @@ def random_model(seed: int = 0, **changes):
   rng = np.random.default_rng(seed)
   params = jax.tree.map(
       lambda leaf: (0.5 * rng.normal(size=leaf.shape)).astype(leaf.dtype),
-      jax.eval_shape(model.init, jax.random.key(0)))
+      jax.eval_shape(model.init, jax.random.key(0)),
+  )
   return config, model, params
 
 
@@ -50,8 +59,11 @@ def edit_json(path: Path, **changes) -> None:
 
 def all_tensors(folder: Path) -> dict[str, np.ndarray]:
   """What all weights files of a folder hold, by name."""
-  return {name: array for file in sorted(folder.glob("model*.safetensors"))
-          for name, array in load_file(file).items()}
+  return {
+      name: array
+      for file in sorted(folder.glob("model*.safetensors"))
+      for name, array in load_file(file).items()
+  }
 
 
 def assert_same_bits(found, expected):

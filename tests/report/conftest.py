@@ -41,8 +41,12 @@ def full_metrics():
       "config": {"data": {"source": "phrasebook", "buckets": [[8, 8]]}, "seed": 17},
       "hardware": "2 CPU cores",
       "reference": {
-          "teacher": {"bleu": 40.0, "chrf": 60.0, "length_ratio": 1.0,
-                      "intervals": {"bleu": [38.7, 41.3]}},
+          "teacher": {
+              "bleu": 40.0,
+              "chrf": 60.0,
+              "length_ratio": 1.0,
+              "intervals": {"bleu": [38.7, 41.3]},
+          },
           "student": {"bleu": 30.0, "chrf": 50.0, "length_ratio": 0.9},
           "sft_student": {"bleu": 28.5, "chrf": 48.0, "length_ratio": 0.9},
       },

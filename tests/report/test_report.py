@@ -18,8 +18,13 @@ from kdtw_jax.report import __main__ as command
 from kdtw_jax.report import page as page_module
 from kdtw_jax.report import plots
 
-FIGURES = ("quality_share", "quality_calls", "quality_cost", "quality_latency",
-           "budget_calibration")
+FIGURES = (
+    "quality_share",
+    "quality_calls",
+    "quality_cost",
+    "quality_latency",
+    "budget_calibration",
+)
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -81,19 +86,36 @@ def test_numbers_reach_the_files(built, full_metrics):
 def test_page_has_all_sections_and_their_numbers(built):
   _, page = built
   assert page.ids("section") == [
-      "tradeoff", "comparisons", "budgets", "difficulty", "samples", "latency", "points", "settings"
-  ]  # fmt: skip
+      "tradeoff",
+      "comparisons",
+      "budgets",
+      "difficulty",
+      "samples",
+      "latency",
+      "points",
+      "settings",
+  ]
   text = " ".join(" ".join(page.text).split())
   for words in (
       "With 20% of its tokens written by the teacher",
-      "+2.0", "+1.2 to +2.8", "0.012",  # the comparison
-      "1.0 points", "5.0 points", "−5.0",  # calibration: means, and 15% that came out as 10%
-      "62%", "300",  # the difficulty map
-      "20.2 ms", "101 ms",  # latency
+      "+2.0",
+      "+1.2 to +2.8",
+      "0.012",  # the comparison
+      "1.0 points",
+      "5.0 points",
+      "−5.0",  # calibration: means, and 15% that came out as 10%
+      "62%",
+      "300",  # the difficulty map
+      "20.2 ms",
+      "101 ms",  # latency
       "31.5",  # interpolated at 5%
       "40.0 38.7 to 41.3",  # the teacher alone
-      "--config=configs/demo.py", "1 min 20 s", "1.250", "phrasebook", "BLEU|nrefs:1",
-  ):  # fmt: skip
+      "--config=configs/demo.py",
+      "1 min 20 s",
+      "1.250",
+      "phrasebook",
+      "BLEU|nrefs:1",
+  ):
     assert words in text, words
 
 

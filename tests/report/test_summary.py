@@ -81,7 +81,8 @@ def test_calibration_by_hand(full_metrics):
   assert summary.calibration(full_metrics) == pytest.approx({"seen": 0.01, "unseen": 0.05})
   full_metrics["budgets"][0]["template_seen"] = False
   assert summary.calibration(full_metrics) == pytest.approx(
-      {"seen": 0.0, "seen, in new words": 0.02, "unseen": 0.05})
+      {"seen": 0.0, "seen, in new words": 0.02, "unseen": 0.05}
+  )
 
 
 def test_rouge_runs_show_rouge():

@@ -42,9 +42,15 @@ def run(directory, steps, batches=None, **overrides):
   optimizer = optax.adam(0.1)
   settings = dict(steps=steps, log_every=2, checkpoint_every=3, directory=directory, keep=2)
   return loop.run_stage(
-      "toy", state=state_lib.create({"w": jnp.zeros(())}, optimizer), frozen=None,
-      step_fn=step.make_train_step(mean_target, optimizer), batches=batches or Batches(),
-      prepare=lambda state, batch, key: batch, key=jax.random.key(0), **(settings | overrides))
+      "toy",
+      state=state_lib.create({"w": jnp.zeros(())}, optimizer),
+      frozen=None,
+      step_fn=step.make_train_step(mean_target, optimizer),
+      batches=batches or Batches(),
+      prepare=lambda state, batch, key: batch,
+      key=jax.random.key(0),
+      **(settings | overrides)
+  )
 
 
 def test_a_resumed_stage_gives_the_numbers_of_an_unbroken_one(tmp_path):
@@ -66,6 +72,7 @@ def test_a_finished_stage_takes_no_further_step(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_stage_step_and_examples(tmp_path):
   class Poisoned(Batches):
+
     def __next__(self):
       batch = super().__next__()
       if self.next_index == 5:

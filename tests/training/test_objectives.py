@@ -29,10 +29,17 @@ def evaluate(knots, gate="difficulty_price", data=None, **overrides):
   objective = objectives.path_consistency(student, teacher, stage, knots=knots)
   duals = jnp.asarray([3.0, 1.0, 0.2]) if knots else None
   fn = jax.jit(jax.value_and_grad(objective, has_aux=True))
-  (loss, metrics), grads = fn(params, teacher_params, data or trajectory(), jax.random.key(0),
-                              duals)
-  return loss, metrics, {name: any(np.any(leaf != 0) for leaf in jax.tree.leaves(part))
-                         for name, part in grads.items()}
+  (loss, metrics), grads = fn(
+      params, teacher_params, data or trajectory(), jax.random.key(0), duals
+  )
+  return (
+      loss,
+      metrics,
+      {
+          name: any(np.any(leaf != 0) for leaf in jax.tree.leaves(part))
+          for name, part in grads.items()
+      },
+  )
 
 
 ONLY_PCL = dict(gate_loss=0.0, budget_loss=0.0, cost_value_loss=0.0)
@@ -53,8 +60,9 @@ def test_the_budget_is_read_in_every_stage():
     assert metrics["loss_budget_loss"] > 0
 
 
-@pytest.mark.parametrize("credit, by_consistency", [
-    ("sampled", True), ("expected_gap", False), ("expected_kl", False)])
+@pytest.mark.parametrize(
+    "credit, by_consistency", [("sampled", True), ("expected_gap", False), ("expected_kl", False)]
+)
 def test_the_gate_is_credited_by_samples_or_by_expectation(credit, by_consistency):
   _, _, moved = evaluate(tiny.KNOTS, gate_credit=credit, **ONLY_PCL)
   assert moved["gate"] == by_consistency
@@ -63,8 +71,9 @@ def test_the_gate_is_credited_by_samples_or_by_expectation(credit, by_consistenc
 @pytest.mark.parametrize("gate", ["token", "mlp", "difficulty_price"])
 @pytest.mark.parametrize("regression", ["advantage", "probability"])
 def test_every_gate_learns_from_computed_credit(gate, regression):
-  loss, metrics, moved = evaluate(tiny.KNOTS, gate, gate_regression=regression,
-                                  path_consistency=0.0)
+  loss, metrics, moved = evaluate(
+      tiny.KNOTS, gate, gate_regression=regression, path_consistency=0.0
+  )
   assert np.isfinite(loss) and moved["gate"] and moved["cost_value"]
   assert 0.0 < metrics["asked"] < 1.0
 
@@ -78,16 +87,16 @@ def test_both_values_give_finite_losses(value, knots):
 
 def test_padding_rows_change_nothing():
   t = trajectory()
-  padded = jax.tree.map(
-      lambda x: jnp.concatenate([x, jnp.zeros((3, *x.shape[1:]), x.dtype)]), t)
+  padded = jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros((3, *x.shape[1:]), x.dtype)]), t)
   padded = padded._replace(example_id=padded.example_id.at[8:].set(-1))
   for knots in (None, tiny.KNOTS):
     np.testing.assert_allclose(evaluate(knots)[0], evaluate(knots, data=padded)[0], rtol=1e-5)
 
 
 def test_readout_chunks_change_nothing():
-  np.testing.assert_allclose(evaluate(tiny.KNOTS)[0], evaluate(tiny.KNOTS, readout_chunk=3)[0],
-                             rtol=1e-5)
+  np.testing.assert_allclose(
+      evaluate(tiny.KNOTS)[0], evaluate(tiny.KNOTS, readout_chunk=3)[0], rtol=1e-5
+  )
 
 
 def test_the_dual_step_counts_own_gate_rows_only():
@@ -96,17 +105,25 @@ def test_the_dual_step_counts_own_gate_rows_only():
   used = float(t.asked[:4].sum() / (t.tokens[:4] != 0).sum())
   np.testing.assert_allclose(update(jnp.asarray([1.0, 1.0]), t), [1.0 + used, 1.0], rtol=1e-6)
   np.testing.assert_array_equal(
-      update(jnp.asarray([1.0, 1.0]), t._replace(own_gate=jnp.zeros(8, bool))), [1.0, 1.0])
+      update(jnp.asarray([1.0, 1.0]), t._replace(own_gate=jnp.zeros(8, bool))), [1.0, 1.0]
+  )
 
 
 def test_divergences_vanish_for_a_student_that_is_the_teacher():
   _, teacher = tiny.models()
   params = tiny.params()[1]
-  stage = tiny.stage("warm_start", cross_entropy=0.0, forward_kl=1.0, reverse_kl=1.0,
-                     generalized_jsd=1.0, budget_loss=0.0)
+  stage = tiny.stage(
+      "warm_start",
+      cross_entropy=0.0,
+      forward_kl=1.0,
+      reverse_kl=1.0,
+      generalized_jsd=1.0,
+      budget_loss=0.0,
+  )
   batch = tiny.batch()
   batch = batch._replace(student_source=batch.teacher_source)
   loss, means = objectives.distribution_matching(teacher, teacher, stage)(
-      params, params, batch, jax.random.key(0), None)
+      params, params, batch, jax.random.key(0), None
+  )
   np.testing.assert_allclose(loss, 0.0, atol=1e-5)
   assert set(means) == {"forward_kl", "reverse_kl", "generalized_jsd"}

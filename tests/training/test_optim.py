@@ -43,18 +43,25 @@ def test_muon_turns_each_matrix_of_a_layer_and_leaves_the_rest_to_adam():
   rate = 0.1
   muon, adamw = (
       optim.make_optimizer(tiny.stage("sft", optimizer=name, warmup_steps=0, learning_rate=rate))
-      for name in ("muon", "adamw"))
+      for name in ("muon", "adamw")
+  )
   gradients = jax.tree.map(
-      lambda x: jax.random.normal(jax.random.key(x.size), x.shape) + 1.0, params)
-  by_muon, by_adam = (optimizer.update(gradients, optimizer.init(params), params)[0]
-                      for optimizer in (muon, adamw))
+      lambda x: jax.random.normal(jax.random.key(x.size), x.shape) + 1.0, params
+  )
+  by_muon, by_adam = (
+      optimizer.update(gradients, optimizer.init(params), params)[0] for optimizer in (muon, adamw)
+  )
   qkv = np.asarray(by_muon["encoder"]["layer_0"]["self_attention"]["qkv"])
   for part in range(3):
     values = np.linalg.svd(qkv[:, part], compute_uv=False)
     assert values[0] / values[-1] < 2.5
     np.testing.assert_allclose(np.sqrt(np.mean(qkv[:, part] ** 2)), 0.2 * rate, rtol=0.3)
   for name in ("shared", "gate", "value"):  # Adam; with a look ahead, so of other size, in Muon
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.sign(a), np.sign(b)),
-                 by_muon[name], by_adam[name])
-    jax.tree.map(lambda a: np.testing.assert_allclose(np.abs(a), 1.5 * rate, rtol=0.1),
-                 by_muon[name])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_array_equal(np.sign(a), np.sign(b)),
+        by_muon[name],
+        by_adam[name],
+    )
+    jax.tree.map(
+        lambda a: np.testing.assert_allclose(np.abs(a), 1.5 * rate, rtol=0.1), by_muon[name]
+    )

@@ -37,8 +37,9 @@ def test_a_step_on_eight_devices_equals_a_step_on_one(gate, monkeypatch):
     mesh = sharding.make_mesh(data, model)
     state = sharding.shard_params(mesh, state_lib.create(params, optimizer))
     step_fn = step.make_train_step(objective, optimizer)
-    state, metrics = step_fn(state, None, sharding.shard_batch(mesh, tiny.batch()),
-                             jax.random.key(0))
+    state, metrics = step_fn(
+        state, None, sharding.shard_batch(mesh, tiny.batch()), jax.random.key(0)
+    )
     return state.params, metrics["loss"]
 
   one, loss_one = run(1, 1)

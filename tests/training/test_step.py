@@ -55,8 +55,9 @@ def test_duals_move_and_the_step_compiles_once():
     traces.append(1)
     return noisy(*args)
 
-  step_fn = step.make_train_step(counted, optax.adam(0.1),
-                                 update_duals=lambda duals, data: duals + data[:2])
+  step_fn = step.make_train_step(
+      counted, optax.adam(0.1), update_duals=lambda duals, data: duals + data[:2]
+  )
   state, metrics = run(3, fresh(duals=jnp.zeros(2)), step_fn)
   np.testing.assert_array_equal(state.duals, [3.0, 3.0])
   assert len(traces) == 1
