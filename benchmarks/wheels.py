@@ -39,7 +39,7 @@ VARIANTS = {
     },
     "student: path consistency alone": {
         "wheels.path_consistency": 1.0,
-        "wheels.forward_kl": 0.0,
+        "wheels.losses.forward_kl.weight": 0.0,
         "wheels.learning_rate": 2e-4,
     },
     "student: path consistency over 4 tokens": {"wheels.segment_length": 4},

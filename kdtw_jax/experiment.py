@@ -303,10 +303,10 @@ class Experiment(Inputs):
 
   def _calibrate(self, state: state_lib.TrainState) -> state_lib.TrainState:
     """Fits the duals to the use of the teacher on validation sources, and sets the prices."""
-    stage, params = self.config.wheels, state.result()
-    if stage.calibration_steps == 0 or "price" not in params:
+    stage, params = self.config.calibration, state.result()
+    if stage.steps == 0 or "price" not in params:
       return state._replace(params=with_duals(params, state.duals), ema_params=None)
-    size = min(stage.calibration_batch_size, len(self.source("validation")))
+    size = min(stage.batch_size, len(self.source("validation")))
     batches = self.batches(
         stage,
         self._seed("wheels"),
@@ -322,6 +322,7 @@ class Experiment(Inputs):
         stage,
         knots=self.config.budgets.knots,
         batches=(sharding.shard_batch(self.mesh, batch) for batch in batches),
+        max_dual=self.config.wheels.max_dual,
         max_length=self.config.decode.max_length,
     )
     return state._replace(params=with_duals(params, duals), ema_params=None, duals=duals)

@@ -155,17 +155,16 @@ class Evaluator:
         list(itertools.islice(batches, self.config.evaluation.num_latency)),
     )
 
-  def sweeps(self, names: tuple[str, ...] = tuple(METHODS)) -> list[Sweep]:
-    """The methods that the config gives dials, each with the student that serves it best.
+  def sweeps(self, names: tuple[str, ...] = ()) -> list[Sweep]:
+    """The methods that the config names, each with the student that serves it best.
 
     Chosen on validation among `evaluation.baseline_students`; methods of one family share the
     choice of their first.
     """
     found: dict[str, Sweep] = {}
-    for name in names:
-      dials = tuple(map(float, self.config.evaluation.dials[name]))
-      if not dials:
-        continue
+    section = self.config.evaluation
+    for name in names or (METHODS if "all" in section.methods else section.methods):
+      dials = tuple(map(float, section.dials.get(name, METHODS[name].dials)))
       of_family = found.get(METHODS[name].student)
       stages = (
           [of_family.settings[0][2].stage]

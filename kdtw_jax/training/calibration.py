@@ -26,6 +26,7 @@ def calibrate(
     *,
     knots: tuple[float, ...],
     batches: Iterator[Batch],
+    max_dual: float,
     max_length: int
 ) -> jax.Array:
   """Dual ascent on held-out sources.
@@ -36,7 +37,8 @@ def calibrate(
     params: the student's parameters.
     teacher_params: the teacher's parameters.
     duals: `[K]` prices at the knots to start from, nats per ask.
-    stage: `calibration_steps`, `calibration_dual_learning_rate`, `max_dual`.
+    stage: the section `calibration` of the config.
+    max_dual: largest price, nats per ask.
     knots: budgets at which the duals stand.
     batches: endless, of held-out sources with random budgets in random wordings.
     max_length: output tokens.
@@ -73,10 +75,10 @@ def calibrate(
         result.asks,
         result.length,
         learning_rate=learning_rate,
-        max_dual=stage.max_dual,
+        max_dual=max_dual,
     )
 
-  steps, visited = stage.calibration_steps, []
+  steps, visited = stage.steps, []
   for number in tracked(range(steps), "calibration"):
     remaining = 1.0 - number / steps  # large steps first, then a mean over small ones
     duals = ascend(
@@ -84,7 +86,7 @@ def calibrate(
         params,
         teacher_params,
         next(batches),
-        jnp.float32(stage.calibration_dual_learning_rate * remaining),
+        jnp.float32(stage.dual_learning_rate * remaining),
     )
     if 2 * (number + 1) > steps:
       visited.append(duals)

@@ -54,8 +54,7 @@ def distribution_matching(
   Args:
     student: the model to train; reads `student_source`, budget instruction included.
     teacher: reads `teacher_source`, without dropout.
-    stage: weights `cross_entropy`, `forward_kl`, `reverse_kl`, `generalized_jsd`, `budget_loss`;
-      `jsd_beta`.
+    stage: `losses` and the weight `budget_loss`.
 
   Returns:
     The objective; its data is a `Batch`, `frozen` the teacher's parameters.
@@ -78,10 +77,10 @@ def distribution_matching(
           "forward_kl": lambda: losses.forward_kl(teacher_logits, logits),
           "reverse_kl": lambda: losses.reverse_kl(teacher_logits, logits),
           "generalized_jsd": lambda: losses.generalized_jsd(
-              teacher_logits, logits, beta=stage.jsd_beta
+              teacher_logits, logits, beta=stage.losses.generalized_jsd.beta
           ),
       }
-      return {name: value() for name, value in values.items() if stage[name]}
+      return {name: value() for name, value in values.items() if stage.losses[name].weight}
 
     values = losses.over_sequence_chunks(
         per_token, hidden, teacher_hidden, batch.target, chunk_size=stage.readout_chunk
@@ -91,9 +90,13 @@ def distribution_matching(
     }
     if stage.budget_loss:
       means["budget_loss"] = _budget_error(student.budget(params, encoded), batch)
-    return sum(stage[name] * mean for name, mean in means.items()), means
+    return sum(_weight(stage, name) * mean for name, mean in means.items()), means
 
   return objective
+
+
+def _weight(stage: ml_collections.ConfigDict, name: str) -> float:
+  return stage.losses[name].weight if name in stage.losses else stage[name]
 
 
 def path_consistency(
@@ -187,7 +190,7 @@ def path_consistency(
         mask & trajectory.on_policy[:, None] & ~asked,
     )
     metrics["residual"] = jnp.sqrt(losses.token_mean(errors**2, valid))
-    return sum(stage[name] * value for name, value in terms.items()), metrics
+    return sum(_weight(stage, name) * value for name, value in terms.items()), metrics
 
   return objective
 

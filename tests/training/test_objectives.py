@@ -112,14 +112,9 @@ def test_the_dual_step_counts_own_gate_rows_only():
 def test_divergences_vanish_for_a_student_that_is_the_teacher():
   _, teacher = tiny.models()
   params = tiny.params()[1]
-  stage = tiny.stage(
-      "warm_start",
-      cross_entropy=0.0,
-      forward_kl=1.0,
-      reverse_kl=1.0,
-      generalized_jsd=1.0,
-      budget_loss=0.0,
-  )
+  stage = tiny.stage("warm_start", budget_loss=0.0)
+  for name in ("reverse_kl", "generalized_jsd"):
+    stage.losses[name].weight = 1.0
   batch = tiny.batch()
   batch = batch._replace(student_source=batch.teacher_source)
   loss, means = objectives.distribution_matching(teacher, teacher, stage)(
