@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 import signal
 import subprocess
@@ -193,6 +194,43 @@ def test_user_errors_are_one_clear_line(finished, cache, tmp_path):
   assert missing.returncode == 1 and "none" in missing.stderr and "Traceback" not in missing.stderr
   alone = start(cache, tmp_path / "x", "--config.stages=('wheels',)")
   assert alone.returncode == 1 and "add it to config.stages" in alone.stderr
+
+
+def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
+  """What is wrong in a later stage is said before the first one trains."""
+  only = "--config.stages=('tokenizer','teacher','wheels')"
+  for flag, message in (
+      ("--config.wheels.batch_size=100000", "config.wheels.batch_size=100000: the training split"),
+      ("--config.tokenizer.vocab_size=90000", "vocab_size=90000 on .*: the text supports at most"),
+      ("--config.evaluation.methods=('randem',)", "evaluation.methods: 'randem' is no method"),
+  ):
+    failed = start(cache, tmp_path, only, flag)
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert re.search(message, failed.stderr.replace("\n", " ")), failed.stderr
+    assert not (tmp_path / "stages" / "teacher").exists()
+  done = start(cache, tmp_path, "--config.stages=('tokenizer','teacher')", "--config.seed=3")
+  assert done.returncode == 0, done.stderr
+
+
+def test_a_resume_may_change_what_made_nothing(finished, cache, tmp_path):
+  workdir = tmp_path / "moved"
+  shutil.copytree(finished[0], workdir)
+  shutil.rmtree(workdir / "stages" / "wheels")
+  done = start(
+      cache,
+      workdir,
+      "--config.stages=('wheels',)",
+      "--config.name=another",
+      "--config.teacher.train.log_every=7",
+      "--config.wheels.steps=4",
+  )
+  assert done.returncode == 0, done.stderr
+  assert json.loads((workdir / "stages/wheels/summary.json").read_text())["steps"] == 4
+  assert json.loads((workdir / "pair/summary.json").read_text())["steps"] == 4  # and is handed on
+  other = start(cache, workdir, "--config.warm_start.steps=4", "--config.stages=('wheels',)")
+  assert "stage 'warm_start' was made by (there != here) config.warm_start.steps: 8 != 4" in (
+      other.stderr.replace("\n", " ")
+  )
 
 
 def test_a_token_gate_starts_at_its_log_odds(tmp_path):
