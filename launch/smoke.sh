@@ -6,4 +6,4 @@ task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags]}; s
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 install_project ".[tfds]"
-python tests/smoke_task.py "$task" --workdir="runs/smoke-$task" "$@"
+python launch/smoke.py "$task" --workdir="runs/smoke-$task" "$@"
