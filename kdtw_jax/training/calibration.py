@@ -26,7 +26,7 @@ def calibrate(
     *,
     knots: tuple[float, ...],
     batches: Iterator[Batch],
-    max_length: int
+    max_length: int,
 ) -> jax.Array:
   """Dual ascent on held-out sources.
 

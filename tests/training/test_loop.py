@@ -49,7 +49,7 @@ def run(directory, steps, batches=None, **overrides):
       batches=batches or Batches(),
       prepare=lambda state, batch, key: batch,
       key=jax.random.key(0),
-      **(settings | overrides)
+      **(settings | overrides),
   )
 
 
