@@ -14,7 +14,7 @@ themselves, which on a CPU lie in host memory:
     own_peak_mb   pages of no file (RssAnon), looked up every 2 ms; so none of the parameters that
                   transformers leaves in the file
 
-Not a comparison of the numbers that are read (`parity.py`). Linux.
+Not a comparison of the numbers that are read (`tests/published/parity.py`). Linux.
 """
 
 from collections.abc import Callable

@@ -38,5 +38,11 @@ def main(argv: list[str]) -> None:
 
 flags.DEFINE_bool("debug", False, "Show the traceback of a user error")
 
-if __name__ == "__main__":
+
+def cli() -> None:
+  """The command `kdtw`."""
   app.run(main)
+
+
+if __name__ == "__main__":
+  cli()

@@ -11,9 +11,18 @@ find_python() {
   echo "no Python >= 3.11 found: install one first" >&2; return 1
 }
 
+make_venv() {  # make_venv DIR: a virtual environment, unless a whole one is there
+  local venv="$1" python clear=""
+  # `venv` writes bin/activate after all else, pip included: without it an earlier try was interrupted.
+  if [ -x "$venv/bin/python" ] && [ -s "$venv/bin/activate" ]; then return; fi
+  python=$(find_python) || return
+  if [ -f "$venv/pyvenv.cfg" ]; then clear=--clear; fi  # of a folder that is no environment, nothing
+  "$python" -m venv $clear "$venv"
+}
+
 install_project() {  # install_project ".[extras]"
   local venv="${KDTW_VENV:-.venv}"
-  [ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv"
+  make_venv "$venv"
   # shellcheck disable=SC1091
   source "$venv/bin/activate"
   python -m pip install --quiet --disable-pip-version-check --editable "$1"

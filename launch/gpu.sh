@@ -8,5 +8,5 @@ usage="usage: launch/gpu.sh CONFIG WORKDIR [flags]"
 config=${1:?$usage}; workdir=$(realpath -m "${2:?$usage}"); shift 2
 cd "$(dirname "$0")/.."
 source launch/environment.sh
-KDTW_EXTRAS=cuda,tfds install_project "."
+KDTW_EXTRAS=cuda install_project "."
 python -m kdtw_jax.main --config="$config" --workdir="$workdir" "$@"

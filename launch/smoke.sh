@@ -5,5 +5,5 @@ set -euo pipefail
 task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags]}; shift
 cd "$(dirname "$0")/.."
 source launch/environment.sh
-install_project ".[tfds]"
-python tests/smoke_task.py "$task" --workdir="runs/smoke-$task" "$@"
+install_project "."
+python launch/smoke.py "$task" --workdir="runs/smoke-$task" "$@"

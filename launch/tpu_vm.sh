@@ -11,5 +11,5 @@ git archive --format=tar.gz -o /tmp/kdtw_jax.tar.gz HEAD
 gcloud compute tpus tpu-vm scp /tmp/kdtw_jax.tar.gz "$TPU_NAME": --zone "$ZONE"
 gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone "$ZONE" --command "
   set -e; mkdir -p kdtw_jax && tar xzf kdtw_jax.tar.gz -C kdtw_jax && cd kdtw_jax
-  source launch/environment.sh && KDTW_EXTRAS=tpu,tfds install_project .
+  source launch/environment.sh && KDTW_EXTRAS=tpu install_project .
   python -m kdtw_jax.main --config='$config' --workdir='$workdir' $*"

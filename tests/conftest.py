@@ -23,6 +23,11 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_addoption(parser):
+  """The option with which the comparison with transformers leaves its figures."""
+  parser.addoption("--figures", help="JSON file for what tests/published/test_families.py measures")
+
+
 @pytest.fixture
 def key():
   """A fixed PRNG key."""

@@ -20,7 +20,7 @@ def cache(tmp_path_factory):
 
 
 def command(task, workdir, *flags):
-  return [sys.executable, "tests/smoke_task.py", task, f"--workdir={workdir}", *flags]
+  return [sys.executable, "launch/smoke.py", task, f"--workdir={workdir}", *flags]
 
 
 def smoke(cache, task, workdir, *flags):

@@ -38,7 +38,7 @@ def models(gate="difficulty_price"):
           gate_alpha=0.5,
           price_knots=KNOTS,
           value_heads=True,
-          value_hidden=8
+          value_hidden=8,
       )
   )
   return Models(student, build(ModelConfig(**shared, d_model=16, d_ff=32, d_kv=8)))

@@ -54,7 +54,7 @@ class Runner:
       teacher_params: Params,
       *,
       sources: dict[str, data.Source],
-      tokenised: dict[str, data.TokenisedSplit]
+      tokenised: dict[str, data.TokenisedSplit],
   ):
     """Args: the run's parts; `sources` and `tokenised` by split."""
     self._config, self._mesh, self._tokenizer = config, mesh, tokenizer
@@ -115,7 +115,7 @@ class Runner:
       budget: float,
       wording: data.Wording | None,
       batch_size: int,
-      by_length: bool = False
+      by_length: bool = False,
   ):
     """A split's batches; without a wording the student reads what the teacher does."""
     for batch in data.eval_batches(
@@ -136,7 +136,7 @@ class Runner:
       batch,
       *,
       cap: str = "none",
-      eager: bool = False
+      eager: bool = False,
   ):
     """Decodes one batch; the result is on the devices. Eager is faster for large batches."""
     return self._decode(cap, eager, params, self._teacher_params, batch, policy)
@@ -149,7 +149,7 @@ class Runner:
       *,
       budget: float = 0.0,
       wording: data.Wording | None = data.TRAIN_WORDINGS[0],
-      cap: str = "none"
+      cap: str = "none",
   ) -> Outputs:
     """Decodes a whole split.
 
@@ -212,7 +212,7 @@ class Runner:
         teacher_calls=counts["teacher_calls"].sum() / tokens,
         teacher_passes=counts["teacher_row_passes"].sum() / tokens,
         teacher_tokens=counts["teacher_tokens"].sum() / tokens,
-        student_steps=counts["student_row_steps"].sum() / tokens
+        student_steps=counts["student_row_steps"].sum() / tokens,
     )
 
   def predicted_share(
@@ -223,7 +223,7 @@ class Runner:
       budget: float,
       wording: data.Wording,
       price: float,
-      tokens: int
+      tokens: int,
   ) -> float:
     """V_C of the first states summed over a split, per output token: the share expected.
 

@@ -13,7 +13,7 @@ def sample_rows(
     alone: Mapping[str, Outputs],
     tokenizer: AnyTokenizer,
     *,
-    budget: float
+    budget: float,
 ) -> list[dict]:
   """Lays out the first sentences of a split.
 

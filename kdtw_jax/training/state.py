@@ -40,7 +40,7 @@ def create(
     optimizer: optax.GradientTransformation,
     *,
     ema: bool = False,
-    duals: Float[Array, " K"] | None = None
+    duals: Float[Array, " K"] | None = None,
 ) -> TrainState:
   """A state at step 0. The caller's `params` are copied: steps donate their state."""
   params = jax.tree.map(jnp.copy, params)

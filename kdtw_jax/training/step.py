@@ -22,7 +22,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     ema_decay: float = 0.0,
-    update_duals: Callable | None = None
+    update_duals: Callable | None = None,
 ) -> Callable:
   """Compiles a step.
 

@@ -1,4 +1,4 @@
-"""Every published family against transformers, both ways; see `benchmarks/parity.py`."""
+"""Every published family against transformers, both ways; see `parity.py`."""
 
 import json
 
@@ -13,6 +13,7 @@ import parity
 
 from kdtw_jax import published
 from kdtw_jax.base import PAD_ID
+from kdtw_jax.files import write_json
 from kdtw_jax.models import shift_right
 
 pytestmark = [
@@ -31,11 +32,20 @@ def one_thread():
   torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def figures(request):
+  """Takes what is measured by family; `--figures=FILE.json` keeps it in a file."""
+  found = {}
+  yield found
+  if file := request.config.getoption("figures"):
+    write_json(file, parity.report(found))
+
+
 @pytest.mark.parametrize("family", parity.FAMILIES)
-def test_a_family_in_and_out(family, tmp_path):
-  parity.write_checkpoint(family, tmp_path, seed=0)
+def test_a_family_in_and_out(family, figures, tmp_path):
+  parity.write_checkpoint(family, tmp_path, seed=list(parity.FAMILIES).index(family))
   assert (tmp_path / "model.safetensors").is_file() == (family != "flan_t5")  # that one is sharded
-  found = parity.differences(tmp_path)
+  found = figures[family] = parity.differences(tmp_path)
   assert found["max_logit"] > 1  # outputs near zero would agree with anything
   for what in ("encoder", "logits", "cached", "back"):
     assert found[what] < TOLERANCE, what

@@ -1,13 +1,11 @@
-"""Every published family against transformers and torch: the same files, the same numbers?
-
-    python benchmarks/parity.py --out=FILE.json      (extra: pip install torch transformers)
+"""A family of published models read by transformers and torch, and here: the same numbers?
 
 A small checkpoint with random weights is written for each family by transformers itself, in the
 layout of the published ones, and read by both. Compared in float32: encoder states, teacher-forced
 logits, logits of cached steps in chunks, greedy generation; then the way back: what we save is
 loaded by transformers, and must give the same logits from the same bits. Sequences are longer than
-128 positions, so that the last bucket of the position bias is reached. Not a measure of speed
-(`decode.py`, `load.py`), nor of the published weights themselves.
+128 positions, so that the last bucket of the position bias is reached. Not a measure of speed, nor
+of the published weights themselves.
 """
 
 import importlib.metadata
@@ -17,17 +15,13 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
-from absl import app, flags
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from kdtw_jax import decoding, published
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.data import load_tokenizer
-from kdtw_jax.files import write_json
 from kdtw_jax.models import Model, ModelConfig, build
 
 # What each family's config says beyond SIZES; v1.1 and its successors have a readout of their own.
@@ -54,9 +48,6 @@ READOUT_STD = 0.25  # logits of size 1 to 10
 OUTPUT_SCALE = 2.0  # of attention and feed-forward, so that a tied model does not repeat its input
 SOURCE, TARGET, GENERATED = 150, 140, 32
 CHUNKS = (1, 1, 64, 74)  # of the cached steps; they sum to TARGET
-
-_OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the weights and the token ids")
 
 
 # A checkpoint as published ------------------------------------------------------------------------
@@ -288,39 +279,12 @@ def _up_to_eos(tokens: np.ndarray) -> list[list[int]]:
   return [row[: row.index(EOS_ID) + 1] if EOS_ID in row else row for row in rows]
 
 
-def main(argv):
-  """Compares all families, prints a table and writes the figures."""
-  del argv
-  import torch
-  import transformers
-
-  torch.set_num_threads(1)  # of models this small
-  transformers.logging.set_verbosity_error()
-  transformers.logging.disable_progress_bar()
-  table = Table(title="largest absolute difference, float32", title_justify="left")
-  report = {
-      "seed": _SEED.value,
+def report(families: dict[str, dict]) -> dict[str, Any]:
+  """What `differences` found for each family, with the lengths and versions it was found with."""
+  return {
       "source": SOURCE,
       "target": TARGET,
       "chunks": CHUNKS,
       **{name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")},
-      "families": {},
+      "families": families,
   }
-  for number, family in enumerate(FAMILIES):
-    with tempfile.TemporaryDirectory() as folder:
-      write_checkpoint(family, Path(folder), _SEED.value + number)
-      row = report["families"][family] = differences(Path(folder), _SEED.value)
-    if not table.columns:
-      table.add_column("family")
-      for column in row:
-        table.add_column(column.replace("_", " "), justify="right")
-    table.add_row(
-        family, *(f"{value:.2g}" if type(value) is float else str(value) for value in row.values())
-    )
-  Console(width=140).print(table)
-  if _OUT.value:
-    write_json(_OUT.value, report)
-
-
-if __name__ == "__main__":
-  app.run(main)

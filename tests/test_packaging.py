@@ -1,0 +1,70 @@
+"""pyproject.toml against the package: libraries, files and commands."""
+
+import ast
+from importlib import metadata
+from pathlib import Path
+import re
+import sys
+import tomllib
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BESIDE = {path.stem for folder in ("benchmarks", "launch") for path in (ROOT / folder).glob("*.py")}
+
+
+def imported(folder):
+  """Top-level names of what the files of a folder import, and the files that do."""
+  for path in sorted((ROOT / folder).rglob("*.py")):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+      if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+      elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        names = [node.module]
+      else:
+        continue
+      for name in names:
+        yield name.partition(".")[0], path
+
+
+def normal(name):
+  return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(requirements):
+  return {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
+
+
+def test_every_library_that_the_package_imports_is_declared():
+  owners = metadata.packages_distributions()
+  libraries = {name for name, _ in imported("kdtw_jax")} - set(sys.stdlib_module_names)
+  known = declared(PROJECT["dependencies"])
+  missing = {
+      name
+      for name in libraries - {"kdtw_jax"}
+      if not known & {normal(owner) for owner in owners.get(name, [name])}
+  }
+  assert missing == set()
+
+
+def test_no_test_imports_a_benchmark_or_a_launch_script():
+  own = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+  for name, path in imported("tests"):
+    assert name not in (BESIDE | {"benchmarks", "launch"}) - own, path
+
+
+@pytest.mark.parametrize("pattern", ["*.jinja", "py.typed"])
+def test_files_that_are_not_python_are_package_data(pattern):
+  settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+      "setuptools"
+  ]
+  assert list((ROOT / "kdtw_jax").rglob(pattern)) and pattern in settings["package-data"]["*"]
+
+
+@pytest.mark.parametrize("name", PROJECT["scripts"])
+def test_a_command_is_a_function_of_the_package(name):
+  module, _, function = PROJECT["scripts"][name].partition(":")
+  path = ROOT / f"{module.replace('.', '/')}.py"
+  tree = ast.parse(path.read_text(encoding="utf-8"))
+  assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
