@@ -61,8 +61,8 @@ def calibrate(
         batch.student_source,
         batch.teacher_source,
         batch.budget,
-        None,
-        decoding.Handover(),
+        jax.random.key(0),  # nothing is drawn
+        decoding.Mixture(explore=0.0, sampled=False),
         max_length=max_length,
         eager=True,
     )
