@@ -15,6 +15,7 @@ ALLOWED = {
     "models": set(),
     "losses": set(),
     "decoding": set(),
+    "plugins": set(),
     "data": {"files"},
     "checkpoint": set(),
     "rollouts": {"decoding"},

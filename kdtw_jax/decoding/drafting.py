@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kdtw_jax import base
 from kdtw_jax.decoding import forward
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
 from kdtw_jax.decoding.policies.drafter import Drafts
 from kdtw_jax.decoding.policies.policy import Observation
+from kdtw_jax.decoding.sampling import Key
 from kdtw_jax.decoding.state import DecodeState, Setup
 
 # After a fully accepted draft the student has not consumed its own last draft nor the bonus token:
@@ -83,12 +83,7 @@ def drafting_rows(setup: Setup, now: Round) -> Bool[Array, " B"]:
   return ~(now.state.done | now.asking | full | drafted_eos(setup, now.state))
 
 
-def draft_tokens(
-    setup: Setup,
-    state: DecodeState,
-    gate_key: base.PRNGKey | None,
-    student_key: base.PRNGKey | None,
-) -> Round:
+def draft_tokens(setup: Setup, state: DecodeState, gate_key: Key, student_key: Key) -> Round:
   """Lets the student draft until every row has its drafts."""
   logits = None
   if setup.policy.needs_student_logits(setup.sampling):
@@ -108,9 +103,7 @@ def draft_tokens(
   return drafted._replace(state=drafted.state._replace(teacher_cache=state.teacher_cache))
 
 
-def draft_token(
-    setup: Setup, now: Round, gate_key: base.PRNGKey | None, student_key: base.PRNGKey | None
-) -> Round:
+def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Round:
   """One turn of drafting: in each row that drafts on, a token or an ask."""
   rows = drafting_rows(setup, now)
   state, logits, gate_logits = forward.student_step(*setup.student, now.state, rows, STUDENT_WIDTH)
@@ -168,9 +161,7 @@ class Verdict(NamedTuple):
   corrected: Bool[Array, " B"]
 
 
-def judge(
-    setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: base.PRNGKey | None
-) -> Verdict:
+def judge(setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: Key) -> Verdict:
   """Finds the longest prefix of the drafts that may stay and the token after it.
 
   Example, greedy and exact, k = 4, pending = 4: drafts `a b c d`, the teacher's argmax `a b x y z`
@@ -212,7 +203,7 @@ def _entry(values: Float[Array, "B k V"], index: Int[Array, " B"]) -> Float[Arra
   return jnp.take_along_axis(values, index, axis=1)[:, 0]
 
 
-def verify(setup: Setup, drafted: Round, key: base.PRNGKey | None) -> DecodeState:
+def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
   """Scores all drafts with one teacher pass, keeps a prefix and lets the teacher write after it.
 
   Rolling back is lowering lengths: caches beyond them are stale and rewritten. Where no row needs

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from kdtw_jax import base
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
+from kdtw_jax.decoding.sampling import Key
 from kdtw_jax.decoding.state import DecodeState
 
 
@@ -113,7 +114,7 @@ def teacher_catch_up(
     params: base.Params,
     state: DecodeState,
     rows: Bool[Array, " B"],
-    key: base.PRNGKey | None,
+    key: Key,
     *,
     widths: tuple[int, ...],
     sampling: sampling_lib.Sampling,

@@ -19,7 +19,7 @@ from kdtw_jax import base
 from kdtw_jax.decoding import drafting, gating, writing
 from kdtw_jax.decoding import state as state_lib
 from kdtw_jax.decoding.policies.policy import Policy
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.sampling import Key, Sampling
 from kdtw_jax.decoding.state import Cache, DecodeResult, DecodeState, Setup
 
 GREEDY = Sampling()
@@ -33,7 +33,7 @@ def decode(
     student_source: Int[base.ArrayLike, "B S_student"] | None,
     teacher_source: Int[base.ArrayLike, "B S_teacher"] | None,
     budget: Float[base.ArrayLike, " B"],
-    key: base.PRNGKey | None,
+    key: Key,
     policy: Policy,
     *,
     max_length: int,
@@ -188,7 +188,7 @@ def start(
     setup: Setup,
     student_source: Int[base.ArrayLike, "B S_student"] | None,
     max_length: int,
-    key: base.PRNGKey | None,
+    key: Key,
 ) -> DecodeState:
   """Encodes the sources of the models that will run and makes the first state."""
   draws = setup.policy.draws or not setup.sampling.greedy

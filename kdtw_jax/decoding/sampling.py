@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from kdtw_jax import base
 
+Key = base.PRNGKey | None  # None where nothing is drawn
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -78,9 +80,7 @@ def distribution(logits: Float[Array, "... V"], sampling: Sampling) -> Float[Arr
   return jax.nn.softmax(nucleus(logits, sampling.top_p) if sampling.top_p < 1 else logits, axis=-1)
 
 
-def choose_token(
-    logits: Float[Array, "B V"], key: base.PRNGKey | None, sampling: Sampling
-) -> Int[Array, " B"]:
+def choose_token(logits: Float[Array, "B V"], key: Key, sampling: Sampling) -> Int[Array, " B"]:
   """Chooses one token per row.
 
   Args:

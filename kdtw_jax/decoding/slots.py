@@ -20,7 +20,7 @@ import numpy as np
 from kdtw_jax import base
 from kdtw_jax.decoding import loop
 from kdtw_jax.decoding.policies.policy import Policy
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.sampling import Key, Sampling
 from kdtw_jax.decoding.state import DecodeResult, DecodeState, Setup
 
 
@@ -119,7 +119,7 @@ def make_continuous_decoder(
       student_params: base.Params,
       teacher_params: base.Params,
       requests: Iterable[Request],
-      key: base.PRNGKey | None,
+      key: Key,
       policy: Policy,
   ) -> Iterator[Finished]:
     loop.validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
@@ -201,7 +201,7 @@ class _Run:
       programs: _Programs,
       params: Params,
       requests: Iterable[Request],
-      key: base.PRNGKey | None,
+      key: Key,
       policy: Policy,
       *,
       batch: int,

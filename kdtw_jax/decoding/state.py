@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from kdtw_jax import base
 from kdtw_jax.decoding.policies.policy import Policy
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.sampling import Key, Sampling
 
 Cache = Any  # a pytree of a model's own; None where that model does not run
 
@@ -98,7 +98,7 @@ class DecodeState(NamedTuple):
   teacher_row_passes: Int[Array, " B"]
   teacher_calls: Int[Array, " B"]
   teacher_tokens: Int[Array, " B"]
-  key: base.PRNGKey | None
+  key: Key
 
 
 class DecodeResult(NamedTuple):
@@ -142,7 +142,7 @@ def init_state(
     teacher_cache: Cache,
     done: Bool[Array, " B"],
     max_length: int,
-    key: base.PRNGKey | None,
+    key: Key,
 ) -> DecodeState:
   """Makes the state before the first token.
 
@@ -266,9 +266,7 @@ def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResul
   )
 
 
-def split_key(
-    state: DecodeState,
-) -> tuple[DecodeState, base.PRNGKey | None, base.PRNGKey | None, base.PRNGKey | None]:
+def split_key(state: DecodeState) -> tuple[DecodeState, Key, Key, Key]:
   """Takes three fresh keys (gate, student, teacher) off the state, or three None without a key."""
   if state.key is None:
     return state, None, None, None

@@ -19,12 +19,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kdtw_jax import base
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, coin, draw_residual, of_draft
 from kdtw_jax.decoding.policies.policy import Dial, per_row, static
 from kdtw_jax.decoding.policies.registry import register
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.sampling import Key, Sampling
 
 Probs = Float[Array, "... V"]
 
@@ -131,17 +130,16 @@ class Cascade(Drafter):
     """(π, q̃), both `[B, ..., V]`."""
     q_drawn = sampling_lib.distribution(student_logits, sampling)
     p_drawn = sampling_lib.distribution(teacher_logits, sampling)
+    lenience = per_row(self.lenience, q_drawn).reshape(-1, *(1,) * (q_drawn.ndim - 1))
     keep = RULES[self.rule].keep(
         jax.nn.softmax(student_logits, axis=-1),
         jax.nn.softmax(teacher_logits, axis=-1),
         total_variation(q_drawn, p_drawn),
-        per_row(self.lenience, q_drawn).reshape(-1, *(1,) * (q_drawn.ndim - 1)),
+        lenience,
     )
     return mixture(keep, q_drawn, p_drawn), q_drawn
 
-  def stays(
-      self, drafts: Drafts, key: base.PRNGKey | None, sampling: Sampling
-  ) -> Bool[Array, "B k"]:
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps min(1, π/q̃) of them."""
     wanted, q = self._mixture(drafts.student_logits, drafts.teacher_logits, sampling)
     return coin(key, drafts.tokens) * of_draft(q, drafts.tokens) < of_draft(wanted, drafts.tokens)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from kdtw_jax import base
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding.policies.policy import Observation, Policy, static
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.sampling import Key, Sampling
 
 
 class Drafts(NamedTuple):
@@ -48,7 +48,7 @@ class Drafter(Policy):
 
   drafts: ClassVar[bool] = True
   bonus: ClassVar[bool] = True
-  student_of: ClassVar[str] = "speculative"
+  student: ClassVar[str] = "speculative"
 
   @property
   def checks_end(self) -> bool:
@@ -59,13 +59,11 @@ class Drafter(Policy):
     """Says whether judging needs the student's logits of all drafts."""
     return False
 
-  def stop(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def stop(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Says which rows stop drafting and let the teacher write the next token (an ask)."""
     return jnp.zeros(seen.length.shape, bool)
 
-  def stays(
-      self, drafts: Drafts, key: base.PRNGKey | None, sampling: Sampling
-  ) -> Bool[Array, "B k"]:
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Says which drafts may stay, if all before them stay: here what the teacher would write."""
     return drafts.tokens == jnp.argmax(drafts.teacher_logits, axis=-1)
 
@@ -74,7 +72,7 @@ class Drafter(Policy):
       teacher_logits: Float[Array, "B V"],
       student_logits: Float[Array, "B V"] | None,
       refused: Int[Array, " B"],
-      key: base.PRNGKey | None,
+      key: Key,
       sampling: Sampling,
   ) -> Int[Array, " B"]:
     """Draws the token after the drafts that stay: here the teacher's own choice.
@@ -97,7 +95,7 @@ def of_draft(values: Float[Array, "B k V"], tokens: Int[Array, "B k"]) -> Float[
   return jnp.take_along_axis(values, tokens[..., None], axis=-1)[..., 0]
 
 
-def coin(key: base.PRNGKey | None, like: Array) -> Array:
+def coin(key: Key, like: Array) -> Array:
   """A uniform draw per draft; ½ without a key: greedy probabilities are 0 or 1."""
   return jnp.full(like.shape, 0.5) if key is None else jax.random.uniform(key, like.shape)
 
@@ -106,7 +104,7 @@ def draw_residual(
     target: Float[Array, "B V"],
     q: Float[Array, "B V"],
     refused: Int[Array, " B"],
-    key: base.PRNGKey | None,
+    key: Key,
     sampling: Sampling,
 ) -> Int[Array, " B"]:
   """Draws from norm(max(0, target − q)) where a draft was refused, from the target elsewhere."""

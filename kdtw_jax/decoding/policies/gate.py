@@ -10,15 +10,13 @@ import flax.struct
 import jax
 from jaxtyping import Array, Bool, Float
 
-from kdtw_jax import base
 from kdtw_jax.decoding import gating
 from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
 from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key
 
 
-def _gate_asks(
-    seen: Observation, offset: Dial, key: base.PRNGKey | None, *, sampled: bool
-) -> Bool[Array, " B"]:
+def _gate_asks(seen: Observation, offset: Dial, key: Key, *, sampled: bool) -> Bool[Array, " B"]:
   offset = per_row(offset, seen.gate_logits)
   if sampled:
     return gating.gate_sampled(seen.gate_logits, offset, key)
@@ -56,7 +54,7 @@ class Handover(Policy):
     """Says that a budget of 0 allows no call."""
     return budget <= 0.0
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks by the gate, within a budget that allows any ask."""
     by_gate = _gate_asks(seen, self.offset, key, sampled=self.sampled)
     return by_gate & ~self.silenced(seen.budget)
@@ -88,7 +86,7 @@ class Mixture(Policy):
     """Always draws the coin."""
     return True
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks by the gate or by a coin."""
     gate_key, coin_key = jax.random.split(key)
     by_gate = _gate_asks(seen, self.offset, gate_key, sampled=self.sampled)

@@ -15,7 +15,7 @@ from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, coin, draw_residual, of_draft
 from kdtw_jax.decoding.policies.policy import static
 from kdtw_jax.decoding.policies.registry import register
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.sampling import Key, Sampling
 
 
 @register("prompt_lookup", "Prompt lookup (exact)", dials=(2.0,))
@@ -76,9 +76,7 @@ class PromptLookup(Drafter):
     real = jnp.cumprod(((drafts != base.PAD_ID) & ~ended).astype(jnp.int32), axis=1)
     return drafts, jnp.where(jnp.any(usable, axis=1), jnp.sum(real, axis=1), 0)
 
-  def stays(
-      self, drafts: Drafts, key: base.PRNGKey | None, sampling: Sampling
-  ) -> Bool[Array, "B k"]:
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps what the teacher writes; drawn, a copy stays with probability p(v)."""
     if sampling.greedy:
       return Drafter.stays(self, drafts, key, sampling)

@@ -10,10 +10,10 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from kdtw_jax import base
 from kdtw_jax.decoding import gating
 from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row
 from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key
 
 
 @register("oracle", "Oracle (teacher's gap)", dials=(4.0, 2.0, 1.0, 0.3, 0.0))
@@ -35,7 +35,7 @@ class Oracle(Policy):
   never: ClassVar[float] = math.inf
   teacher_every_step: ClassVar[bool] = True
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks where the student's best token falls behind the teacher's."""
     gap = gating.gap(seen.teacher_logits, seen.logits)
     differs = jnp.argmax(seen.teacher_logits, axis=-1) != jnp.argmax(seen.logits, axis=-1)

@@ -14,7 +14,7 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kdtw_jax import base
+from kdtw_jax.decoding.sampling import Key
 
 Dial = Any  # a float or an array, scalar or [B]; pytree transforms put other things there
 
@@ -64,7 +64,7 @@ class Policy:
     whole_dial: True where the dial is static and a whole number: each value is its own program.
     dials: settings that a sweep takes by default; () for a policy that no evaluation sweeps.
     never: the dial at which it never asks, a number or a function of V; None where there is none.
-    student_of: the method whose choice of student it shares; "" for one that chooses for itself.
+    student: the method whose choice of student it shares; "" for one that chooses for itself.
     source: where it was published.
   """
 
@@ -78,7 +78,7 @@ class Policy:
   whole_dial: ClassVar[bool] = False
   dials: ClassVar[tuple[float, ...]] = ()
   never: ClassVar[float | Callable[[int], float] | None] = None
-  student_of: ClassVar[str] = ""
+  student: ClassVar[str] = ""
   source: ClassVar[str] = ""
 
   def __post_init__(self):
@@ -105,7 +105,7 @@ class Policy:
     """Says which rows may never call the teacher, whatever the state; None: no budget does that."""
     return None
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Says which rows let the teacher write the next token.
 
     Args:

@@ -37,12 +37,8 @@ class Method:
     title: its name for readers.
     policy: its class.
     fields: values of fields that are fixed.
-    dial_name: as in Policy.
-    dials: as in Policy.
-    never: as in Policy.
+    dial_name, dials, never, student, source: as in Policy, where the registration does not differ.
     family: policies of one family have one look in plots.
-    student: `student_of` of Policy.
-    source: as in Policy.
     equation: what it does in symbols, one line.
   """
 
@@ -53,9 +49,9 @@ class Method:
   dial_name: str | None
   dials: tuple[float, ...]
   never: float | Callable[[int], float] | None
-  family: str
   student: str
   source: str
+  family: str
   equation: str
 
   @property
@@ -108,7 +104,6 @@ def register(
     dial_name: str | None = None,
     dials: tuple[float, ...] | None = None,
     never: float | Callable[[int], float] | None = None,
-    student_of: str | None = None,
     source: str | None = None,
     family: str | None = None,
     equation: str | None = None,
@@ -124,7 +119,6 @@ def register(
     dial_name: as in Policy.
     dials: as in Policy.
     never: as in Policy.
-    student_of: as in Policy.
     source: as in Policy.
     family: policies of one family have one look in plots; by default the file's name.
     equation: what it does in symbols; by default the indented lines of the class's docstring.
@@ -138,26 +132,19 @@ def register(
   """
 
   def add(policy: Kind) -> Kind:
-    given = {
-        "dial_name": dial_name,
-        "dials": dials,
-        "never": never,
-        "student_of": student_of,
-        "source": source,
-    }
     _refuse_what_is_no_policy(name, policy)
-    facts = {
-        fact: getattr(policy, fact) if value is None else value for fact, value in given.items()
-    }
     method = Method(
         name=name,
         title=title,
         policy=policy,
-        fields=types.MappingProxyType(fields),
-        student=facts.pop("student_of"),
+        fields=fields,
+        dial_name=policy.dial_name if dial_name is None else dial_name,
+        dials=policy.dials if dials is None else dials,
+        never=policy.never if never is None else never,
+        student=policy.student,
+        source=policy.source if source is None else source,
         family=family or policy.__module__.rpartition(".")[2],
         equation=_equation(policy) if equation is None else equation,
-        **facts,
     )
     _refuse_bad_facts(method)
     _BY_NAME[name] = method

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kdtw_jax import base
 from kdtw_jax.decoding.policies import registry
 from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
 from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key
 
 _ROUNDING = 1e-4  # rates such as 0.1 are a rounding error below themselves in float32
 
@@ -39,7 +39,7 @@ class RandomAsk(Policy):
     """Always draws."""
     return True
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks by a coin."""
     return jax.random.bernoulli(key, per_row(self.probability, seen.gate_logits))
 
@@ -61,9 +61,9 @@ class Periodic(Policy):
 
   dial_name: ClassVar[str | None] = "rate"
   never: ClassVar[float] = 0.0
-  student_of: ClassVar[str] = "max_prob"
+  student: ClassVar[str] = "max_prob"
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks where the steps of the rate fall."""
     rate, t = per_row(self.rate, seen.gate_logits), seen.length.astype(jnp.float32)
     return jnp.floor(rate * (t + 1) + _ROUNDING) > jnp.floor(rate * t + _ROUNDING)
@@ -84,9 +84,9 @@ class Prefix(Policy):
 
   dial_name: ClassVar[str | None] = "tokens"
   never: ClassVar[float] = 0.0
-  student_of: ClassVar[str] = "max_prob"
+  student: ClassVar[str] = "max_prob"
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks at the beginning."""
     return seen.length.astype(jnp.float32) < per_row(self.tokens, seen.gate_logits)
 
@@ -119,7 +119,7 @@ class Span(Policy):
   span: int = static(3)
 
   dial_name: ClassVar[str | None] = "dial"
-  student_of: ClassVar[str] = "max_prob"
+  student: ClassVar[str] = "max_prob"
 
   def __post_init__(self):
     super().__post_init__()
@@ -139,6 +139,6 @@ class Span(Policy):
     """Says which rows the rule never asks in."""
     return self._rule.silenced(budget)
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks within a span, and where the rule does."""
     return (seen.run % self.span != 0) | self._rule.ask(seen, key)

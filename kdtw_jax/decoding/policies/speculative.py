@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from kdtw_jax import base
 from kdtw_jax.decoding import gating
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, coin, draw_residual, of_draft
 from kdtw_jax.decoding.policies.policy import Dial, per_row
 from kdtw_jax.decoding.policies.registry import register
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.sampling import Key, Sampling
 
 
 @register("speculative", "Speculative decoding (exact)", dials=(2.0, 3.0, 4.0, 6.0))
@@ -32,16 +31,14 @@ class Speculative(Drafter):
 
   dial_name: ClassVar[str | None] = "k"
   whole_dial: ClassVar[bool] = True
-  student_of: ClassVar[str] = ""
+  student: ClassVar[str] = ""
   source: ClassVar[str] = "Leviathan 2023, arXiv 2211.17192"
 
   def needs_student_logits(self, sampling: Sampling) -> bool:
     """Says that they are needed where tokens are drawn."""
     return not sampling.greedy
 
-  def stays(
-      self, drafts: Drafts, key: base.PRNGKey | None, sampling: Sampling
-  ) -> Bool[Array, "B k"]:
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps min(1, p/q) of them."""
     if sampling.greedy:
       return Drafter.stays(self, drafts, key, sampling)
@@ -77,12 +74,10 @@ class Lenient(Speculative):
   dial_name: ClassVar[str | None] = "lenience"
   whole_dial: ClassVar[bool] = False
   dials: ClassVar[tuple[float, ...]] = (0.05, 0.15, 0.3, 0.6)
-  student_of: ClassVar[str] = "speculative"
+  student: ClassVar[str] = "speculative"
   source: ClassVar[str] = "the same, A.5"
 
-  def stays(
-      self, drafts: Drafts, key: base.PRNGKey | None, sampling: Sampling
-  ) -> Bool[Array, "B k"]:
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps min(1, p/(l q)) of them."""
     lenience = per_row(self.lenience, drafts.tokens)[:, None]
     if sampling.greedy:
@@ -112,9 +107,7 @@ class Typical(Drafter):
   dial_name: ClassVar[str | None] = "epsilon"
   source: ClassVar[str] = "Medusa, arXiv 2401.10774"
 
-  def stays(
-      self, drafts: Drafts, key: base.PRNGKey | None, sampling: Sampling
-  ) -> Bool[Array, "B k"]:
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps typical ones."""
     epsilon = per_row(self.epsilon, drafts.tokens)[:, None]
     p = of_draft(jax.nn.softmax(drafts.teacher_logits, axis=-1), drafts.tokens)

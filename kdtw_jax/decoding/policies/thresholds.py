@@ -10,10 +10,10 @@ from typing import ClassVar
 import flax.struct
 from jaxtyping import Array, Bool
 
-from kdtw_jax import base
 from kdtw_jax.decoding import gating
 from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row
 from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key
 
 
 @register("max_prob", "Max-prob threshold", dials=(0.1, 0.2, 0.3, 0.45, 0.65))
@@ -32,7 +32,7 @@ class MaxProb(Policy):
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[float] = 0.0
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks at low confidence."""
     return gating.max_prob(seen.logits) < per_row(self.threshold, seen.logits)
 
@@ -53,7 +53,7 @@ class Entropy(Policy):
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[Callable[[int], float]] = math.log
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks at high entropy."""
     return gating.entropy(seen.logits) > per_row(self.threshold, seen.logits)
 
@@ -74,6 +74,6 @@ class Margin(Policy):
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[float] = 0.0
 
-  def ask(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks at a small margin."""
     return gating.margin(seen.logits) < per_row(self.threshold, seen.logits)

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kdtw_jax import base
 from kdtw_jax.decoding.policies import registry
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, of_draft
 from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
 from kdtw_jax.decoding.policies.registry import register
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.sampling import Key, Sampling
 
 
 @register(
@@ -90,7 +89,7 @@ class Verify(Drafter):
   measure: str = static("gap")
 
   dial_name: ClassVar[str | None] = "dial"
-  student_of: ClassVar[str] = "max_prob"
+  student: ClassVar[str] = "max_prob"
   source: ClassVar[str] = "ours"
 
   def __post_init__(self):
@@ -116,13 +115,11 @@ class Verify(Drafter):
     """Says which rows the rule never asks in: they are not checked either."""
     return self._asker.silenced(budget)
 
-  def stop(self, seen: Observation, key: base.PRNGKey | None) -> Bool[Array, " B"]:
+  def stop(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks where the rule does."""
     return self._asker.ask(seen, key)
 
-  def stays(
-      self, drafts: Drafts, key: base.PRNGKey | None, sampling: Sampling
-  ) -> Bool[Array, "B k"]:
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps what the teacher tolerates."""
     tolerance = per_row(self.tolerance, drafts.tokens)[:, None]
     logits = drafts.teacher_logits
