@@ -50,7 +50,7 @@ def main(argv):
     policy = (
         decoding.make_policy("handover")
         if tolerance is None
-        else decoding.make_policy("verify_handover", 0.0, tolerance=tolerance, end=False)
+        else decoding.make_policy("handover_checked", tolerance, end=False)
     )
     for budget in BUDGETS:
       outputs = runner.run("test", policy, pair.student_params, budget=budget)

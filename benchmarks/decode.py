@@ -58,7 +58,6 @@ class ForcedSpeculative(decoding.Speculative):
   """Speculative decoding whose drafts are accepted with a fixed probability, decided by a hash."""
 
   acceptance: float = flax.struct.field(pytree_node=False, default=0.75)
-  name: str = flax.struct.field(pytree_node=False, default="forced_speculative")
 
   def stays(self, drafts, key, sampling):
     """`[B, k]` True with the stated probability, a function of draft and verification."""

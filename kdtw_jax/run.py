@@ -12,6 +12,7 @@ from kdtw_jax import config as config_lib
 from kdtw_jax import devices, pair
 from kdtw_jax.files import write_json
 from kdtw_jax.inputs import Inputs
+from kdtw_jax.plugins import load_plugins
 from kdtw_jax.stages import (
     checks,
     distillation,
@@ -66,6 +67,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
     ValueError: the config is impossible, or the workdir belongs to another one.
   """
   config_lib.validate(config)
+  load_plugins(config.plugins)
   folder = Workdir(workdir, config)
   folder.check()
   mesh = devices.make_mesh(config.mesh.data, config.mesh.model)

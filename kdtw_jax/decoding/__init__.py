@@ -1,23 +1,6 @@
 """Decoding with a student and a teacher: one batched loop, many policies."""
 
-from kdtw_jax.decoding.askers import (
-    Entropy,
-    Handover,
-    Margin,
-    MaxProb,
-    Mixture,
-    Oracle,
-    Periodic,
-    Prefix,
-    RandomAsk,
-    Span,
-    StudentAlone,
-    TeacherAlone,
-)
 from kdtw_jax.decoding.chunking import best_chunk, pass_seconds
-from kdtw_jax.decoding.continuous import Finished, Request, make_continuous_decoder
-from kdtw_jax.decoding.copying import PromptLookup
-from kdtw_jax.decoding.drafters import Cascade, Lenient, Speculative, Typical, Verify
 from kdtw_jax.decoding.gating import (
     CAPS,
     entropy,
@@ -29,9 +12,20 @@ from kdtw_jax.decoding.gating import (
     within_cap,
 )
 from kdtw_jax.decoding.loop import decode, make_decoder
-from kdtw_jax.decoding.policies import POLICIES, make_policy
-from kdtw_jax.decoding.policy import Observation, Policy
+from kdtw_jax.decoding.policies.alone import StudentAlone, TeacherAlone
+from kdtw_jax.decoding.policies.cascades import Cascade
+from kdtw_jax.decoding.policies.drafter import Drafter, Drafts
+from kdtw_jax.decoding.policies.gate import Handover, Mixture
+from kdtw_jax.decoding.policies.lookup import PromptLookup
+from kdtw_jax.decoding.policies.oracle import Oracle
+from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
+from kdtw_jax.decoding.policies.registry import POLICIES, Method, make_policy, register, table
+from kdtw_jax.decoding.policies.schedules import Periodic, Prefix, RandomAsk, Span
+from kdtw_jax.decoding.policies.speculative import Lenient, Speculative, Typical
+from kdtw_jax.decoding.policies.thresholds import Entropy, Margin, MaxProb
+from kdtw_jax.decoding.policies.verify import Verify
 from kdtw_jax.decoding.sampling import Sampling, choose_token
+from kdtw_jax.decoding.slots import Finished, Request, make_continuous_decoder
 from kdtw_jax.decoding.state import DecodeResult, DecodeState
 
 __all__ = [
@@ -40,12 +34,16 @@ __all__ = [
     "Cascade",
     "DecodeResult",
     "DecodeState",
+    "Dial",
+    "Drafter",
+    "Drafts",
     "Entropy",
     "Finished",
     "Handover",
     "Lenient",
     "Margin",
     "MaxProb",
+    "Method",
     "Mixture",
     "Observation",
     "Oracle",
@@ -75,5 +73,9 @@ __all__ = [
     "margin",
     "max_prob",
     "pass_seconds",
+    "per_row",
+    "register",
+    "static",
+    "table",
     "within_cap",
 ]

@@ -7,14 +7,14 @@ are best depends on the hardware and on how often the teacher is asked.
 from collections.abc import Mapping
 import itertools
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Int
+from jaxtyping import Array, Int
 import numpy as np
 
 from kdtw_jax import base
+from kdtw_jax.decoding.state import Cache
 
 WIDTHS = (1, 4, 8, 16, 32)
 _PASSES = 8  # in a row for one timing, so that the launch does not count
@@ -34,8 +34,8 @@ def pass_seconds(
   Args:
     fns: the teacher.
     params: its parameters.
-    source: `[B, S]` int32 sources of the batch size that matters.
-    max_length: room of the cache.
+    source: int32, sources of the batch size that matters.
+    max_length: inputs that the cache holds.
     widths: inputs per pass; those beyond `max_length` are left out.
     runs: timings of each width, interleaved; the fastest counts.
 
@@ -43,14 +43,14 @@ def pass_seconds(
     Seconds per pass by width.
   """
 
-  def passes(params: Any, cache: Any, tokens: Any) -> Any:
-    def one(i: Any, carry: Any) -> Any:
+  def passes(params: base.Params, cache: Cache, tokens: Int[Array, "B width"]) -> Array:
+    def extend(i: Array, carry: tuple[Cache, Array]) -> tuple[Cache, Array]:
       cache, total = carry
       hidden, cache = fns.extend(params, cache, tokens + total, jnp.full(tokens.shape[:1], i))
       logits = fns.readout(params, cache, hidden[:, -1:]).logits
       return cache, jnp.argmax(logits[0, 0]).astype(jnp.int32) % 2  # the next pass waits for it
 
-    return jax.lax.fori_loop(0, _PASSES, one, (cache, jnp.int32(0)))[1]
+    return jax.lax.fori_loop(0, _PASSES, extend, (cache, jnp.int32(0)))[1]
 
   source = jnp.asarray(source, jnp.int32)
   cache = jax.jit(fns.start, static_argnums=2)(params, source, max_length)

@@ -12,7 +12,7 @@ Shape letters: B batch, C chunk of inputs in one call, D width, V vocabulary.
 
 import functools
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from kdtw_jax import base
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
+from kdtw_jax.decoding.sampling import Key
 from kdtw_jax.decoding.state import DecodeState
 
 
@@ -45,11 +46,11 @@ def student_step(
     fns: the student.
     params: the student's parameters.
     state: decoding state; `rows` lag by at most `width` inputs.
-    rows: `[B]` rows that need the step.
+    rows: rows that need the step.
     width: static inputs per forward.
 
   Returns:
-    The state, logits `[B, V]` and gate log-odds `[B]` of the next token; junk outside of `rows`.
+    The state, logits and gate log-odds of the next token; junk outside of `rows`.
   """
   end = state.length + state.pending
   chunk = state_lib.window(state.tokens, state.student_len, width)
@@ -77,11 +78,11 @@ def teacher_step(
     fns: the teacher.
     params: the teacher's parameters.
     state: decoding state; `rows` lag by at most `width` inputs.
-    rows: `[B]` rows that need the step.
+    rows: rows that need the step.
     width: static inputs per forward.
 
   Returns:
-    The state and the logits `[B, width, V]` after each input of the window.
+    The state and the logits after each input of the window.
   """
   end = state.length + state.pending
   chunk = state_lib.window(state.tokens, state.teacher_len, width)
@@ -102,7 +103,7 @@ def teacher_step(
 class _CatchUp(NamedTuple):
   """What the catch-up loop carries: the teacher's part of the state and the tokens it chose."""
 
-  cache: Any
+  cache: state_lib.Cache
   teacher_len: Int[Array, " B"]
   token: Int[Array, " B"]
   passes: Int[Array, ""]
@@ -113,7 +114,7 @@ def teacher_catch_up(
     params: base.Params,
     state: DecodeState,
     rows: Bool[Array, " B"],
-    key: Any,
+    key: Key,
     *,
     widths: tuple[int, ...],
     sampling: sampling_lib.Sampling,
@@ -131,14 +132,14 @@ def teacher_catch_up(
     fns: the teacher.
     params: the teacher's parameters.
     state: decoding state with nothing pending.
-    rows: `[B]` rows that ask; the passes go on until they have caught up.
+    rows: rows that ask; the passes go on until they have caught up.
     key: PRNG key of the teacher's draw, or None when greedy. A row draws with it once: in the pass
       that reaches the row's last input.
     widths: static, ascending: inputs per pass.
     sampling: how the teacher chooses.
 
   Returns:
-    The state and the teacher's token `[B]`; junk outside of `rows`.
+    The state and the teacher's token; junk outside of `rows`.
   """
   end = state.length
 

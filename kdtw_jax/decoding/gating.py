@@ -1,13 +1,13 @@
 """Rules that turn log-odds or a confidence into "ask", and the cap that may refuse it.
 
-Not here: which rule a policy uses (policies.py). Shape letters: B batch, V vocabulary.
+Not here: which rule a policy uses (policies/). Shape letters: B batch, V vocabulary.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from kdtw_jax import base
 
 CAPS = ("none", "hard")
 
@@ -22,14 +22,14 @@ def gate_greedy(gate_logits: Float[Array, " B"], offset: Float[Array, " B"]) -> 
 
 
 def gate_sampled(
-    gate_logits: Float[Array, " B"], offset: Float[Array, " B"], key: Any
+    gate_logits: Float[Array, " B"], offset: Float[Array, " B"], key: base.PRNGKey
 ) -> Bool[Array, " B"]:
   """Asks with probability σ(gate_logit + offset)."""
   return jax.random.bernoulli(key, jax.nn.sigmoid(gate_logits + offset))
 
 
 def max_prob(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
-  """Probability of the most likely token, `[B]` in 0..1."""
+  """Probability of the most likely token."""
   return jnp.exp(jnp.max(jax.nn.log_softmax(logits, axis=-1), axis=-1))
 
 
@@ -40,7 +40,7 @@ def entropy(logits: Float[Array, "... V"]) -> Float[Array, "..."]:
 
 
 def margin(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
-  """Probability of the best token less that of the second best, `[B]` in 0..1."""
+  """Probability of the best token less that of the second best."""
   probs = jax.nn.softmax(logits, axis=-1)
   is_best = jnp.arange(probs.shape[-1])[None, :] == jnp.argmax(probs, axis=-1)[:, None]
   return jnp.max(probs, axis=-1) - jnp.max(jnp.where(is_best, 0.0, probs), axis=-1)
@@ -54,11 +54,11 @@ def gap(
       log max_v μ(v|s) − log μ(argmax_v π(v|s) | s)
 
   Args:
-    teacher_logits: `[B, V]` float32 logits of μ.
-    student_logits: `[B, V]` float32 logits of π.
+    teacher_logits: float32 logits of μ.
+    student_logits: float32 logits of π.
 
   Returns:
-    `[B]` nats, >= 0; 0 where both prefer the same token.
+    Nats, >= 0; 0 where both prefer the same token.
   """
   choice = jnp.argmax(student_logits, axis=-1)
   of_choice = jnp.take_along_axis(teacher_logits, choice[:, None], axis=-1)[:, 0]
@@ -77,13 +77,13 @@ def within_cap(
   rows. Example: budget 0.2 allows the first ask at the fifth token, the second at the tenth.
 
   Args:
-    asks: `[B]` asks so far.
-    length: `[B]` tokens emitted so far.
-    budget: `[B]` allowed share of asks, 0..1.
+    asks: asks so far.
+    length: tokens emitted so far.
+    budget: allowed share of asks, 0..1.
     cap: 'none' (all may ask) or 'hard'.
 
   Returns:
-    `[B]` True where asking is allowed.
+    True where asking is allowed.
   """
   if cap == "none":
     return jnp.ones(asks.shape, bool)

@@ -2,9 +2,9 @@
 
 Sequential cost of a handover: one student step per token and one teacher pass per ask, however many
 student tokens went before ("Knowledge Distillation with Training Wheels", arXiv 2502.17717).
-Not here: models. They come in as base.DecoderFns.
+Not here: models, which come in as base.DecoderFns, and who writes (policies/).
 
-Shape letters: B batch, S source length, L most tokens.
+Shape letters: B batch, S source length.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from kdtw_jax import base
 from kdtw_jax.decoding import drafting, gating, writing
 from kdtw_jax.decoding import state as state_lib
-from kdtw_jax.decoding.policy import Policy
-from kdtw_jax.decoding.sampling import Sampling
-from kdtw_jax.decoding.state import DecodeResult, DecodeState, Setup
+from kdtw_jax.decoding.policies.policy import Policy
+from kdtw_jax.decoding.sampling import Key, Sampling
+from kdtw_jax.decoding.state import Cache, DecodeResult, DecodeState, Setup
 
 GREEDY = Sampling()
 
@@ -33,7 +33,7 @@ def decode(
     student_source: Int[base.ArrayLike, "B S_student"] | None,
     teacher_source: Int[base.ArrayLike, "B S_teacher"] | None,
     budget: Float[base.ArrayLike, " B"],
-    key: Any,
+    key: Key,
     policy: Policy,
     *,
     max_length: int,
@@ -54,9 +54,10 @@ def decode(
     teacher_fns: the teacher.
     student_params: the student's parameters.
     teacher_params: the teacher's parameters.
-    student_source: `[B, S_student]` int32: what the student reads, budget instruction included.
-    teacher_source: `[B, S_teacher]` int32: what the teacher reads.
-    budget: `[B]` float32: allowed share of asks; read by the cap 'hard' alone.
+    student_source: int32, what the student reads, budget instruction included.
+    teacher_source: int32, what the teacher reads.
+    budget: float32, allowed share of asks. At 0 the learned gate never asks; above, the student's
+      instruction says it, and the cap 'hard' holds it.
     key: PRNG key; read where the sampling or the policy draws.
     policy: who writes which token.
     max_length: most tokens that a row may emit, EOS included; a row is cut there.
@@ -76,7 +77,7 @@ def decode(
     The tokens, who wrote them, and the counters.
 
   Raises:
-    ValueError: an impossible setting, or a model that the policy needs is missing.
+    ValueError: an impossible setting, or a model or key that is needed is missing.
   """
   validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
   _require(policy.needs_student, "student", student_fns, student_source, policy)
@@ -158,8 +159,6 @@ def validate(
     raise ValueError(f"chunk={chunk}: must be >= 1")
   if cap not in gating.CAPS:
     raise ValueError(f"cap={cap!r}: must be 'none' or 'hard'")
-  if policy.drafts and policy.k < 1:
-    raise ValueError(f"policy.k={policy.k}: a draft needs at least 1 token")
   if cap == "hard" and (policy.drafts or not policy.needs_student):
     raise ValueError(
         f"cap='hard': policy {policy.name!r} does not ask token by token; use cap='none'"
@@ -175,16 +174,26 @@ def _as_tuple(chunk: int | tuple[int, ...]) -> tuple[int, ...]:
   return chunk if isinstance(chunk, tuple) else (chunk,)
 
 
-def _require(needed: bool, who: str, fns: Any, source: Any, policy: Policy) -> None:
+def _require(
+    needed: bool, who: str, fns: base.DecoderFns | None, source: Any, policy: Policy
+) -> None:
   for field, value in ((f"{who}_fns", fns), (f"{who}_source", source)):
     if needed and value is None:
       raise ValueError(f"{field}=None: policy {policy.name!r} runs the {who}; give it")
 
 
-def start(setup: Setup, student_source: Any, max_length: int, key: Any) -> DecodeState:
+def start(
+    setup: Setup,
+    student_source: Int[base.ArrayLike, "B S_student"] | None,
+    max_length: int,
+    key: Key,
+) -> DecodeState:
   """Encodes the sources of the models that will run and makes the first state."""
-  caches = []
+  draws = setup.policy.draws or not setup.sampling.greedy
+  if draws and key is None:
+    raise ValueError(f"key=None: policy {setup.policy.name!r} or the sampling draws; give a key")
   padding = jnp.zeros(setup.budget.shape, bool)
+  caches: list[Cache] = []
   for needed, (fns, params), source in (
       (setup.policy.needs_student, setup.student, student_source),
       (setup.policy.needs_teacher, setup.teacher, setup.teacher_source),
@@ -193,22 +202,24 @@ def start(setup: Setup, student_source: Any, max_length: int, key: Any) -> Decod
       source = jnp.asarray(source, jnp.int32)
       padding = padding | jnp.all(source == base.PAD_ID, axis=1)
     caches.append(fns.start(params, source, max_length) if needed else None)
-  key = key if setup.policy.draws or not setup.sampling.greedy else None
-  return state_lib.init_state(*caches, padding, max_length, key)
+  return state_lib.init_state(
+      student_cache=caches[0],
+      teacher_cache=caches[1],
+      done=padding,
+      max_length=max_length,
+      key=key if draws else None,
+  )
 
 
-def advance(setup: Setup, state: DecodeState, until: Int[Array, ""] | None = None) -> DecodeState:
-  """Runs the loop until so many rows are done; None: all."""
+def advance(
+    setup: Setup, state: DecodeState, num_done: Int[Array, ""] | None = None
+) -> DecodeState:
+  """Runs the loop until `num_done` rows are done; None: until all are."""
   step = drafting.draft_round if setup.policy.drafts else writing.write_step
-  enough = state.done.shape[0] if until is None else until
-
-  def unfinished(now: DecodeState) -> Bool[Array, ""]:
-    return jnp.sum(now.done) < enough
-
-  def one(now: DecodeState) -> DecodeState:
-    return step(setup, now)
-
-  return jax.lax.while_loop(unfinished, one, state)
+  wanted = state.done.shape[0] if num_done is None else num_done
+  return jax.lax.while_loop(
+      lambda now: jnp.sum(now.done) < wanted, functools.partial(step, setup), state
+  )
 
 
 def result_of(setup: Setup, state: DecodeState) -> DecodeResult:

@@ -1,16 +1,17 @@
 """How a token is drawn from next-token logits: greedy, temperature, top-p.
 
-Not here: who draws (policies.py). Shape letters: B batch, V vocabulary.
+Not here: who draws (policies/). Shape letters: B batch, V vocabulary.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdtw_jax import base
+
+Key = base.PRNGKey | None  # None where nothing is drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +58,11 @@ def nucleus(logits: Float[Array, "... V"], top_p: float) -> Float[Array, "... V"
   Holtzman et al. 2020, arXiv 1904.09751. Tokens that tie with the last kept one are kept too.
 
   Args:
-    logits: `[..., V]` float32, already divided by the temperature.
+    logits: float32, already divided by the temperature.
     top_p: mass to keep, in (0, 1].
 
   Returns:
-    `[..., V]` logits, MASKED_LOGIT outside of the nucleus.
+    Logits, MASKED_LOGIT outside of the nucleus.
   """
   descending = -jnp.sort(-logits, axis=-1)
   probs = jax.nn.softmax(descending, axis=-1)
@@ -79,16 +80,16 @@ def distribution(logits: Float[Array, "... V"], sampling: Sampling) -> Float[Arr
   return jax.nn.softmax(nucleus(logits, sampling.top_p) if sampling.top_p < 1 else logits, axis=-1)
 
 
-def choose_token(logits: Float[Array, "B V"], key: Any, sampling: Sampling) -> Int[Array, " B"]:
+def choose_token(logits: Float[Array, "B V"], key: Key, sampling: Sampling) -> Int[Array, " B"]:
   """Chooses one token per row.
 
   Args:
-    logits: `[B, V]` float32.
+    logits: float32.
     key: PRNG key; not read when greedy.
     sampling: static settings.
 
   Returns:
-    `[B]` int32 token ids.
+    int32 token ids.
   """
   if sampling.greedy:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)

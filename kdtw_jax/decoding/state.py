@@ -1,13 +1,13 @@
 """The records of the decoding loop: what it holds constant, carries and returns.
 
-Not here: any rule about who writes a token (policies.py) or any model call (forward.py).
+Not here: any rule about who writes a token (policies/) or any model call (forward.py).
 
 Decoder inputs and emitted tokens are numbered apart: `tokens[:, 0]` is the start token (PAD_ID) and
 the emitted token y_t, t = 0 .. length-1, is input number t + 1. A model that has consumed inputs
 0 .. length says something about y_length. A cache that has consumed n inputs is valid up to n and
 stale beyond; rolling back is lowering a length, never touching a cache.
 
-Shape letters: B batch, L most tokens that a row may emit, S source length.
+Shape letters: B batch, T most tokens that a row may emit, S source length.
 """
 
 import itertools
@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from kdtw_jax import base
-from kdtw_jax.decoding.policy import Policy
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.policies.policy import Policy
+from kdtw_jax.decoding.sampling import Key, Sampling
+
+Cache = Any  # a pytree of a model's own; None where that model does not run
 
 
 class Setup(NamedTuple):
@@ -28,9 +30,9 @@ class Setup(NamedTuple):
   Attributes:
     student: the student's functions and parameters.
     teacher: the teacher's functions and parameters.
-    teacher_source: `[B, S]` int32 what the teacher reads, for policies that copy from it.
+    teacher_source: int32, what the teacher reads, for policies that copy from it.
     policy: who writes.
-    budget: `[B]` float32: allowed share of asks.
+    budget: float32, allowed share of asks.
     sampling: how tokens are chosen.
     cap: what a budget forbids, 'none' or 'hard'.
     widths: static, ascending: inputs per catch-up pass.
@@ -38,9 +40,9 @@ class Setup(NamedTuple):
     eos_id: token that ends a row.
   """
 
-  student: tuple[base.DecoderFns | None, Any]
-  teacher: tuple[base.DecoderFns | None, Any]
-  teacher_source: Any
+  student: tuple[base.DecoderFns | None, base.Params]
+  teacher: tuple[base.DecoderFns | None, base.Params]
+  teacher_source: Int[base.ArrayLike, "B S_teacher"] | None
   policy: Policy
   budget: Float[Array, " B"]
   sampling: Sampling
@@ -54,26 +56,26 @@ class DecodeState(NamedTuple):
   """Everything that one iteration of the loop reads and writes.
 
   Attributes:
-    tokens: `[B, L + 1]` int32: start token, emitted tokens, pending drafts, stale beyond.
-    length: `[B]` int32: emitted tokens.
-    pending: `[B]` int32: drafted tokens after `length` that no teacher has seen yet.
-    done: `[B]` bool: True where the row has emitted EOS or L tokens; it never changes again.
+    tokens: int32, start token, emitted tokens, pending drafts, stale beyond.
+    length: int32, emitted tokens.
+    pending: int32, drafted tokens after `length` that no teacher has seen yet.
+    done: True where the row has emitted EOS or T tokens; it never changes again.
     student_cache: the student's cache, or None.
-    student_len: `[B]` int32: inputs that the student's cache holds.
+    student_len: int32, inputs that the student's cache holds.
     teacher_cache: the teacher's cache, or None.
-    teacher_len: `[B]` int32: inputs that the teacher's cache holds.
-    written_by_teacher: `[B, L]` bool: True where the teacher wrote y_t.
-    asked: `[B, L]` bool: True where the action was `<τ>`.
-    gate_logits: `[B, L]` float32: the student's log-odds of asking when y_t was written.
-    asks: `[B]` int32: actions `<τ>` so far.
-    run: `[B]` int32: asks without a break up to here; policies that write token by token keep it.
-    student_steps: `[]` int32: student forwards executed for the whole batch.
-    student_row_steps: `[B]` int32: student forwards that the row itself needed.
-    teacher_passes: `[]` int32: teacher forwards executed for the whole batch.
-    teacher_row_passes: `[B]` int32: teacher forwards that the row itself needed.
-    teacher_calls: `[B]` int32: times the row consulted the teacher; a call is more than one pass
+    teacher_len: int32, inputs that the teacher's cache holds.
+    written_by_teacher: True where the teacher wrote y_t.
+    asked: True where the action was `<τ>`.
+    gate_logits: float32, the student's log-odds of asking when y_t was written.
+    asks: int32, actions `<τ>` so far.
+    run: int32, asks without a break up to here; policies that write token by token keep it.
+    student_steps: int32, student forwards executed for the whole batch.
+    student_row_steps: int32, student forwards that the row itself needed.
+    teacher_passes: int32, teacher forwards executed for the whole batch.
+    teacher_row_passes: int32, teacher forwards that the row itself needed.
+    teacher_calls: int32, times the row consulted the teacher; a call is more than one pass
       only where the teacher lags by more than one chunk.
-    teacher_tokens: `[B]` int32: inputs that the teacher processed for the row.
+    teacher_tokens: int32, inputs that the teacher processed for the row.
     key: PRNG key, or None where nothing is drawn.
   """
 
@@ -81,13 +83,13 @@ class DecodeState(NamedTuple):
   length: Int[Array, " B"]
   pending: Int[Array, " B"]
   done: Bool[Array, " B"]
-  student_cache: Any
+  student_cache: Cache
   student_len: Int[Array, " B"]
-  teacher_cache: Any
+  teacher_cache: Cache
   teacher_len: Int[Array, " B"]
-  written_by_teacher: Bool[Array, "B L"]
-  asked: Bool[Array, "B L"]
-  gate_logits: Float[Array, "B L"]
+  written_by_teacher: Bool[Array, "B T"]
+  asked: Bool[Array, "B T"]
+  gate_logits: Float[Array, "B T"]
   asks: Int[Array, " B"]
   run: Int[Array, " B"]
   student_steps: Int[Array, ""]
@@ -96,35 +98,35 @@ class DecodeState(NamedTuple):
   teacher_row_passes: Int[Array, " B"]
   teacher_calls: Int[Array, " B"]
   teacher_tokens: Int[Array, " B"]
-  key: Any
+  key: Key
 
 
 class DecodeResult(NamedTuple):
   """What decoding wrote, who wrote it and what it cost.
 
   Attributes:
-    tokens: `[B, L]` int32: y_t incl. EOS, PAD_ID after it.
-    length: `[B]` int32: emitted tokens, EOS included.
-    ended: `[B]` bool: True where the row emitted EOS, False where L tokens cut it.
-    written_by_teacher: `[B, L]` bool: True where the teacher wrote y_t; False after `length`.
-    asked: `[B, L]` bool: True where the action was `<τ>`; False after `length`.
-    gate_logits: `[B, L]` float32: the student's log-odds of asking at y_t; 0 after `length`, and 0
+    tokens: int32, y_t incl. EOS, PAD_ID after it.
+    length: int32, emitted tokens, EOS included.
+    ended: True where the row emitted EOS, False where T tokens cut it.
+    written_by_teacher: True where the teacher wrote y_t; False after `length`.
+    asked: True where the action was `<τ>`; False after `length`.
+    gate_logits: float32, the student's log-odds of asking at y_t; 0 after `length`, and 0
       for a policy that drafts or runs no student.
-    asks: `[B]` int32: actions `<τ>`, the row sum of `asked`.
-    student_steps: `[]` int32: student forwards executed for the whole batch.
-    student_row_steps: `[B]` int32: student forwards that the row itself needed.
-    teacher_passes: `[]` int32: teacher forwards executed for the whole batch.
-    teacher_row_passes: `[B]` int32: teacher forwards that the row itself needed.
-    teacher_calls: `[B]` int32: times the row consulted the teacher, whoever wrote then.
-    teacher_tokens: `[B]` int32: inputs that the teacher processed for the row.
+    asks: int32, actions `<τ>`, the row sum of `asked`.
+    student_steps: int32, student forwards executed for the whole batch.
+    student_row_steps: int32, student forwards that the row itself needed.
+    teacher_passes: int32, teacher forwards executed for the whole batch.
+    teacher_row_passes: int32, teacher forwards that the row itself needed.
+    teacher_calls: int32, times the row consulted the teacher, whoever wrote then.
+    teacher_tokens: int32, inputs that the teacher processed for the row.
   """
 
-  tokens: Int[Array, "B L"]
+  tokens: Int[Array, "B T"]
   length: Int[Array, " B"]
   ended: Bool[Array, " B"]
-  written_by_teacher: Bool[Array, "B L"]
-  asked: Bool[Array, "B L"]
-  gate_logits: Float[Array, "B L"]
+  written_by_teacher: Bool[Array, "B T"]
+  asked: Bool[Array, "B T"]
+  gate_logits: Float[Array, "B T"]
   asks: Int[Array, " B"]
   student_steps: Int[Array, ""]
   student_row_steps: Int[Array, " B"]
@@ -135,27 +137,32 @@ class DecodeResult(NamedTuple):
 
 
 def init_state(
-    student_cache: Any, teacher_cache: Any, done: Bool[Array, " B"], max_length: int, key: Any
+    *,
+    student_cache: Cache,
+    teacher_cache: Cache,
+    done: Bool[Array, " B"],
+    max_length: int,
+    key: Key,
 ) -> DecodeState:
   """Makes the state before the first token.
 
   Args:
-    student_cache: cache of the student, or None where no student runs.
-    teacher_cache: cache of the teacher, or None where no teacher runs.
-    done: `[B]` True for rows that shall emit nothing (padding of the batch).
+    student_cache: cache of the student.
+    teacher_cache: cache of the teacher.
+    done: True for rows that emit nothing (padding of the batch).
     max_length: most tokens that a row may emit.
     key: PRNG key, or None where nothing is drawn.
 
   Returns:
     The state with all lengths and counters at zero.
   """
-  B, L = done.shape[0], max_length
+  B, T = done.shape[0], max_length
 
   def zeros() -> Int[Array, " B"]:
     return jnp.zeros((B,), jnp.int32)
 
   return DecodeState(
-      tokens=jnp.full((B, L + 1), base.PAD_ID, jnp.int32),
+      tokens=jnp.full((B, T + 1), base.PAD_ID, jnp.int32),
       length=zeros(),
       pending=zeros(),
       done=done,
@@ -163,9 +170,9 @@ def init_state(
       student_len=zeros(),
       teacher_cache=teacher_cache,
       teacher_len=zeros(),
-      written_by_teacher=jnp.zeros((B, L), bool),
-      asked=jnp.zeros((B, L), bool),
-      gate_logits=jnp.zeros((B, L), jnp.float32),
+      written_by_teacher=jnp.zeros((B, T), bool),
+      asked=jnp.zeros((B, T), bool),
+      gate_logits=jnp.zeros((B, T), jnp.float32),
       asks=zeros(),
       run=zeros(),
       student_steps=jnp.zeros((), jnp.int32),
@@ -178,20 +185,22 @@ def init_state(
   )
 
 
-def put(values: Array, column: Int[Array, " B"], new: Array, where: Bool[Array, " B"]) -> Array:
+def write_column(
+    values: Shaped[Array, "B N"],
+    column: Int[Array, " B"],
+    new: Shaped[Array, " B"],
+    where: Bool[Array, " B"],
+) -> Shaped[Array, "B N"]:
   """Writes one value per row: `values[b, column[b]] = new[b]` where `where[b]`.
 
   A masked select over the whole (small) array: it fuses into one kernel, while a scatter of B
   single elements becomes a loop over rows on CPU. Never meant for a cache.
 
   Args:
-    values: `[B, N]` array to write into.
-    column: `[B]` column of each row; a column outside 0 .. N-1 writes nothing.
-    new: `[B]` values.
-    where: `[B]` rows that write.
-
-  Returns:
-    `[B, N]` the written array.
+    values: the array to write into.
+    column: column of each row; one outside 0 .. N-1 writes nothing.
+    new: what is written.
+    where: rows that write.
   """
   here = jnp.arange(values.shape[1])[None, :] == column[:, None]
   return jnp.where(here & where[:, None], new[:, None].astype(values.dtype), values)
@@ -257,7 +266,7 @@ def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResul
   )
 
 
-def split_key(state: DecodeState) -> tuple[DecodeState, Any, Any, Any]:
+def split_key(state: DecodeState) -> tuple[DecodeState, Key, Key, Key]:
   """Takes three fresh keys (gate, student, teacher) off the state, or three None without a key."""
   if state.key is None:
     return state, None, None, None

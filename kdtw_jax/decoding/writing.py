@@ -1,7 +1,7 @@
 """One loop iteration of the policies that write token by token: student or teacher, one token each.
 
 Not here: drafts and their verification (drafting.py), model calls (forward.py).
-Shape letters: B batch, L most tokens, V vocabulary.
+Shape letters: B batch, T most tokens, V vocabulary.
 """
 
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from kdtw_jax.decoding import forward, gating
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
-from kdtw_jax.decoding.policy import Observation
+from kdtw_jax.decoding.policies.policy import Observation
 from kdtw_jax.decoding.state import DecodeState, Setup
 
 
@@ -76,9 +76,9 @@ def write(
 
   Args:
     state: the state.
-    token: `[B]` tokens to append.
-    ask: `[B]` True where the teacher wrote the token because the row asked.
-    gate_logits: `[B]` the student's log-odds of asking.
+    token: tokens to append.
+    ask: True where the teacher wrote the token because the row asked.
+    gate_logits: the student's log-odds of asking.
     eos_id: token that ends a row.
 
   Returns:
@@ -88,12 +88,14 @@ def write(
   length = state.length + active
   full = length == state.asked.shape[1]
   return state._replace(
-      tokens=state_lib.put(state.tokens, state.length + 1, token, active),
+      tokens=state_lib.write_column(state.tokens, state.length + 1, token, active),
       length=length,
       done=state.done | (token == eos_id) | full,
-      written_by_teacher=state_lib.put(state.written_by_teacher, state.length, ask, active),
-      asked=state_lib.put(state.asked, state.length, ask, active),
-      gate_logits=state_lib.put(state.gate_logits, state.length, gate_logits, active),
+      written_by_teacher=state_lib.write_column(
+          state.written_by_teacher, state.length, ask, active
+      ),
+      asked=state_lib.write_column(state.asked, state.length, ask, active),
+      gate_logits=state_lib.write_column(state.gate_logits, state.length, gate_logits, active),
       asks=state.asks + (ask & active),
       run=jnp.where(ask, state.run + 1, 0),
   )

@@ -7,11 +7,8 @@ cost (for all). What both really have on the split that is scored is stated.
 
 from typing import Any
 
-import numpy as np
-
-from kdtw_jax import decoding
 from kdtw_jax.evaluation import bootstrap
-from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
+from kdtw_jax.evaluation.methods import Setting, Sweep
 from kdtw_jax.evaluation.tradeoff import Point, dial_for_share
 
 _CLOSE = 0.03  # a dial this near to the target, relative, is not refined
@@ -35,9 +32,9 @@ def comparisons(e: Any, sweeps: list[Sweep], split: str = "test") -> list[dict]:
     setting = Setting("handover", 0.0, "wheels", share)
     target, system = e.point("validation", setting), e.point(split, setting)
     for sweep in sweeps:
-      if sweep.method in ("handover", "oracle"):
+      if sweep.method == "handover" or sweep.bound:
         continue
-      for equal in ("share", "cost") if _asks(sweep) else ("cost",):
+      for equal in ("share", "cost") if sweep.by_token else ("cost",):
         dial = matched_dial(e, sweep, equal, _value(target, equal))
         other = sweep.at(dial)
         on_validation, measured = e.point("validation", other), e.point(split, other)
@@ -79,8 +76,9 @@ def matched_dial(e: Any, sweep: Sweep, equal: str, target: float) -> float:
   curve = e.curve("validation", sweep)
   dials = [p.dial for p in curve.points]
   values = [_value(p, equal) for p in curve.points]
-  if sweep.method in METHODS and equal == "share" and sweep.continuous:
-    dials.append(float(np.log(e.tokenizer.vocab_size)) if sweep.method == "entropy" else 0.0)
+  never = sweep.never(e.tokenizer.vocab_size) if callable(sweep.never) else sweep.never
+  if never is not None and equal == "share":
+    dials.append(never)
     values.append(0.0)
   nearest = min(abs(value - target) for value in values)
   if sweep.continuous and len(dials) > 1 and nearest > _CLOSE * target:
@@ -93,11 +91,3 @@ def matched_dial(e: Any, sweep: Sweep, equal: str, target: float) -> float:
 
 def _value(measured: Point, equal: str) -> float:
   return measured.teacher_share if equal == "share" else measured.cost
-
-
-def _asks(sweep: Sweep) -> bool:
-  """True for methods that write token by token: their share is what they spend."""
-  if sweep.method not in METHODS:
-    return "checked" not in sweep.method
-  kind = decoding.POLICIES[METHODS[sweep.method].policy][0]
-  return not kind.drafts

@@ -39,12 +39,12 @@ def start(params, source, max_length):
 
 def extend(params, cache, tokens, positions):
   del params
-  L, C = cache["seen"].shape[1], tokens.shape[1]
+  T, C = cache["seen"].shape[1], tokens.shape[1]
   columns = positions[:, None] + jnp.arange(C)[None, :]
   rows = jnp.arange(tokens.shape[0])[:, None]
   seen = cache["seen"].at[rows, columns].set(tokens, mode="drop")
-  terms = ((seen + 3) * jnp.asarray(weights(L))[None, :]) % MODULUS
-  upto = jnp.arange(L)[None, None, :] <= columns[:, :, None]
+  terms = ((seen + 3) * jnp.asarray(weights(T))[None, :]) % MODULUS
+  upto = jnp.arange(T)[None, None, :] <= columns[:, :, None]
   total = jnp.sum(jnp.where(upto, terms[:, None, :], 0), axis=-1) + cache["source"][:, None]
   hidden = (total % MODULUS)[..., None].astype(jnp.float32)
   return hidden, {**cache, "seen": seen}
@@ -94,7 +94,7 @@ def sources(batch, seed=0, low=2, high=90):
 
 
 def padded(rows, max_length):
-  """Ragged lists as `[B, L]` with PAD_ID."""
+  """Ragged lists as `[B, T]` with PAD_ID."""
   out = np.full((len(rows), max_length), base.PAD_ID, np.int32)
   for i, row in enumerate(rows):
     out[i, : len(row)] = row

@@ -71,7 +71,7 @@ def test_the_detector_passes_good_loops(update):
 
 
 # Sizes that no other array has: 3 rows, 19 inputs, heads of 5 and 11, 7 source tokens.
-B, L, S = 3, 19, 7
+B, T, S = 3, 19, 7
 STUDENT_CONFIG = ModelConfig(
     vocab_size=29,
     d_model=16,
@@ -106,7 +106,8 @@ STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
         ("speculative", 3, {}),
         ("cascade_opt", 0.3, {}),
         ("big_little", 0.5, {"k": 9}),
-        ("verify_handover", 0.0, {}),
+        ("verify", 0.0, {}),
+        ("verify", 0.5, {"rule": "max_prob"}),
         ("prompt_lookup", 3, {}),
     ],
     ids=lambda x: str(x),
@@ -116,15 +117,15 @@ def test_no_decoder_copies_a_cache(name, dial, fields):
   source = np.full((B, S), 5, np.int32)
   fields = dict(fields)
   chunk = fields.pop("chunk", 4)
-  decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=L, chunk=chunk)
+  decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=T, chunk=chunk)
   args = (*weights, source, source, np.zeros((B,), np.float32), jax.random.key(0))
   lowered = decoder.lower(*args, make_policy(name, dial, **fields))
   caches = [
-      jax.eval_shape(lambda p, s, fns=model.decoder_fns: fns.start(p, s, L), weight, source)
+      jax.eval_shape(lambda p, s, fns=model.decoder_fns: fns.start(p, s, T), weight, source)
       for model, weight in zip((STUDENT, TEACHER), weights, strict=True)
   ]
   shapes = {leaf.shape for leaf in jax.tree.leaves(caches) if leaf.ndim == 4}
-  assert any(L in shape for shape in shapes) and any(S in shape for shape in shapes)
+  assert any(T in shape for shape in shapes) and any(S in shape for shape in shapes)
   hlo = lowered.compile().as_text()
-  assert any(f",{L}," in line for lines in inside_loops(hlo).values() for line in lines)
+  assert any(f",{T}," in line for lines in inside_loops(hlo).values() for line in lines)
   assert not copies_in_loops(hlo, shapes)

@@ -11,7 +11,7 @@ import pytest
 from kdtw_jax import base
 from kdtw_jax.decoding import Sampling, decode, make_decoder, make_policy
 
-B, L = 6, 24
+B, T = 6, 24
 STUDENT = make_params(1, noise=0.7, eos_bias=-1.0)
 TEACHER = make_params(2, noise=0.7, eos_bias=-1.0)
 SOURCE = sources(B)
@@ -19,7 +19,7 @@ SOURCE = sources(B)
 # agree; rows 4-5 differ, so that a source handed to the wrong model shows.
 PROMPT = np.array([[MODULUS - 9, 9]] * 4 + [[5, 6]] * 2, np.int32)
 STUDENT_SOURCE = np.concatenate([PROMPT, SOURCE], axis=1)
-NO_BUDGET = np.zeros((B,), np.float32)
+FREE = np.ones((B,), np.float32)  # a budget that forbids nothing
 
 
 @functools.cache
@@ -28,7 +28,7 @@ def decoder_of(**settings):
   return make_decoder(FNS, FNS, **settings)
 
 
-def run(policy, *, budget=NO_BUDGET, rows=slice(None), key=None, max_length=L, chunk=3, **settings):
+def run(policy, *, budget=FREE, rows=slice(None), key=None, max_length=T, chunk=3, **settings):
   decoder = decoder_of(max_length=max_length, chunk=chunk, **settings)
   key = jax.random.key(0) if key is None else key
   out = decoder(STUDENT, TEACHER, STUDENT_SOURCE[rows], SOURCE[rows], budget[rows], key, policy)
@@ -44,7 +44,7 @@ def catch_up_passes(lag, chunk):
   return passes
 
 
-def reference(ask_rule, chunk, max_length=L, budget=None):
+def reference(ask_rule, chunk, max_length=T, budget=None):
   """Row by row: tokens, asks, and what the asks cost the teacher."""
   student, teacher = NumpyModel(STUDENT, max_length), NumpyModel(TEACHER, max_length)
   rows = []
@@ -66,7 +66,7 @@ def reference(ask_rule, chunk, max_length=L, budget=None):
   return rows
 
 
-def alone(params, source, max_length=L):
+def alone(params, source, max_length=T):
   model = NumpyModel(params, max_length)
   return padded([greedy_decode(model, row, max_length) for row in source], max_length)
 
@@ -75,7 +75,7 @@ def test_the_fakes_are_worth_testing_with():
   student, teacher = alone(STUDENT, STUDENT_SOURCE), alone(TEACHER, SOURCE)
   lengths = (teacher != 0).sum(axis=1)
   assert (student != teacher).any(axis=1).all()
-  assert len(set(lengths.tolist())) > 2 and lengths.max() == L > lengths.min()
+  assert len(set(lengths.tolist())) > 2 and lengths.max() == T > lengths.min()
 
 
 @pytest.mark.parametrize("name,dial", [("student", None), ("handover", -1e6), ("random", 0.0)])
@@ -104,8 +104,8 @@ def test_always_asking_is_the_teacher_alone(name, dial):
 def test_handover_equals_the_reference(chunk, offset):
   out = run(make_policy("handover", offset), chunk=chunk)
   rows = reference(lambda gate: gate + offset > 0, chunk)
-  np.testing.assert_array_equal(out.tokens, padded([r["tokens"] for r in rows], L))
-  np.testing.assert_array_equal(out.asked, padded([r["asked"] for r in rows], L).astype(bool))
+  np.testing.assert_array_equal(out.tokens, padded([r["tokens"] for r in rows], T))
+  np.testing.assert_array_equal(out.asked, padded([r["asked"] for r in rows], T).astype(bool))
   np.testing.assert_array_equal(out.asks, [sum(r["asked"]) for r in rows])
   np.testing.assert_array_equal(out.teacher_calls, out.asks)
   np.testing.assert_array_equal(out.teacher_row_passes, [r["passes"] for r in rows])
@@ -121,7 +121,7 @@ def test_catch_up_loops_where_the_lag_exceeds_the_chunk():
 
 def test_the_gate_is_recorded_where_the_token_was_written():
   out = run(make_policy("handover", 0.3))
-  student = NumpyModel(STUDENT, L)
+  student = NumpyModel(STUDENT, T)
   for b in range(B):
     n = out.length[b]
     expected = [student.gate(STUDENT_SOURCE[b], out.tokens[b, :t].tolist()) for t in range(n)]
@@ -142,8 +142,8 @@ def test_rows_are_independent_of_their_batch():
 def test_finished_and_padding_rows_are_frozen():
   source = np.array(SOURCE)
   source[2] = base.PAD_ID
-  decoder = decoder_of(max_length=L, chunk=3)
-  args = (STUDENT_SOURCE, source, NO_BUDGET, jax.random.key(0), make_policy("handover", 0.3))
+  decoder = decoder_of(max_length=T, chunk=3)
+  args = (STUDENT_SOURCE, source, FREE, jax.random.key(0), make_policy("handover", 0.3))
   out, whole = decoder(STUDENT, TEACHER, *args), run(make_policy("handover", 0.3))
   others = np.arange(B) != 2
   np.testing.assert_array_equal(np.asarray(out.tokens)[others], whole.tokens[others])
@@ -170,9 +170,9 @@ def test_hard_cap_holds_at_every_prefix(offset):
   budget = np.array([0.0, 0.1, 0.2, 0.3, 0.7, 1.0], np.float32)
   out = run(make_policy("handover", offset), budget=budget, cap="hard")
   rows = reference(lambda gate: gate + offset > 0, 3, budget=budget.astype(float))
-  np.testing.assert_array_equal(out.tokens, padded([r["tokens"] for r in rows], L))
+  np.testing.assert_array_equal(out.tokens, padded([r["tokens"] for r in rows], T))
   prefix_asks = np.cumsum(out.asked, axis=1)
-  tokens_so_far = np.arange(1, L + 1)[None, :]
+  tokens_so_far = np.arange(1, T + 1)[None, :]
   assert (prefix_asks <= budget[:, None] * tokens_so_far + 1e-5).all()
   if offset > 0:  # a gate that always wants to ask uses the budget up
     np.testing.assert_array_equal(
@@ -195,11 +195,11 @@ def test_speculative_decoding_is_the_teacher_greedy(k):
 
 def speculative_reference(k, b):
   """Rounds of one row in plain Python: tokens, who wrote, calls, student steps, teacher tokens."""
-  student, teacher = NumpyModel(STUDENT, L), NumpyModel(TEACHER, L)
+  student, teacher = NumpyModel(STUDENT, T), NumpyModel(TEACHER, T)
   emitted, written, calls, steps, consumed = [], [], 0, 0, 0
-  while len(emitted) < L and base.EOS_ID not in emitted:
+  while len(emitted) < T and base.EOS_ID not in emitted:
     drafts = []
-    while len(drafts) < min(k, L - len(emitted) - 1) and base.EOS_ID not in drafts:
+    while len(drafts) < min(k, T - len(emitted) - 1) and base.EOS_ID not in drafts:
       drafts.append(student.greedy(STUDENT_SOURCE[b], emitted + drafts))
       steps += 1
     calls += 1
@@ -222,8 +222,8 @@ def test_speculative_counters_equal_the_reference(k):
   tokens, written, calls, steps, consumed = zip(
       *[speculative_reference(k, b) for b in range(B)], strict=True
   )
-  np.testing.assert_array_equal(out.tokens, padded(tokens, L))
-  np.testing.assert_array_equal(out.written_by_teacher, padded(written, L).astype(bool))
+  np.testing.assert_array_equal(out.tokens, padded(tokens, T))
+  np.testing.assert_array_equal(out.written_by_teacher, padded(written, T).astype(bool))
   np.testing.assert_array_equal(out.teacher_calls, calls)
   np.testing.assert_array_equal(out.student_row_steps, steps)
   np.testing.assert_array_equal(out.teacher_tokens, consumed)
@@ -233,7 +233,7 @@ def test_drafts_may_hold_eos():
   """A student that often drafts EOS, rightly and wrongly, changes nothing in the output."""
   student, teacher = make_params(3, eos_bias=3.0), make_params(4, eos_bias=2.0)
   source = sources(32, seed=5)
-  decoder = make_decoder(FNS, FNS, max_length=L)
+  decoder = make_decoder(FNS, FNS, max_length=T)
   args = (source, source, np.zeros((32,), np.float32), jax.random.key(0))
   out = decoder(student, teacher, *args, make_policy("speculative", 4))
   np.testing.assert_array_equal(out.tokens, alone(teacher, source))
@@ -264,8 +264,8 @@ def test_a_sweep_of_a_dial_compiles_once():
     traces.append(1)
     return FNS.extend(params, cache, tokens, positions)
 
-  decoder = make_decoder(FNS._replace(extend=counted), FNS, max_length=L)
-  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, NO_BUDGET, jax.random.key(0))
+  decoder = make_decoder(FNS._replace(extend=counted), FNS, max_length=T)
+  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, FREE, jax.random.key(0))
   asks = [int(decoder(*args, make_policy("max_prob", d)).asks.sum()) for d in (0.1, 0.5, 0.9)]
   assert asks[0] < asks[1] < asks[2]
   once = len(traces)
@@ -284,14 +284,14 @@ def test_a_dial_may_differ_by_row():
 
 def test_models_that_are_not_needed_may_be_absent():
   key = jax.random.key(0)
-  only = make_decoder(FNS, None, max_length=L)
-  out = only(STUDENT, None, STUDENT_SOURCE, None, NO_BUDGET, key, make_policy("student"))
+  only = make_decoder(FNS, None, max_length=T)
+  out = only(STUDENT, None, STUDENT_SOURCE, None, FREE, key, make_policy("student"))
   np.testing.assert_array_equal(out.tokens, alone(STUDENT, STUDENT_SOURCE))
-  only = make_decoder(None, FNS, max_length=L)
-  out = only(None, TEACHER, None, SOURCE, NO_BUDGET, key, make_policy("teacher"))
+  only = make_decoder(None, FNS, max_length=T)
+  out = only(None, TEACHER, None, SOURCE, FREE, key, make_policy("teacher"))
   np.testing.assert_array_equal(out.tokens, alone(TEACHER, SOURCE))
   with pytest.raises(ValueError, match="student_fns=None: policy 'handover' runs the student"):
-    only(None, TEACHER, None, SOURCE, NO_BUDGET, key, make_policy("handover"))
+    only(None, TEACHER, None, SOURCE, FREE, key, make_policy("handover"))
 
 
 def test_sampling_uses_the_key_and_the_distribution():
@@ -299,9 +299,9 @@ def test_sampling_uses_the_key_and_the_distribution():
   batch = 4000
   source = np.broadcast_to(SOURCE[:1], (batch, 5))
   decoder = make_decoder(FNS, FNS, max_length=1, sampling=Sampling(temperature=1.0))
-  args = (source, source, np.zeros((batch,), np.float32))
+  args = (source, source, np.ones((batch,), np.float32))
   out = decoder(STUDENT, TEACHER, *args, jax.random.key(1), make_policy("handover", 1e6))
-  model = NumpyModel(TEACHER, L)
+  model = NumpyModel(TEACHER, T)
   logits = model.logits[model.state(SOURCE[0], [])]
   probs = np.exp(logits - logits.max())
   counts = np.bincount(np.asarray(out.tokens)[:, 0], minlength=probs.size) / batch
@@ -313,10 +313,10 @@ def test_sampling_uses_the_key_and_the_distribution():
 def test_sampled_gate_and_mixture_ask_at_their_rates():
   batch = 4000
   source = np.broadcast_to(SOURCE[:1], (batch, 5))
-  gate = NumpyModel(STUDENT, L).gate(SOURCE[0], [])
+  gate = NumpyModel(STUDENT, T).gate(SOURCE[0], [])
   sigmoid = 1 / (1 + np.exp(-(gate + 0.5)))
   decoder = make_decoder(FNS, FNS, max_length=1)
-  args = (STUDENT, TEACHER, source, source, np.zeros((batch,), np.float32), jax.random.key(3))
+  args = (STUDENT, TEACHER, source, source, np.ones((batch,), np.float32), jax.random.key(3))
   explore = np.where(np.arange(batch) < batch // 2, 0.0, 0.4).astype(np.float32)
   by_gate = decoder(*args, make_policy("handover", 0.5, sampled=True))
   mixed = decoder(*args, make_policy("mixture", explore, offset=0.5))
@@ -341,10 +341,13 @@ def test_sampled_gate_and_mixture_ask_at_their_rates():
         ("speculative", 0, {}, "policy.k=0: a draft needs"),
         ("speculative", 2, {"cap": "hard"}, "does not ask token by token"),
         ("teacher", None, {"cap": "hard"}, "does not ask token by token"),
+        ("random", 0.3, {"key": None}, "key=None: policy 'random' or the sampling draws"),
+        ("student", None, {"key": None, "sampling": Sampling(1.0)}, "key=None"),
     ],
 )
 def test_impossible_settings_are_refused(name, dial, settings, message):
-  settings = {"max_length": L, **settings}
+  settings = {"max_length": T, "key": jax.random.key(0), **settings}
+  key = settings.pop("key")
   with pytest.raises(ValueError, match=message):
     decode(
         FNS,
@@ -354,7 +357,7 @@ def test_impossible_settings_are_refused(name, dial, settings, message):
         STUDENT_SOURCE,
         SOURCE,
         jnp.zeros((B,)),
-        jax.random.key(0),
+        key,
         make_policy(name, dial),
         **settings,
     )

@@ -10,9 +10,10 @@ import pytest
 import scipy.stats
 
 from kdtw_jax import base
-from kdtw_jax.decoding import PromptLookup, Sampling, deferral, make_decoder, make_policy
+from kdtw_jax.decoding import PromptLookup, Sampling, make_decoder, make_policy
+from kdtw_jax.decoding.policies import cascades
 
-B, L = 6, 24
+B, T = 6, 24
 STUDENT = make_params(1, noise=0.7, eos_bias=-1.0)
 TEACHER = make_params(2, noise=0.7, eos_bias=-1.0)
 SOURCE = sources(B)
@@ -24,28 +25,28 @@ def decoder_of(max_length, temperature):
   return make_decoder(FNS, FNS, max_length=max_length, sampling=Sampling(temperature=temperature))
 
 
-def run(policy, *, max_length=L, student_source=STUDENT_SOURCE, source=SOURCE, temperature=0.0):
-  args = (STUDENT, TEACHER, student_source, source, np.zeros((len(source),), np.float32))
+def run(policy, *, max_length=T, student_source=STUDENT_SOURCE, source=SOURCE, temperature=0.0):
+  args = (STUDENT, TEACHER, student_source, source, np.ones((len(source),), np.float32))
   out = decoder_of(max_length, temperature)(*args, jax.random.key(7), policy)
   return jax.tree.map(np.asarray, out)
 
 
 def alone(params, source):
-  model = NumpyModel(params, L)
-  return padded([greedy_decode(model, row, L) for row in source], L)
+  model = NumpyModel(params, T)
+  return padded([greedy_decode(model, row, T) for row in source], T)
 
 
 EXACT = [
     ("lenient", 1.0, {}),
     ("lenient", 1.0, {"k": 7}),
     ("prompt_lookup", 4, {}),
-    *[(f"cascade_{rule}", -2.0, {}) for rule in deferral.RULES],
+    *[(f"cascade_{rule}", -2.0, {}) for rule in cascades.RULES],
     ("cascade_token_v2", 0.0, {}),
     ("cascade_token_v3", 0.0, {}),
-    ("verify_max_prob", 0.5, {"tolerance": 0.0}),
-    ("verify_handover", -0.5, {"tolerance": 0.0}),
-    ("verify_random", 0.2, {"tolerance": 0.0, "k": 3}),
-    ("verify_prefix", 0, {"tolerance": 0.0}),
+    ("verify_max_prob_end", 0.5, {"tolerance": 0.0}),
+    ("verify", -0.5, {"tolerance": 0.0}),
+    ("verify", 0.2, {"rule": "random", "tolerance": 0.0, "k": 3}),
+    ("verify_end", 0.0, {}),
     ("big_little", 0.4, {"tolerance": 0.0, "end": True}),
 ]
 
@@ -60,15 +61,15 @@ def test_the_strictest_setting_is_the_teacher(name, dial, fields):
 @pytest.mark.parametrize(
     "name,dial,fields",
     [
-        *[(f"cascade_{rule}", 3.0, {}) for rule in deferral.RULES],
-        ("verify_max_prob", 0.0, {"tolerance": np.inf, "k": L, "end": False}),
-        ("verify_handover", -1e6, {"tolerance": np.inf, "k": L, "end": False}),
+        *[(f"cascade_{rule}", 3.0, {}) for rule in cascades.RULES],
+        ("verify_max_prob", 0.0, {"tolerance": np.inf, "k": T}),
+        ("verify", -1e6, {"tolerance": np.inf, "k": T, "end": False}),
     ],
 )
 def test_the_loosest_setting_is_the_student(name, dial, fields):
   out = run(make_policy(name, dial, **fields))
   student = alone(STUDENT, STUDENT_SOURCE)
-  ended = (student == base.EOS_ID).any(axis=1)  # a row cut at L ends with the teacher's token
+  ended = (student == base.EOS_ID).any(axis=1)  # a row cut at T ends with the teacher's token
   np.testing.assert_array_equal(out.tokens[ended], student[ended])
   assert ended.any()
   if name.startswith("verify"):
@@ -77,11 +78,11 @@ def test_the_loosest_setting_is_the_student(name, dial, fields):
 
 def verify_reference(b, rule, k, tolerance, end):
   """Rounds of one row in plain Python: tokens, who asked, teacher calls."""
-  student, teacher = NumpyModel(STUDENT, L), NumpyModel(TEACHER, L)
+  student, teacher = NumpyModel(STUDENT, T), NumpyModel(TEACHER, T)
   emitted, asked, calls = [], [], 0
-  while len(emitted) < L and base.EOS_ID not in emitted:
+  while len(emitted) < T and base.EOS_ID not in emitted:
     drafts, asking = [], False
-    while len(drafts) < min(k, L - len(emitted) - 1) and base.EOS_ID not in drafts:
+    while len(drafts) < min(k, T - len(emitted) - 1) and base.EOS_ID not in drafts:
       logits = student.logits[student.state(STUDENT_SOURCE[b], emitted + drafts)]
       if rule(student, emitted + drafts, b):
         asking = True
@@ -110,19 +111,19 @@ def test_verify_on_ask_equals_the_reference(k, end, tolerance):
   def rule(student, emitted, b):
     return student.gate(STUDENT_SOURCE[b], emitted) - 0.6 > 0
 
-  out = run(make_policy("verify_handover", -0.6, tolerance=tolerance, k=k, end=end))
+  out = run(make_policy("verify", -0.6, tolerance=tolerance, k=k, end=end))
   tokens, asked, calls = zip(
       *[verify_reference(b, rule, k, tolerance, end) for b in range(B)], strict=True
   )
-  np.testing.assert_array_equal(out.tokens, padded(tokens, L))
-  np.testing.assert_array_equal(out.asked, padded(asked, L).astype(bool))
+  np.testing.assert_array_equal(out.tokens, padded(tokens, T))
+  np.testing.assert_array_equal(out.asked, padded(asked, T).astype(bool))
   np.testing.assert_array_equal(out.teacher_calls, calls)
   assert out.asks.any() and (out.written_by_teacher.sum(axis=1) > out.asks).any()
 
 
 def test_a_span_writes_all_its_tokens():
-  out = run(make_policy("span_handover", -0.6, span=3))
-  student = NumpyModel(STUDENT, L)
+  out = run(make_policy("span", -0.6))
+  student = NumpyModel(STUDENT, T)
   for b in range(B):
     tokens, t = out.tokens[b, : out.length[b]].tolist(), 0
     while t < len(tokens):
@@ -138,15 +139,15 @@ def test_periodic_asks_meet_their_rate_and_prefix_asks_come_first():
     out = run(make_policy("periodic", rate))
     np.testing.assert_array_equal(out.asks, np.floor(rate * out.length + 1e-4).astype(int))
   out = run(make_policy("prefix", 3))
-  np.testing.assert_array_equal(out.asked, np.arange(L)[None] < np.minimum(3, out.length)[:, None])
+  np.testing.assert_array_equal(out.asked, np.arange(T)[None] < np.minimum(3, out.length)[:, None])
 
 
 def test_a_budget_without_a_gate_is_periodic_asking():
   """Asking whenever the hard cap allows it is asking at the budget's rate."""
   budget = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 1.0], np.float32)
   args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, budget, jax.random.key(0))
-  capped = make_decoder(FNS, FNS, max_length=L, cap="hard")(*args, make_policy("periodic", 1.0))
-  rate = decoder_of(L, 0.0)(*args, make_policy("periodic", budget))
+  capped = make_decoder(FNS, FNS, max_length=T, cap="hard")(*args, make_policy("periodic", 1.0))
+  rate = decoder_of(T, 0.0)(*args, make_policy("periodic", budget))
   np.testing.assert_array_equal(capped.asked, rate.asked)
   np.testing.assert_array_equal(capped.tokens, rate.tokens)
 
@@ -163,7 +164,7 @@ def softmax(logits):
 
 def probs(prefix):
   """(q, p) of the fakes after a prefix, float64."""
-  student, teacher = NumpyModel(STUDENT, L), NumpyModel(TEACHER, L)
+  student, teacher = NumpyModel(STUDENT, T), NumpyModel(TEACHER, T)
   return (
       softmax(student.logits[student.state(STUDENT_SOURCE[0], prefix)]),
       softmax(teacher.logits[teacher.state(SOURCE[0], prefix)]),
@@ -176,7 +177,7 @@ def of_teacher(q, p):
 
 
 def of_cascade(rule, a):
-  """π by its definition, token by token: independent of deferral.py."""
+  """π by its definition, token by token: independent of cascades.py."""
   keeps = {
       "chow": lambda q, p, v: max(q) >= 1 - a,
       "diff": lambda q, p, v: max(q) >= max(p) - a,

@@ -12,7 +12,7 @@ from kdtw_jax.decoding import decode, make_decoder, make_policy
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.functional import build, shift_right
 
-B, L, S, V = 3, 13, 6, 31
+B, T, S, V = 3, 13, 6, 31
 STUDENT_CONFIG = ModelConfig(
     vocab_size=V,
     d_model=16,
@@ -57,7 +57,7 @@ def sources():
   return np.concatenate([np.full((B, 2), 7, np.int32), source], axis=1), source
 
 
-def run(policy, *, chunk=2, max_length=L, eager=False):
+def run(policy, *, chunk=2, max_length=T, eager=False):
   decoder = decoder_of(chunk, max_length, eager)
   args = (*params(), *sources(), np.zeros((B,), np.float32), jax.random.key(0))
   return jax.tree.map(np.asarray, decoder(*args, policy))
@@ -121,7 +121,7 @@ def test_speculative_decoding_is_the_teacher_greedy(k):
   noise = jax.random.key(9)
   draft_weights = jax.jit(functools.partial(jax.tree.map, shaken(noise)))(weights)
   fns, source = TEACHER.decoder_fns, sources()[1]
-  decoder = jax.jit(functools.partial(decode, fns, fns, max_length=L))
+  decoder = jax.jit(functools.partial(decode, fns, fns, max_length=T))
   args = (draft_weights, weights, source, source, jnp.zeros((B,)), jax.random.key(0))
   out = decoder(*args, make_policy("speculative", k))
   np.testing.assert_array_equal(out.tokens, run(make_policy("teacher")).tokens)
@@ -133,7 +133,7 @@ def test_rows_are_independent_of_their_batch():
   policy, rows = make_policy("max_prob", threshold()), np.array([2, 0, 2])
   whole = run(policy)
   args = (*params(), *(s[rows] for s in sources()), np.zeros((B,), np.float32), jax.random.key(0))
-  part = decoder_of(2, L)(*args, policy)
+  part = decoder_of(2, T)(*args, policy)
   np.testing.assert_array_equal(part.tokens, whole.tokens[rows])
   np.testing.assert_array_equal(part.teacher_tokens, whole.teacher_tokens[rows])
 

@@ -1,10 +1,12 @@
-"""The table of methods: each makes its policy, and the config has dials for each."""
+"""What is swept: each method makes its policy, and the config has dials for each."""
 
 import numpy as np
 import pytest
 
 from kdtw_jax import config, decoding
 from kdtw_jax.evaluation import methods
+
+HANDOVERS = ("handover", "handover_checked")
 
 
 def test_every_method_has_dials_of_its_own_or_of_the_config():
@@ -13,15 +15,22 @@ def test_every_method_has_dials_of_its_own_or_of_the_config():
   assert set(section.methods) <= set(methods.METHODS)
 
 
-@pytest.mark.parametrize("name", [*methods.METHODS, *methods.HANDOVERS])
+@pytest.mark.parametrize("name", [*methods.METHODS, *HANDOVERS])
 def test_the_dial_reaches_the_field_that_is_swept(name):
-  method = {**methods.METHODS, **methods.HANDOVERS}[name]
-  policy = method.make(3.0)
-  assert policy.name == method.policy in decoding.POLICIES
+  method = decoding.POLICIES[name]
+  policy = methods.Setting(name, 3.0, "wheels").policy()
+  assert policy.name == name
   assert np.asarray(getattr(policy, method.dial_name)) == 3
-  for field, value in method.fields:
+  for field, value in method.fields.items():
     assert np.asarray(getattr(policy, field)) == value
   assert method.student in ("", *methods.METHODS)
+
+
+def test_methods_that_choose_their_student_come_before_those_that_share_it():
+  names = list(methods.METHODS)
+  assert len(names) == len(methods.METHODS)
+  for name, method in methods.METHODS.items():
+    assert not method.student or names.index(method.student) < names.index(name)
 
 
 def test_a_sweep_decodes_measured_and_other_dials():
@@ -30,6 +39,34 @@ def test_a_sweep_decodes_measured_and_other_dials():
   assert sweep.at(0.5) is sweep.settings[1][2]
   assert sweep.at(0.3) == methods.Setting("max_prob", 0.3, "wheels")
   assert not methods.method_sweep("speculative", (2.0, 4.0), "wheels").continuous
+
+
+@pytest.mark.parametrize("name", ["handover", "student", "max_probability"])
+def test_what_is_not_swept_over_a_dial_is_refused(name):
+  with pytest.raises(ValueError, match=f"evaluation.dials.{name}: no such method; choose of"):
+    methods.method_sweep(name, (0.1,), "wheels")
+  with pytest.raises(KeyError):
+    methods.METHODS[name]
+
+
+def sweep_of(name):
+  return methods.method_sweep(name, methods.METHODS[name].dials, "wheels")
+
+
+def test_a_sweep_says_what_its_method_is():
+  sweeps = {name: sweep_of(name) for name in methods.METHODS}
+  drafting = {name for name, method in methods.METHODS.items() if method.policy.drafts}
+  assert {name for name, sweep in sweeps.items() if not sweep.by_token} == drafting
+  assert {name for name, sweep in sweeps.items() if sweep.bound} == {"oracle"}
+  assert not any(sweep.is_handover for sweep in sweeps.values())
+  families = {"cascade_opt": "cascades", "lenient_8": "speculative", "big_little": "verify"}
+  for name, family in {**families, "margin": "thresholds", "prefix": "schedules"}.items():
+    assert sweeps[name].family == family
+  assert sweeps["entropy"].never(100) == pytest.approx(np.log(100))
+  for name in ("random", "max_prob", "margin", "periodic", "prefix", "span_max_prob"):
+    assert sweeps[name].never == 0.0
+  for name in ("oracle", *drafting):
+    assert sweeps[name].never is None
 
 
 def test_handovers_sweep_budgets():
@@ -43,3 +80,7 @@ def test_handovers_sweep_budgets():
   assert {s.cap for _, _, s in sweeps["handover_capped"].settings} == {"hard"}
   checked = sweeps["handover_checked_2"].settings[1][2].policy()
   assert isinstance(checked, decoding.Verify) and checked.tolerance == 2 and checked.dial == 0
+  assert checked.rule == "handover" and checked.end
+  for sweep in (*sweeps.values(), offsets):
+    assert sweep.is_handover and sweep.family == "handover" and sweep.never is None
+    assert sweep.by_token == (sweep.method != "handover_checked_2")

@@ -1,9 +1,9 @@
 """Drafts without a student: tokens copied from the source and from the output.
 
-Shape letters: B batch, k drafts, V vocabulary, S source length, I inputs.
+Shape letters: B batch, S source length, V vocabulary; k drafts.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -12,14 +12,19 @@ from jaxtyping import Array, Bool, Int
 
 from kdtw_jax import base
 from kdtw_jax.decoding import sampling as sampling_lib
-from kdtw_jax.decoding.drafters import Drafter, Drafts, coin, draw_residual, of_draft
-from kdtw_jax.decoding.policy import static
-from kdtw_jax.decoding.sampling import Sampling
+from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, coin, draw_residual, of_draft
+from kdtw_jax.decoding.policies.policy import static
+from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key, Sampling
 
 
+@register("prompt_lookup", "Prompt lookup (exact)", dials=(2.0,))
 @flax.struct.dataclass
 class PromptLookup(Drafter):
   """Speculative decoding whose drafts are copied: no student runs.
+
+      draft what followed the last n <= 3 tokens where they stood before
+      keep v with probability p̃(v), else draw from norm(max(0, p̃ − 1[v]))
 
   The last n tokens of the output are looked up in the source and the output, longest n first,
   latest place first; the k tokens that follow there are the drafts. Exact. Saxena 2023,
@@ -33,23 +38,23 @@ class PromptLookup(Drafter):
   k: int = static(8)
   ngram: int = static(3)
 
-  name: str = static("prompt_lookup")
   needs_student: ClassVar[bool] = False
   dial_name: ClassVar[str | None] = "k"
   whole_dial: ClassVar[bool] = True
+  source: ClassVar[str] = "Saxena 2023"
 
   def propose(
-      self, source: Int[Array, "B S"], tokens: Int[Array, "B I"], length: Int[Array, " B"]
+      self, source: Int[Array, "B S"], tokens: Int[Array, "B inputs"], length: Int[Array, " B"]
   ) -> tuple[Int[Array, "B k"], Int[Array, " B"]]:
     """Copies drafts.
 
     Args:
-      source: `[B, S]` what the teacher reads.
-      tokens: `[B, I]` the start token, then the output, stale beyond `length`.
-      length: `[B]` tokens of the output.
+      source: what the teacher reads.
+      tokens: the start token, then the output, stale beyond `length`.
+      length: tokens of the output.
 
     Returns:
-      `[B, k]` drafts and how many of them there are, `[B]`; 0 where nothing matches.
+      The drafts, and how many of them there are; 0 where nothing matches.
     """
     is_output = jnp.arange(tokens.shape[1])[None, :] <= length[:, None]
     text = jnp.concatenate([source, jnp.where(is_output, tokens, base.PAD_ID)], axis=1)
@@ -71,7 +76,7 @@ class PromptLookup(Drafter):
     real = jnp.cumprod(((drafts != base.PAD_ID) & ~ended).astype(jnp.int32), axis=1)
     return drafts, jnp.where(jnp.any(usable, axis=1), jnp.sum(real, axis=1), 0)
 
-  def stays(self, drafts: Drafts, key: Any, sampling: Sampling) -> Bool[Array, "B k"]:
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps what the teacher writes; drawn, a copy stays with probability p(v)."""
     if sampling.greedy:
       return Drafter.stays(self, drafts, key, sampling)

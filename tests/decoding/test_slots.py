@@ -7,7 +7,7 @@ import pytest
 
 from kdtw_jax.decoding import Request, make_continuous_decoder, make_decoder, make_policy
 
-L, N = 16, 23
+T, N = 16, 23
 STUDENT = make_params(1, noise=0.7, eos_bias=0.5)
 TEACHER = make_params(2, noise=0.7, eos_bias=0.5)
 SOURCE = sources(N, seed=4)
@@ -17,7 +17,7 @@ REQUESTS = [Request(*row) for row in zip(STUDENT_SOURCE, SOURCE, map(float, BUDG
 
 
 def whole(policy, **settings):
-  decoder = make_decoder(FNS, FNS, max_length=L, chunk=3, **settings)
+  decoder = make_decoder(FNS, FNS, max_length=T, chunk=3, **settings)
   args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, BUDGET, jax.random.key(0), policy)
   return jax.tree.map(np.asarray, decoder(*args))
 
@@ -30,7 +30,7 @@ def whole(policy, **settings):
         ("handover", -0.3),
         ("oracle", 0.5),
         ("speculative", 3),
-        ("verify_handover", -0.3),
+        ("verify", -0.3),
         ("prompt_lookup", 3),
         ("cascade_opt", 0.3),
     ],
@@ -39,7 +39,7 @@ def test_outputs_are_those_of_one_large_batch(name, dial):
   policy = make_policy(name, dial)
   expected = whole(policy)
   assert len(set(expected.length.tolist())) > 3
-  serve = make_continuous_decoder(FNS, FNS, batch=5, max_length=L, refill=2, chunk=3)
+  serve = make_continuous_decoder(FNS, FNS, batch=5, max_length=T, refill=2, chunk=3)
   found = {
       f.index: f.result for f in serve(STUDENT, TEACHER, iter(REQUESTS), jax.random.key(0), policy)
   }
@@ -55,7 +55,7 @@ def test_any_number_of_slots_serves_all(batch, refill):
   policy = make_policy("handover", -0.3)
   expected = whole(policy, cap="hard")
   serve = make_continuous_decoder(
-      FNS, FNS, batch=batch, max_length=L, refill=refill, chunk=3, cap="hard"
+      FNS, FNS, batch=batch, max_length=T, refill=refill, chunk=3, cap="hard"
   )
   for index, result in serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), policy):
     np.testing.assert_array_equal(result.tokens, expected.tokens[index])
@@ -64,7 +64,7 @@ def test_any_number_of_slots_serves_all(batch, refill):
 def test_short_requests_do_not_wait_for_long_ones():
   """Slots are refilled while others run on: fewer steps than batches that end together."""
   policy, key = make_policy("student"), jax.random.key(0)
-  serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=L, refill=1)
+  serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=T, refill=1)
   last = list(serve(STUDENT, TEACHER, REQUESTS, key, policy))[-1].result
   lengths = whole(policy).length
   together = sum(lengths[i : i + 4].max() for i in range(0, N, 4))
@@ -79,7 +79,7 @@ def test_two_programs_serve_everything():
     traces.append(1)
     return FNS.extend(params, cache, tokens, positions)
 
-  serve = make_continuous_decoder(FNS._replace(extend=counted), FNS, batch=4, max_length=L)
+  serve = make_continuous_decoder(FNS._replace(extend=counted), FNS, batch=4, max_length=T)
   for requests in (REQUESTS, REQUESTS[:3], REQUESTS[:11]):
     list(serve(STUDENT, TEACHER, requests, jax.random.key(0), make_policy("student")))
   once = len(traces)
@@ -88,10 +88,10 @@ def test_two_programs_serve_everything():
 
 
 def test_nothing_to_do_and_impossible_settings():
-  serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=L)
+  serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=T)
   assert list(serve(STUDENT, TEACHER, [], jax.random.key(0), make_policy("student"))) == []
   by_row = make_policy("handover", np.zeros(4))
   with pytest.raises(ValueError, match="a dial by row"):
     next(serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), by_row))
   with pytest.raises(ValueError, match="refill=5: must be from 1 to the batch of 4"):
-    make_continuous_decoder(FNS, FNS, batch=4, max_length=L, refill=5)
+    make_continuous_decoder(FNS, FNS, batch=4, max_length=T, refill=5)

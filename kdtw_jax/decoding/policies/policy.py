@@ -1,29 +1,35 @@
 """What every policy is: its static structure, what it sees, and its one question.
 
-Not here: the policies themselves (policies.py), the loop (loop.py).
+A policy is a frozen record. Its dial is a traced leaf, a scalar or one value per row `[B]`, so that
+one compiled decoder serves a whole sweep; what changes the compiled program (which models run, how
+often) is static. Not here: policies that draft and check (drafter.py), names (registry.py).
+
 Shape letters: B batch, V vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Dial = Any  # float or array, scalar or [B]
+from kdtw_jax.decoding.sampling import Key
+
+Dial = Any  # a float or an array, scalar or [B]; pytree transforms put other things there
 
 
 class Observation(NamedTuple):
   """What a policy sees before a token is written.
 
   Attributes:
-    logits: `[B, V]` float32: the student's next-token logits.
-    gate_logits: `[B]` float32: the student's log-odds of asking.
-    teacher_logits: `[B, V]` float32 for a policy with `teacher_every_step`, else None.
-    length: `[B]` int32: tokens emitted so far.
-    asks: `[B]` int32: asks so far.
-    run: `[B]` int32: tokens that the teacher has written without a break up to here.
-    budget: `[B]` float32: allowed share of asks.
+    logits: float32, the student's for the next token.
+    gate_logits: float32, the student's log-odds of asking.
+    teacher_logits: float32 for a policy with `teacher_every_step`, else None.
+    length: int32, tokens emitted so far.
+    asks: int32, asks so far.
+    run: int32, tokens that the teacher has written without a break up to here.
+    budget: float32, allowed share of asks.
   """
 
   logits: Float[Array, "B V"]
@@ -40,30 +46,45 @@ def static(default: Any) -> Any:
   return flax.struct.field(pytree_node=False, default=default)
 
 
+@flax.struct.dataclass
 class Policy:
-  """Base of all policies: the static structure, with the values of a plain asking policy.
+  """Base of all policies: what the loop and the sweeps read, with the values of a plain asker.
 
   `name` is a static field and not a class attribute for a reason: jax compares the tree structures
   of registered dataclasses by their static fields alone, not by their type (jax 0.10.2), so that
   two policies without a distinguishing field may be served each other's compiled program.
 
   Attributes:
-    name: name in configs, metrics and plots; every policy has it as a static field of its record.
-    dial_name: name of the dial, None for a policy without one.
+    name: in configs, metrics and plots; of a policy made without the registry its class's.
     needs_student: True where the student runs.
     needs_teacher: True where the teacher may run.
     teacher_every_step: True where the teacher consumes every input as soon as it exists.
-    drafts: True for a drafters.Drafter: tokens are drafted and the teacher verifies them.
+    drafts: True for a drafter.Drafter: tokens are drafted and the teacher verifies them.
+    dial_name: the field that a sweep sets, None for a policy without one.
     whole_dial: True where the dial is static and a whole number: each value is its own program.
+    dials: settings that a sweep takes by default; () for a policy that no evaluation sweeps.
+    never: the dial at which it never asks, a number or a function of V; None where there is none.
+    student: the method whose choice of student it shares; "" for one that chooses for itself.
+    source: where it was published.
   """
 
-  name: str
-  dial_name: ClassVar[str | None] = None
+  name: str = flax.struct.field(pytree_node=False, default="", kw_only=True)
+
   needs_student: ClassVar[bool] = True
   needs_teacher: ClassVar[bool] = True
   teacher_every_step: ClassVar[bool] = False
   drafts: ClassVar[bool] = False
+  dial_name: ClassVar[str | None] = None
   whole_dial: ClassVar[bool] = False
+  dials: ClassVar[tuple[float, ...]] = ()
+  never: ClassVar[float | Callable[[int], float] | None] = None
+  student: ClassVar[str] = ""
+  source: ClassVar[str] = ""
+
+  def __post_init__(self):
+    if not self.name:
+      kind = type(self)
+      object.__setattr__(self, "name", f"{kind.__module__}.{kind.__qualname__}")
 
   @property
   def catches_up(self) -> bool:
@@ -80,7 +101,11 @@ class Policy:
     """True where `ask` reads its key."""
     return False
 
-  def ask(self, seen: Observation, key: Any) -> Bool[Array, " B"]:
+  def silenced(self, budget: Float[Array, " B"]) -> Bool[Array, " B"] | None:
+    """Says which rows may never call the teacher, whatever the state; None: no budget does that."""
+    return None
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Says which rows let the teacher write the next token.
 
     Args:
@@ -88,7 +113,7 @@ class Policy:
       key: PRNG key, or None where the policy does not draw.
 
     Returns:
-      `[B]` True where the action is `<τ>`; the loop applies the cap and drops finished rows.
+      True where the action is `<τ>`; the loop applies the cap and drops finished rows.
     """
     raise ValueError(f"policy {self.name}: does not choose who writes each token")
 

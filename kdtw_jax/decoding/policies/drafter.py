@@ -1,0 +1,122 @@
+"""What every policy is that drafts tokens and has the teacher check them: one pass for many tokens.
+
+A round: drafts by the student, or copied; then one teacher pass over all, which says how many stay
+and writes the token after. Policies differ in when drafting stops, which drafts stay, and what is
+drawn where one does not. Not here: the rounds (decoding/drafting.py).
+
+Shape letters: B batch, V vocabulary; k drafts.
+"""
+
+from typing import ClassVar, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from kdtw_jax import base
+from kdtw_jax.decoding import sampling as sampling_lib
+from kdtw_jax.decoding.policies.policy import Observation, Policy, static
+from kdtw_jax.decoding.sampling import Key, Sampling
+
+
+class Drafts(NamedTuple):
+  """What a policy judges: drafts, and what both models say where they stand.
+
+  Attributes:
+    tokens: int32, the drafts.
+    student_logits: float32, the student's; None where `needs_student_logits` is False.
+    teacher_logits: float32, the teacher's, given the drafts before.
+  """
+
+  tokens: Int[Array, "B k"]
+  student_logits: Float[Array, "B k V"] | None
+  teacher_logits: Float[Array, "B k V"]
+
+
+@flax.struct.dataclass
+class Drafter(Policy):
+  """Base of all policies that draft; the rules of greedy speculative decoding.
+
+  Attributes:
+    k: static; most drafts of a round, >= 1.
+    bonus: True where the teacher writes a token after drafts that all stay. A policy whose target
+      is not the teacher's own distribution has none: its drafts fill the whole pass.
+  """
+
+  k: int = static(4)
+
+  drafts: ClassVar[bool] = True
+  bonus: ClassVar[bool] = True
+  student: ClassVar[str] = "speculative"
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.k < 1:
+      raise ValueError(f"policy.k={self.k}: a draft needs at least 1 token")
+
+  @property
+  def checks_end(self) -> bool:
+    """True where a drafted EOS must pass the teacher; False lets it end the row."""
+    return True
+
+  def needs_student_logits(self, sampling: Sampling) -> bool:
+    """Says whether judging needs the student's logits of all drafts."""
+    return False
+
+  def stop(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Says which rows stop drafting and let the teacher write the next token (an ask)."""
+    return jnp.zeros(seen.length.shape, bool)
+
+  def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
+    """Says which drafts may stay, if all before them stay: here what the teacher would write."""
+    return drafts.tokens == jnp.argmax(drafts.teacher_logits, axis=-1)
+
+  def correct(
+      self,
+      teacher_logits: Float[Array, "B V"],
+      student_logits: Float[Array, "B V"] | None,
+      refused: Int[Array, " B"],
+      key: Key,
+      sampling: Sampling,
+  ) -> Int[Array, " B"]:
+    """Draws the token after the drafts that stay: here the teacher's own choice.
+
+    Args:
+      teacher_logits: the teacher's there.
+      student_logits: the student's there, junk where nothing was refused, or None.
+      refused: the draft that stood there and may not stay; -1 where there was none.
+      key: PRNG key, or None when greedy.
+      sampling: how tokens are drawn.
+
+    Returns:
+      int32 tokens.
+    """
+    return sampling_lib.choose_token(teacher_logits, key, sampling)
+
+
+def of_draft(values: Float[Array, "B k V"], tokens: Int[Array, "B k"]) -> Float[Array, "B k"]:
+  """The entry of each draft."""
+  return jnp.take_along_axis(values, tokens[..., None], axis=-1)[..., 0]
+
+
+def coin(key: Key, like: Array) -> Array:
+  """A uniform draw per draft; ½ without a key: greedy probabilities are 0 or 1."""
+  return jnp.full(like.shape, 0.5) if key is None else jax.random.uniform(key, like.shape)
+
+
+def draw_residual(
+    target: Float[Array, "B V"],
+    q: Float[Array, "B V"],
+    refused: Int[Array, " B"],
+    key: Key,
+    sampling: Sampling,
+) -> Int[Array, " B"]:
+  """Draws from norm(max(0, target − q)) where a draft was refused, from the target elsewhere."""
+  left = jnp.maximum(target - q, 0.0)
+  some = (refused >= 0) & (jnp.sum(left, axis=-1) > 0)  # rounding may leave nothing
+  left = jnp.where(some[:, None], left, target)
+  logits = jnp.where(left > 0, jnp.log(left), base.MASKED_LOGIT)
+  if sampling.greedy:
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)

@@ -1,0 +1,93 @@
+"""The learned gate asks: as it is used, and with a coin beside it for rollouts.
+
+Shape letters: B batch.
+"""
+
+import math
+from typing import ClassVar
+
+import flax.struct
+import jax
+from jaxtyping import Array, Bool, Float
+
+from kdtw_jax.decoding import gating
+from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
+from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key
+
+
+def _gate_asks(seen: Observation, offset: Dial, key: Key, *, sampled: bool) -> Bool[Array, " B"]:
+  offset = per_row(offset, seen.gate_logits)
+  if sampled:
+    return gating.gate_sampled(seen.gate_logits, offset, key)
+  return gating.gate_greedy(seen.gate_logits, offset)
+
+
+@register("handover", "Handover (learned gate)", family="handover")
+@flax.struct.dataclass
+class Handover(Policy):
+  """The learned gate decides: greedily, or by a draw. A budget of 0 never asks.
+
+      greedy   ask iff z_g(s) + offset > 0 and B > 0
+      drawn   ask with probability σ(z_g(s) + offset) where B > 0
+
+  "Knowledge Distillation with Training Wheels", arXiv 2502.17717.
+
+  Attributes:
+    offset: added to the gate's log-odds; 0 is the policy as trained, larger asks more.
+    sampled: static; True draws.
+  """
+
+  offset: Dial = 0.0
+  sampled: bool = static(False)
+
+  dial_name: ClassVar[str | None] = "offset"
+  never: ClassVar[float] = -math.inf
+  source: ClassVar[str] = "arXiv 2502.17717"
+
+  @property
+  def draws(self) -> bool:
+    """True where the gate is sampled."""
+    return self.sampled
+
+  def silenced(self, budget: Float[Array, " B"]) -> Bool[Array, " B"]:
+    """Says that a budget of 0 allows no call."""
+    return budget <= 0.0
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks by the gate, within a budget that allows any ask."""
+    by_gate = _gate_asks(seen, self.offset, key, sampled=self.sampled)
+    return by_gate & ~self.silenced(seen.budget)
+
+
+@register("mixture", "Gate and coin")
+@flax.struct.dataclass
+class Mixture(Policy):
+  """The gate or a coin asks: rollouts for training, which must see states that the gate avoids.
+
+      ask iff the gate does, under any budget, or a coin of probability r
+
+  A gate whose use is being fitted to the budgets must be free to ask at 0 too: `explore=0.0`.
+
+  Attributes:
+    explore: r, P(ask whatever the gate says), 0..1; 0 is the gate alone.
+    offset: added to the gate's log-odds.
+    sampled: static; True draws from the gate, False follows it greedily.
+  """
+
+  explore: Dial
+  offset: Dial = 0.0
+  sampled: bool = static(True)
+
+  dial_name: ClassVar[str | None] = "explore"
+
+  @property
+  def draws(self) -> bool:
+    """Always draws the coin."""
+    return True
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks by the gate or by a coin."""
+    gate_key, coin_key = jax.random.split(key)
+    by_gate = _gate_asks(seen, self.offset, gate_key, sampled=self.sampled)
+    return by_gate | jax.random.bernoulli(coin_key, per_row(self.explore, seen.gate_logits))

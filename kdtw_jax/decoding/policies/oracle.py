@@ -1,0 +1,42 @@
+"""Asking where the teacher is known to disagree: a bound, not a usable method.
+
+Shape letters: B batch.
+"""
+
+import math
+from typing import ClassVar
+
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from kdtw_jax.decoding import gating
+from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row
+from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key
+
+
+@register("oracle", "Oracle (teacher's gap)", dials=(4.0, 2.0, 1.0, 0.3, 0.0))
+@flax.struct.dataclass
+class Oracle(Policy):
+  """Asks where the teacher disagrees: the bound that a gate cannot pass.
+
+      ask iff argmax p ≠ argmax q and log max p − log p(argmax q) >= θ
+
+  The teacher runs at every step; its calls and passes are counted as such, apart from the asks.
+
+  Attributes:
+    threshold: θ, nats; 0 asks wherever the best tokens differ: the output is the teacher's.
+  """
+
+  threshold: Dial = 0.0
+
+  dial_name: ClassVar[str | None] = "threshold"
+  never: ClassVar[float] = math.inf
+  teacher_every_step: ClassVar[bool] = True
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks where the student's best token falls behind the teacher's."""
+    gap = gating.gap(seen.teacher_logits, seen.logits)
+    differs = jnp.argmax(seen.teacher_logits, axis=-1) != jnp.argmax(seen.logits, axis=-1)
+    return differs & (gap >= per_row(self.threshold, gap))

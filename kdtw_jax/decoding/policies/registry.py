@@ -1,0 +1,265 @@
+"""All policies by name. A new one is one file: a class, registered where it is defined.
+
+    @decoding.register("sometimes", "Asks sometimes", dials=(0.1, 0.3))
+    @flax.struct.dataclass
+    class Sometimes(decoding.Policy):
+      ...
+
+The file lies in this folder, or anywhere: `kdtw_jax.plugins` imports it. Not here: what a policy is
+(policy.py, drafter.py), and sweeps (evaluation/methods.py).
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import inspect
+import math
+import re
+import types
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from kdtw_jax.decoding.policies.policy import Dial, Policy
+
+Kind = TypeVar("Kind", bound=type)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_BY_NAME: dict[str, "Method"] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A registered policy: its class, the fields that make it this one, what sweeps and readers know.
+
+  Attributes:
+    name: in configs, metrics and plots.
+    title: its name for readers.
+    policy: its class.
+    fields: values of fields that are fixed.
+    dial_name, dials, never, student, source: as in Policy, where the registration does not differ.
+    family: policies of one family have one look in plots.
+    equation: what it does in symbols, one line.
+  """
+
+  name: str
+  title: str
+  policy: type[Policy]
+  fields: Mapping[str, Any]
+  dial_name: str | None
+  dials: tuple[float, ...]
+  never: float | Callable[[int], float] | None
+  student: str
+  source: str
+  family: str
+  equation: str
+
+  @property
+  def bound(self) -> bool:
+    """True where it looks at the teacher before it decides: it competes with nobody."""
+    return self.policy.needs_student and self.policy.teacher_every_step
+
+  @property
+  def by_token(self) -> bool:
+    """True where it asks token by token: its share is what it spends."""
+    return not self.policy.drafts
+
+  @property
+  def continuous(self) -> bool:
+    """True where any dial between two others means something."""
+    return self.dial_name is not None and not self._is_whole
+
+  @property
+  def _is_whole(self) -> bool:
+    return self.policy.whole_dial and self.dial_name == self.policy.dial_name
+
+  def make(self, dial: Dial = None, **fields: Any) -> Policy:
+    """Makes the policy, its dials as float32 arrays so that a sweep compiles once.
+
+    Args:
+      dial: value of the dial: a float or `[B]`, or a whole number where the dial is static; None
+        keeps the default.
+      **fields: further fields by name, e.g. `sampled=True`.
+
+    Raises:
+      ValueError: a dial for a policy without one, or part of a whole one.
+    """
+    if dial is not None:
+      if self.dial_name is None:
+        raise ValueError(f"dial={dial}: policy {self.name!r} has no dial; leave it out")
+      if self._is_whole and dial != int(dial):
+        raise ValueError(f"dial={dial}: {self.dial_name} of policy {self.name!r} is a whole number")
+      fields = {self.dial_name: int(dial) if self._is_whole else dial, **fields}
+    policy = self.policy(**{**self.fields, "name": self.name, **fields})
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), policy)
+
+
+POLICIES: Mapping[str, Method] = types.MappingProxyType(_BY_NAME)
+
+
+def register(
+    name: str,
+    title: str,
+    *,
+    dial_name: str | None = None,
+    dials: tuple[float, ...] | None = None,
+    never: float | Callable[[int], float] | None = None,
+    source: str | None = None,
+    family: str | None = None,
+    equation: str | None = None,
+    **fields: Any,
+) -> Callable[[Kind], Kind]:
+  """Makes a policy known by a name; may stand several times on one class, for its variants.
+
+  What is not given here is what the class says.
+
+  Args:
+    name: lower-case letters, digits and `_`.
+    title: its name for readers.
+    dial_name: as in Policy.
+    dials: as in Policy.
+    never: as in Policy.
+    source: as in Policy.
+    family: policies of one family have one look in plots; by default the file's name.
+    equation: what it does in symbols; by default the indented lines of the class's docstring.
+    **fields: values of the policy's fields that make this variant.
+
+  Returns:
+    A decorator that returns the class as it is.
+
+  Raises:
+    ValueError: a name that is taken or cannot be one, or a class that is no policy.
+  """
+
+  def add(policy: Kind) -> Kind:
+    _refuse_what_is_no_policy(name, policy)
+    method = Method(
+        name=name,
+        title=title,
+        policy=policy,
+        fields=fields,
+        dial_name=policy.dial_name if dial_name is None else dial_name,
+        dials=policy.dials if dials is None else dials,
+        never=policy.never if never is None else never,
+        student=policy.student,
+        source=policy.source if source is None else source,
+        family=family or policy.__module__.rpartition(".")[2],
+        equation=_equation(policy) if equation is None else equation,
+    )
+    _refuse_bad_facts(method)
+    _BY_NAME[name] = method
+    return policy
+
+  return add
+
+
+def find(name: str) -> Method:
+  """The policy of a name.
+
+  Raises:
+    ValueError: unknown.
+  """
+  if name not in POLICIES:
+    raise ValueError(f"policy={name!r}: unknown; choose one of {', '.join(POLICIES)}")
+  return POLICIES[name]
+
+
+def make_policy(name: str, dial: Dial = None, **fields: Any) -> Policy:
+  """Makes a policy by name; see `Method.make`.
+
+  Raises:
+    ValueError: unknown name, or a dial for a policy without one.
+
+  Example:
+    >>> make_policy("speculative", 5)
+    Speculative(name='speculative', k=5)
+  """
+  return find(name).make(dial, **fields)
+
+
+def asking_rule(name: str, dial: Dial) -> Policy:
+  """A policy that others build on, at a setting of its dial: one that asks without looking.
+
+  Raises:
+    ValueError: unknown, or one that drafts, looks at the teacher, or runs one model alone.
+  """
+  method = find(name)
+  if not method.by_token or method.bound or method.dial_name is None:
+    raise ValueError(
+        f"rule={name!r}: must ask token by token, without a look at the teacher, e.g. 'max_prob'"
+    )
+  return method.make(dial)
+
+
+def table(*, drafts: bool) -> str:
+  """The policies of the registry in Markdown, for the page on policies.
+
+  Args:
+    drafts: which ones: those that draft and check, or those that ask token by token.
+  """
+  rows = [("name", "for readers", "what it does", "dial", "never asks at", "source"), ("---",) * 6]
+  above = None
+  for method in POLICIES.values():
+    if method.policy.drafts == drafts:
+      equation = "the same" if method.equation == above else method.equation
+      fixed = ", ".join(f"`{field}={value}`" for field, value in method.fields.items())
+      rows.append(
+          (
+              f"`{method.name}`",
+              method.title,
+              "; ".join(filter(None, (equation, fixed))),
+              f"`{method.dial_name}`" if method.dial_name else "",
+              _written(method.never),
+              method.source,
+          )
+      )
+      above = method.equation
+  return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows)
+
+
+def _written(never: float | Callable[[int], float] | None) -> str:
+  if callable(never):
+    return f"{never.__name__} V"
+  return "" if never is None else f"{never:g}".replace("inf", "∞").replace("-", "−")
+
+
+def _equation(policy: type[Policy]) -> str:
+  """The indented lines of a docstring's body, e.g. "`ask iff max q < θ`"."""
+  text = inspect.cleandoc(policy.__doc__ or "").split("\nAttributes:")[0]
+  lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+  return "; ".join(f"`{re.sub(' {2,}', ': ', line)}`" for line in lines)
+
+
+def _refuse_what_is_no_policy(name: str, policy: Any) -> None:
+  if not (inspect.isclass(policy) and issubclass(policy, Policy)):
+    raise ValueError(f"register({name!r}): {policy!r} is no policy; derive it from decoding.Policy")
+  where = f"register({name!r}): {policy.__qualname__}"
+  if "_flax_dataclass" not in policy.__dict__:
+    raise ValueError(f"{where} is no record; put @flax.struct.dataclass under the registration")
+  asks = policy.needs_student and policy.needs_teacher and not policy.drafts
+  if asks and policy.ask is Policy.ask:
+    raise ValueError(f"{where} does not say when it asks; define `ask`, or draft as a Drafter")
+
+
+def _refuse_bad_facts(method: Method) -> None:
+  where = f"register({method.name!r}):"
+  if not _NAME.fullmatch(method.name):
+    raise ValueError(f"{where} a name begins with a letter and has a-z, 0-9 and _ alone")
+  if method.name in POLICIES:
+    taken = POLICIES[method.name].policy
+    raise ValueError(
+        f"{where} the name is taken by {taken.__module__}.{taken.__qualname__}; choose another"
+    )
+  known = [field.name for field in dataclasses.fields(method.policy) if field.name != "name"]
+  unknown = {*method.fields, *filter(None, [method.dial_name])} - set(known)
+  if unknown:
+    raise ValueError(
+        f"{where} {', '.join(sorted(unknown))} is no field of {method.policy.__qualname__}; it has "
+        f"{', '.join(known) or 'none'}"
+    )
+  if not method.title:
+    raise ValueError(f"{where} title='': readers need a name")
+  if not all(isinstance(dial, (int, float)) and math.isfinite(dial) for dial in method.dials):
+    raise ValueError(f"{where} dials={method.dials!r}: must be finite numbers")
+  if method.dials and method.dial_name is None:
+    raise ValueError(f"{where} dials={method.dials!r}: name the field that they set by dial_name")

@@ -1,0 +1,144 @@
+"""Asking by the clock or by a coin, whatever the state; and asks that bring several tokens.
+
+Shape letters: B batch.
+"""
+
+from typing import ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from kdtw_jax.decoding.policies import registry
+from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
+from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key
+
+_ROUNDING = 1e-4  # rates such as 0.1 are a rounding error below themselves in float32
+
+
+@register("random", "Random asking", dials=(0.05, 0.1, 0.2, 0.3, 0.5))
+@flax.struct.dataclass
+class RandomAsk(Policy):
+  """Asks with one probability everywhere: the baseline that knows nothing.
+
+      ask with probability r
+
+  Attributes:
+    probability: r, 0..1.
+  """
+
+  probability: Dial
+
+  dial_name: ClassVar[str | None] = "probability"
+  never: ClassVar[float] = 0.0
+
+  @property
+  def draws(self) -> bool:
+    """Always draws."""
+    return True
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks by a coin."""
+    return jax.random.bernoulli(key, per_row(self.probability, seen.gate_logits))
+
+
+@register("periodic", "Periodic asking", dials=(0.1, 0.2, 0.3, 0.5))
+@flax.struct.dataclass
+class Periodic(Policy):
+  """Asks at a steady rate.
+
+      ask iff ⌊r (t + 1)⌋ > ⌊r t⌋
+
+  With rate 1 and the hard cap it spends a budget as soon as it may: the budget without a gate.
+
+  Attributes:
+    rate: r, asks per token, 0..1.
+  """
+
+  rate: Dial
+
+  dial_name: ClassVar[str | None] = "rate"
+  never: ClassVar[float] = 0.0
+  student: ClassVar[str] = "max_prob"
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks where the steps of the rate fall."""
+    rate, t = per_row(self.rate, seen.gate_logits), seen.length.astype(jnp.float32)
+    return jnp.floor(rate * (t + 1) + _ROUNDING) > jnp.floor(rate * t + _ROUNDING)
+
+
+@register("prefix", "Prefix asking", dials=(1.0, 2.0, 4.0, 7.0))
+@flax.struct.dataclass
+class Prefix(Policy):
+  """Asks for the first n tokens and never again: the teacher sets the sentence going.
+
+      ask iff t < n
+
+  Attributes:
+    tokens: n >= 0.
+  """
+
+  tokens: Dial
+
+  dial_name: ClassVar[str | None] = "tokens"
+  never: ClassVar[float] = 0.0
+  student: ClassVar[str] = "max_prob"
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks at the beginning."""
+    return seen.length.astype(jnp.float32) < per_row(self.tokens, seen.gate_logits)
+
+
+@register(
+    "span_max_prob",
+    "Max-prob threshold, spans of 3",
+    dials=(0.05, 0.1, 0.2, 0.3),
+    never=0.0,
+    rule="max_prob",
+    span=3,
+)
+@register("span", "Handover, spans of 3")
+@flax.struct.dataclass
+class Span(Policy):
+  """An ask brings several tokens: the teacher writes on until its span is full.
+
+      ask iff the rule does, and on until the span is full
+
+  Each token of the span is an ask of its own, a pass and a unit of budget.
+
+  Attributes:
+    dial: the rule's dial.
+    rule: static; a policy that asks token by token.
+    span: static; tokens that each ask of the rule brings, >= 1.
+  """
+
+  dial: Dial
+  rule: str = static("handover")
+  span: int = static(3)
+
+  dial_name: ClassVar[str | None] = "dial"
+  student: ClassVar[str] = "max_prob"
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.span < 1:
+      raise ValueError(f"span={self.span}: an ask brings at least 1 token")
+
+  @property
+  def _rule(self) -> Policy:
+    return registry.asking_rule(self.rule, self.dial)
+
+  @property
+  def draws(self) -> bool:
+    """True where the rule draws."""
+    return self._rule.draws
+
+  def silenced(self, budget: Float[Array, " B"]) -> Bool[Array, " B"] | None:
+    """Says which rows the rule never asks in."""
+    return self._rule.silenced(budget)
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks within a span, and where the rule does."""
+    return (seen.run % self.span != 0) | self._rule.ask(seen, key)

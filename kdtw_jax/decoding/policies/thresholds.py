@@ -1,0 +1,79 @@
+"""Asking where the student is unsure: thresholds of its next-token distribution q.
+
+Shape letters: B batch.
+"""
+
+from collections.abc import Callable
+import math
+from typing import ClassVar
+
+import flax.struct
+from jaxtyping import Array, Bool
+
+from kdtw_jax.decoding import gating
+from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row
+from kdtw_jax.decoding.policies.registry import register
+from kdtw_jax.decoding.sampling import Key
+
+
+@register("max_prob", "Max-prob threshold", dials=(0.1, 0.2, 0.3, 0.45, 0.65))
+@flax.struct.dataclass
+class MaxProb(Policy):
+  """Asks where the student's best token has a probability below the threshold.
+
+      ask iff max q < θ
+
+  Attributes:
+    threshold: θ; 0 never asks, above 1 always asks.
+  """
+
+  threshold: Dial
+
+  dial_name: ClassVar[str | None] = "threshold"
+  never: ClassVar[float] = 0.0
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks at low confidence."""
+    return gating.max_prob(seen.logits) < per_row(self.threshold, seen.logits)
+
+
+@register("entropy", "Entropy threshold", dials=(4.0, 3.0, 2.2, 1.5, 0.8))
+@flax.struct.dataclass
+class Entropy(Policy):
+  """Asks where the student's next-token entropy is above the threshold.
+
+      ask iff H(q) > θ
+
+  Attributes:
+    threshold: θ, nats; log V never asks, below 0 always asks.
+  """
+
+  threshold: Dial
+
+  dial_name: ClassVar[str | None] = "threshold"
+  never: ClassVar[Callable[[int], float]] = math.log
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks at high entropy."""
+    return gating.entropy(seen.logits) > per_row(self.threshold, seen.logits)
+
+
+@register("margin", "Margin threshold", dials=(0.02, 0.06, 0.15, 0.3, 0.5))
+@flax.struct.dataclass
+class Margin(Policy):
+  """Asks where the student's two best tokens are closer in probability than the threshold.
+
+      ask iff q₁ − q₂ < θ
+
+  Attributes:
+    threshold: θ; 0 never asks, above 1 always asks.
+  """
+
+  threshold: Dial
+
+  dial_name: ClassVar[str | None] = "threshold"
+  never: ClassVar[float] = 0.0
+
+  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
+    """Asks at a small margin."""
+    return gating.margin(seen.logits) < per_row(self.threshold, seen.logits)

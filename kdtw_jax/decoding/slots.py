@@ -1,0 +1,282 @@
+"""Continuous batching: many requests through a few slots, each refilled when its row is done.
+
+The loop of loop.py, stopped whenever enough rows are done; then new requests take their places. All
+shapes are fixed, so two programs serve everything: one advances the batch, one admits requests.
+Outputs do not depend on who shares the batch (drawn ones apart: all rows share one key).
+
+Shape letters: B slots, R requests admitted at once, S source length.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from kdtw_jax import base
+from kdtw_jax.decoding import loop
+from kdtw_jax.decoding.policies.policy import Policy
+from kdtw_jax.decoding.sampling import Key, Sampling
+from kdtw_jax.decoding.state import DecodeResult, DecodeState, Setup
+
+
+class Request(NamedTuple):
+  """One sentence to decode; all requests of a run are padded to the same lengths with PAD_ID.
+
+  Attributes:
+    student_source: int32, what the student reads.
+    teacher_source: int32, what the teacher reads.
+    budget: allowed share of asks; at 0 the learned gate never asks.
+  """
+
+  student_source: Int[np.ndarray, " S_student"]
+  teacher_source: Int[np.ndarray, " S_teacher"]
+  budget: float = 0.0
+
+
+class Finished(NamedTuple):
+  """A decoded request.
+
+  Attributes:
+    index: number of the request, 0 the first.
+    result: its row of a DecodeResult, numpy, without the batch axis; the counts of the whole batch
+      (`student_steps`, `teacher_passes`) are those since the start of the run.
+  """
+
+  index: int
+  result: DecodeResult
+
+
+class _Slots(NamedTuple):
+  """What the compiled programs hand on.
+
+  Attributes:
+    state: the loop's state; a free slot is a row that is done.
+    teacher_source: int32, for policies that copy from it.
+    budget: float32, allowed share of asks.
+  """
+
+  state: DecodeState | None
+  teacher_source: Int[Array, "B S"]
+  budget: Float[Array, " B"]
+
+
+def make_continuous_decoder(
+    student_fns: base.DecoderFns | None,
+    teacher_fns: base.DecoderFns | None,
+    *,
+    batch: int,
+    max_length: int,
+    refill: int | None = None,
+    sampling: Sampling = loop.GREEDY,
+    chunk: int | tuple[int, ...] = 8,
+    cap: str = "none",
+    eager: bool = False,
+    eos_id: int = base.EOS_ID,
+) -> Callable[..., Iterator[Finished]]:
+  """Makes a decoder that serves a stream of requests.
+
+  Args:
+    student_fns: the student, or None.
+    teacher_fns: the teacher, or None.
+    batch: B, slots.
+    max_length: most tokens of a request.
+    refill: rows that are done before new requests are admitted, and most that are admitted at
+      once; default an eighth of the batch. Fewer keep the slots fuller, more stop the loop and
+      encode less often.
+    sampling: how tokens are chosen.
+    chunk: as in `loop.decode`.
+    cap: as in `loop.decode`.
+    eager: as in `loop.decode`.
+    eos_id: token that ends a request.
+
+  Returns:
+    `(student_params, teacher_params, requests, key, policy) -> iterator of Finished`, in the order
+    in which they end. Requests are drawn as slots come free, so they may be a generator.
+
+  Raises:
+    ValueError: an impossible setting; by the returned function a dial that differs by row.
+  """
+  refill = max(1, batch // 8) if refill is None else refill
+  if not 1 <= refill <= batch:
+    raise ValueError(f"refill={refill}: must be from 1 to the batch of {batch}")
+
+  setup = functools.partial(
+      Setup,
+      sampling=sampling,
+      cap=cap,
+      widths=loop.widths_of(chunk, max_length),
+      eager=eager,
+      eos_id=eos_id,
+  )
+  programs = _Programs(setup, (student_fns, teacher_fns), max_length)
+
+  def serve(
+      student_params: base.Params,
+      teacher_params: base.Params,
+      requests: Iterable[Request],
+      key: Key,
+      policy: Policy,
+  ) -> Iterator[Finished]:
+    loop.validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
+    if any(np.ndim(leaf) for leaf in jax.tree.leaves(policy)):
+      raise ValueError(f"policy {policy.name}: a dial by row has no meaning where rows change")
+    params = (student_params, teacher_params)
+    run = _Run(programs, params, requests, key, policy, batch=batch, refill=refill)
+    yield from run.finished()
+
+  return serve
+
+
+Params = tuple[base.Params, base.Params]  # the student's and the teacher's
+
+
+class _Programs:
+  """The compiled programs that every run of a decoder shares.
+
+  Attributes:
+    begin: `(params, student_source, teacher_source, budget, key, policy) -> slots` just admitted.
+    admit: `(by_row, slots, fresh, rows) -> slots` with the fresh ones in these rows.
+    advance: `(params, slots, num_done, policy) -> slots` of which so many are done.
+    harvest: `(params, slots, policy) -> DecodeResult` of all slots.
+  """
+
+  def __init__(
+      self,
+      setup: Callable[..., Setup],
+      fns: tuple[base.DecoderFns | None, base.DecoderFns | None],
+      max_length: int,
+  ):
+    """Args: what `Setup` lacks are the models' sides, the sources, the policy and the budget."""
+    self._setup, self._fns, self._max_length = setup, fns, max_length
+    self.begin = jax.jit(self._begin)
+    self.admit = jax.jit(_admit, static_argnums=0, donate_argnums=1)
+    self.advance = jax.jit(self._advance, donate_argnums=1)
+    self.harvest = jax.jit(self._harvest)
+
+  def _setup_of(self, params: Params, slots: _Slots, policy: Policy) -> Setup:
+    student, teacher = zip(self._fns, params, strict=True)
+    return self._setup(
+        student=student,
+        teacher=teacher,
+        teacher_source=slots.teacher_source,
+        policy=policy,
+        budget=slots.budget,
+    )
+
+  def _begin(self, params, student_source, teacher_source, budget, key, policy) -> _Slots:
+    slots = _Slots(None, teacher_source, budget)
+    setup = self._setup_of(params, slots, policy)
+    return slots._replace(state=loop.start(setup, student_source, self._max_length, key))
+
+  def _advance(self, params, slots, num_done, policy) -> _Slots:
+    setup = self._setup_of(params, slots, policy)
+    return slots._replace(state=loop.advance(setup, slots.state, num_done))
+
+  def _harvest(self, params, slots, policy) -> DecodeResult:
+    return loop.result_of(self._setup_of(params, slots, policy), slots.state)
+
+
+def _admit(
+    by_row: tuple[bool, ...], slots: _Slots, fresh: _Slots, rows: Int[Array, " R"]
+) -> _Slots:
+  """Writes the rows of `fresh` into these slots; a row number of B or more writes nothing."""
+  old, tree = jax.tree.flatten(slots)
+  placed = [
+      have.at[rows].set(new, mode="drop", unique_indices=True) if varies else have
+      for have, new, varies in zip(old, jax.tree.leaves(fresh), by_row, strict=True)
+  ]
+  return jax.tree.unflatten(tree, placed)
+
+
+class _Run:
+  """One stream of requests on its way through the slots."""
+
+  def __init__(
+      self,
+      programs: _Programs,
+      params: Params,
+      requests: Iterable[Request],
+      key: Key,
+      policy: Policy,
+      *,
+      batch: int,
+      refill: int,
+  ):
+    """Args: as of `make_continuous_decoder` and the function that it returns."""
+    self._programs, self._params, self._key, self._policy = programs, params, key, policy
+    self._batch, self._refill = batch, refill
+    self._requests = enumerate(requests)
+    self._upcoming = list(itertools.islice(self._requests, batch))
+    self._owners: list[int | None] = [None] * batch
+
+  def finished(self) -> Iterator[Finished]:
+    """Serves the stream."""
+    if not self._upcoming:
+      return
+    self._open_slots()
+    while True:
+      self._fill_free_slots()
+      if all(owner is None for owner in self._owners):
+        return
+      num_done = self._refill if self._upcoming else self._batch
+      self._slots = self._programs.advance(self._params, self._slots, num_done, self._policy)
+      yield from self._free_done_slots()
+
+  def _arguments(self, requests: list[Request]) -> tuple[Any, ...]:
+    """Of the program that begins these requests."""
+    return self._params, *_stack(requests), self._key, self._policy
+
+  def _open_slots(self) -> None:
+    """Makes the slots, all free, and finds out which of their arrays have a row per slot."""
+    _, first = self._upcoming[0]
+    self._empty = first._replace(
+        student_source=np.zeros_like(first.student_source),
+        teacher_source=np.zeros_like(first.teacher_source),
+    )
+    self._slots = self._programs.begin(*self._arguments([self._empty] * self._batch))
+    wider = jax.eval_shape(
+        self._programs.begin, *self._arguments([self._empty] * (self._batch + 1))
+    )
+    by_row = jax.tree.map(lambda a, b: a.shape != b.shape, self._slots, wider)
+    self._by_row = tuple(jax.tree.leaves(by_row))
+
+  def _fill_free_slots(self) -> None:
+    """Admits requests, `refill` at once, until no slot is free or no request is left."""
+    free = [row for row, owner in enumerate(self._owners) if owner is None]
+    while free and self._upcoming:
+      count = min(self._refill, len(free), len(self._upcoming))
+      taken, self._upcoming = self._upcoming[:count], self._upcoming[count:]
+      self._upcoming += itertools.islice(self._requests, count)
+      rows, free = free[:count], free[count:]
+      for row, (index, _) in zip(rows, taken, strict=True):
+        self._owners[row] = index
+      padding = self._refill - count
+      filled = [request for _, request in taken] + [self._empty] * padding
+      fresh = self._programs.begin(*self._arguments(filled))
+      rows += range(self._batch, self._batch + padding)  # beyond the slots: dropped
+      self._slots = self._programs.admit(self._by_row, self._slots, fresh, jnp.asarray(rows))
+
+  def _free_done_slots(self) -> Iterator[Finished]:
+    """Takes out the rows that are done."""
+    done = np.asarray(self._slots.state.done)
+    result = self._programs.harvest(self._params, self._slots, self._policy)
+    result = jax.tree.map(np.asarray, result)
+    for row, owner in enumerate(self._owners):
+      if owner is not None and done[row]:
+        self._owners[row] = None
+        yield Finished(owner, jax.tree.map(lambda x, r=row: x[r] if x.ndim else x, result))
+
+
+def _stack(requests: list[Request]) -> tuple[Array, Array, Array]:
+  """Sources and budgets of requests as arrays `[R, S_student]`, `[R, S_teacher]`, `[R]`."""
+  student, teacher, budget = zip(*requests, strict=True)
+  return (
+      jnp.asarray(np.stack(student), jnp.int32),
+      jnp.asarray(np.stack(teacher), jnp.int32),
+      jnp.asarray(budget, jnp.float32),
+  )
