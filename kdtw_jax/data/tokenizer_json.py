@@ -1,0 +1,167 @@
+"""A SentencePiece model of ours as the `tokenizer.json` that transformers and others read.
+
+The same ids for every text, and `<τ>` out of reach of any text. Not the tokenizers of published
+models: transformers writes those itself.
+"""
+
+from collections.abc import Iterator, Sequence
+import os
+from typing import Any
+
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
+
+from kdtw_jax.base import EOS_ID, TAU, UNK_ID
+from kdtw_jax.data.normalising import DIGITS, WORD_START, normalizer_steps
+from kdtw_jax.files import write_atomically, write_json
+
+JSON_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"  # their names in a folder
+_UNIGRAM, _BPE = 1, 2  # SentencePiece's numbers of model types
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # and of piece types
+# A Unigram model of `tokenizers` finds any piece in a text, "</s>" and "<τ>" too. So the text and
+# its ordinary pieces write "<" as this control character, which no normalised text holds.
+_LESS_THAN = "\x1a"
+
+_TRANSFORMERS = {
+    "tokenizer_class": "PreTrainedTokenizerFast",  # T5's own would build another from the pieces
+    "model_input_names": ["input_ids", "attention_mask"],
+    "clean_up_tokenization_spaces": False,
+    "split_special_tokens": True,  # the characters "</s>" and "<τ>" in a text are text
+    "extra_special_tokens": {"tau_token": TAU},
+}
+
+
+def save_tokenizer_json(model_proto: bytes, folder: str | os.PathLike) -> None:
+  """Writes what `AutoTokenizer` reads, `tokenizer.json` and `tokenizer_config.json`, into a folder.
+
+  The ids are those of `Tokenizer.encode`, then EOS, with one exception. Where a Unigram model can
+  cut a word into the same pieces in two orders, as "l|ll" or "ll|l", both are equally probable:
+  SentencePiece lets the rounding of its float32 sums decide, `tokenizers` makes the last piece the
+  longest. (None of Multi30k's 62,028 sentences, 11 of AESLC's 28,872 texts of up to 6,000 tokens.)
+  Decoded text is the same too, but for unknown pieces, which transformers skips with the special
+  ones. Asked with `split_special_tokens=False`, it makes the special id of the text "<τ>".
+
+  Args:
+    model_proto: the content of a `tokenizer.model` file.
+    folder: where; made if missing.
+
+  Raises:
+    ValueError: the model has settings that `train_tokenizer` never makes.
+  """
+  spec = sentencepiece_model_pb2.ModelProto.FromString(model_proto)
+  _check(spec)
+  special = {name: spec.pieces[i].piece for i, name in enumerate(("pad", "eos", "unk"))}
+  config = {**{f"{name}_token": piece for name, piece in special.items()}, **_TRANSFORMERS}
+  write_atomically(os.path.join(folder, JSON_FILE), _converted(spec).to_str())
+  write_json(os.path.join(folder, CONFIG_FILE), config)
+
+
+def _check(spec: Any) -> None:
+  """Refuses a model that reads text in another way; raises ValueError."""
+  normalizer = spec.normalizer_spec
+  found = {
+      "model_type": spec.trainer_spec.model_type in (_UNIGRAM, _BPE),
+      "normalization_rule_name": not normalizer.precompiled_charsmap,
+      "add_dummy_prefix": normalizer.add_dummy_prefix,
+      "remove_extra_whitespaces": normalizer.remove_extra_whitespaces,
+      "split_by_whitespace": all(WORD_START not in piece.piece[1:] for piece in spec.pieces),
+      "user_defined_symbols": set(DIGITS)
+      == {piece.piece for piece in spec.pieces if piece.type == _USER_DEFINED},
+  }
+  wrong = [name for name, is_ours in found.items() if not is_ours]
+  if wrong:
+    raise ValueError(
+        f"tokenizer model: {wrong[0]} is not as train_tokenizer sets it, so that no tokenizer.json "
+        "would give its ids: train the model with train_tokenizer"
+    )
+
+
+def _converted(spec: Any) -> Tokenizer:
+  """The tokenizer of a SentencePiece model that `_check` let pass."""
+  has_bytes = spec.trainer_spec.byte_fallback
+  alone, steps = DIGITS, normalizer_steps()
+  if spec.trainer_spec.model_type == _BPE:
+    model = _bpe(spec.pieces, has_bytes)
+  elif has_bytes and all(piece.piece != "<" for piece in spec.pieces):
+    model = _unigram(spec.pieces, has_bytes)
+    alone += "<"  # written as a byte: cut off, it makes no special piece with what follows
+  else:
+    model = _unigram(spec.pieces, has_bytes, less_than=_LESS_THAN)
+    steps.append(normalizers.Replace("<", _LESS_THAN))
+  tokenizer = Tokenizer(model)
+  tokenizer.normalizer = normalizers.Sequence(steps)
+  tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+      [
+          pre_tokenizers.Split(WORD_START, "merged_with_next"),
+          pre_tokenizers.Split(Regex(f"[{alone}]"), "isolated"),
+      ]
+  )
+  tokenizer.decoder = _decoder(has_bytes)
+  eos = spec.pieces[EOS_ID].piece
+  tokenizer.post_processor = processors.TemplateProcessing(
+      single=f"$A {eos}", pair=f"$A {eos} $B {eos}", special_tokens=[(eos, EOS_ID)]
+  )
+  tokenizer.add_special_tokens(
+      [
+          AddedToken(piece.piece, special=True, normalized=False)
+          for piece in spec.pieces
+          if piece.type in (_CONTROL, _UNKNOWN)
+      ]
+  )
+  return tokenizer
+
+
+def _bpe(pieces: Sequence[Any], has_bytes: bool) -> models.BPE:
+  return models.BPE(
+      vocab={piece.piece: i for i, piece in enumerate(pieces)},
+      merges=list(_merges(pieces)),
+      unk_token=pieces[UNK_ID].piece,
+      fuse_unk=True,
+      byte_fallback=has_bytes,
+  )
+
+
+def _unigram(pieces: Sequence[Any], has_bytes: bool, less_than: str = "<") -> models.Unigram:
+  names = [
+      piece.piece.replace("<", less_than) if piece.type == _NORMAL else piece.piece
+      for piece in pieces
+  ]
+  scores = [piece.score for piece in pieces]
+  return models.Unigram(
+      list(zip(names, scores, strict=True)), unk_id=UNK_ID, byte_fallback=has_bytes
+  )
+
+
+def _merges(pieces: Sequence[Any]) -> Iterator[tuple[str, str]]:
+  """Pairs of pieces in the order in which SentencePiece joins them.
+
+  It joins the pair whose whole has the highest score, whatever its parts, and of equals the
+  leftmost. Here each pair has its own rank: of the two ways to make "aba" in "ab|a|ba" the left
+  one, ("ab", "a"), must come before ("a", "ba").
+  """
+  normal = {piece.piece: piece.score for piece in pieces if piece.type == _NORMAL}
+  for whole in sorted(normal, key=lambda name: -normal[name]):
+    # The left one of an overlap is the one whose right part begins the whole again.
+    cuts = sorted(range(1, len(whole)), key=lambda i: not whole.startswith(whole[i:]))
+    yield from ((whole[:i], whole[i:]) for i in cuts if whole[:i] in normal and whole[i:] in normal)
+
+
+def _decoder(has_bytes: bool) -> decoders.Decoder:
+  return decoders.Sequence(
+      [
+          *([decoders.ByteFallback()] if has_bytes else []),
+          decoders.Fuse(),
+          decoders.Replace(_LESS_THAN, "<"),
+          decoders.Replace(WORD_START, " "),
+          decoders.Replace(Regex(r"\A +"), ""),
+      ]
+  )
