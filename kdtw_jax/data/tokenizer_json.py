@@ -6,27 +6,34 @@ models: transformers writes those itself.
 
 from collections.abc import Iterator, Sequence
 import os
-from typing import Any
 
-from sentencepiece import sentencepiece_model_pb2
 from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
+  AddedToken,
+  Regex,
+  Tokenizer,
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  processors,
 )
 
 from kdtw_jax.base import EOS_ID, TAU, UNK_ID
 from kdtw_jax.data.normalising import DIGITS, WORD_START, normalizer_steps
+from kdtw_jax.data.sentencepiece_model import (
+  BPE,
+  CONTROL,
+  NORMAL,
+  UNIGRAM,
+  UNKNOWN,
+  USER_DEFINED,
+  Piece,
+  SentencePieceModel,
+  read_model,
+)
 from kdtw_jax.files import write_atomically, write_json
 
 JSON_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"  # their names in a folder
-_UNIGRAM, _BPE = 1, 2  # SentencePiece's numbers of model types
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # and of piece types
 # A Unigram model of `tokenizers` finds any piece in a text, "</s>" and "<τ>" too. So the text and
 # its ordinary pieces write "<" as this control character, which no normalised text holds.
 _LESS_THAN = "\x1a"
@@ -57,25 +64,24 @@ def save_tokenizer_json(model_proto: bytes, folder: str | os.PathLike) -> None:
   Raises:
     ValueError: the model has settings that `train_tokenizer` never makes.
   """
-  spec = sentencepiece_model_pb2.ModelProto.FromString(model_proto)
-  _check(spec)
-  special = {name: spec.pieces[i].piece for i, name in enumerate(("pad", "eos", "unk"))}
+  source = read_model(model_proto)
+  _check(source)
+  special = {name: source.pieces[i].text for i, name in enumerate(("pad", "eos", "unk"))}
   config = {**{f"{name}_token": piece for name, piece in special.items()}, **_TRANSFORMERS}
-  write_atomically(os.path.join(folder, JSON_FILE), _converted(spec).to_str())
+  write_atomically(os.path.join(folder, JSON_FILE), _converted(source).to_str())
   write_json(os.path.join(folder, CONFIG_FILE), config)
 
 
-def _check(spec: Any) -> None:
+def _check(source: SentencePieceModel) -> None:
   """Refuses a model that reads text in another way; raises ValueError."""
-  normalizer = spec.normalizer_spec
   found = {
-      "model_type": spec.trainer_spec.model_type in (_UNIGRAM, _BPE),
-      "normalization_rule_name": not normalizer.precompiled_charsmap,
-      "add_dummy_prefix": normalizer.add_dummy_prefix,
-      "remove_extra_whitespaces": normalizer.remove_extra_whitespaces,
-      "split_by_whitespace": all(WORD_START not in piece.piece[1:] for piece in spec.pieces),
+      "model_type": source.type in (UNIGRAM, BPE),
+      "normalization_rule_name": not source.has_rules,
+      "add_dummy_prefix": source.add_dummy_prefix,
+      "remove_extra_whitespaces": source.remove_extra_whitespaces,
+      "split_by_whitespace": all(WORD_START not in piece.text[1:] for piece in source.pieces),
       "user_defined_symbols": set(DIGITS)
-      == {piece.piece for piece in spec.pieces if piece.type == _USER_DEFINED},
+      == {piece.text for piece in source.pieces if piece.type == USER_DEFINED},
   }
   wrong = [name for name, is_ours in found.items() if not is_ours]
   if wrong:
@@ -85,17 +91,17 @@ def _check(spec: Any) -> None:
     )
 
 
-def _converted(spec: Any) -> Tokenizer:
+def _converted(source: SentencePieceModel) -> Tokenizer:
   """The tokenizer of a SentencePiece model that `_check` let pass."""
-  has_bytes = spec.trainer_spec.byte_fallback
+  has_bytes = source.byte_fallback
   alone, steps = DIGITS, normalizer_steps()
-  if spec.trainer_spec.model_type == _BPE:
-    model = _bpe(spec.pieces, has_bytes)
-  elif has_bytes and all(piece.piece != "<" for piece in spec.pieces):
-    model = _unigram(spec.pieces, has_bytes)
+  if source.type == BPE:
+    model = _bpe(source.pieces, has_bytes)
+  elif has_bytes and all(piece.text != "<" for piece in source.pieces):
+    model = _unigram(source.pieces, has_bytes)
     alone += "<"  # written as a byte: cut off, it makes no special piece with what follows
   else:
-    model = _unigram(spec.pieces, has_bytes, less_than=_LESS_THAN)
+    model = _unigram(source.pieces, has_bytes, less_than=_LESS_THAN)
     steps.append(normalizers.Replace("<", _LESS_THAN))
   tokenizer = Tokenizer(model)
   tokenizer.normalizer = normalizers.Sequence(steps)
@@ -106,34 +112,33 @@ def _converted(spec: Any) -> Tokenizer:
       ]
   )
   tokenizer.decoder = _decoder(has_bytes)
-  eos = spec.pieces[EOS_ID].piece
+  eos = source.pieces[EOS_ID].text
   tokenizer.post_processor = processors.TemplateProcessing(
       single=f"$A {eos}", pair=f"$A {eos} $B {eos}", special_tokens=[(eos, EOS_ID)]
   )
   tokenizer.add_special_tokens(
       [
-          AddedToken(piece.piece, special=True, normalized=False)
-          for piece in spec.pieces
-          if piece.type in (_CONTROL, _UNKNOWN)
+          AddedToken(piece.text, special=True, normalized=False)
+          for piece in source.pieces
+          if piece.type in (CONTROL, UNKNOWN)
       ]
   )
   return tokenizer
 
 
-def _bpe(pieces: Sequence[Any], has_bytes: bool) -> models.BPE:
+def _bpe(pieces: Sequence[Piece], has_bytes: bool) -> models.BPE:
   return models.BPE(
-      vocab={piece.piece: i for i, piece in enumerate(pieces)},
+      vocab={piece.text: i for i, piece in enumerate(pieces)},
       merges=list(_merges(pieces)),
-      unk_token=pieces[UNK_ID].piece,
+      unk_token=pieces[UNK_ID].text,
       fuse_unk=True,
       byte_fallback=has_bytes,
   )
 
 
-def _unigram(pieces: Sequence[Any], has_bytes: bool, less_than: str = "<") -> models.Unigram:
+def _unigram(pieces: Sequence[Piece], has_bytes: bool, less_than: str = "<") -> models.Unigram:
   names = [
-      piece.piece.replace("<", less_than) if piece.type == _NORMAL else piece.piece
-      for piece in pieces
+      piece.text.replace("<", less_than) if piece.type == NORMAL else piece.text for piece in pieces
   ]
   scores = [piece.score for piece in pieces]
   return models.Unigram(
@@ -141,14 +146,14 @@ def _unigram(pieces: Sequence[Any], has_bytes: bool, less_than: str = "<") -> mo
   )
 
 
-def _merges(pieces: Sequence[Any]) -> Iterator[tuple[str, str]]:
+def _merges(pieces: Sequence[Piece]) -> Iterator[tuple[str, str]]:
   """Pairs of pieces in the order in which SentencePiece joins them.
 
   It joins the pair whose whole has the highest score, whatever its parts, and of equals the
   leftmost. Here each pair has its own rank: of the two ways to make "aba" in "ab|a|ba" the left
   one, ("ab", "a"), must come before ("a", "ba").
   """
-  normal = {piece.piece: piece.score for piece in pieces if piece.type == _NORMAL}
+  normal = {piece.text: piece.score for piece in pieces if piece.type == NORMAL}
   for whole in sorted(normal, key=lambda name: -normal[name]):
     # The left one of an overlap is the one whose right part begins the whole again.
     cuts = sorted(range(1, len(whole)), key=lambda i: not whole.startswith(whole[i:]))
