@@ -37,6 +37,7 @@ setuptools.setup(
         "safetensors>=0.5",
         "sentencepiece>=0.2",
         "tensorboardX>=2.6",
+        "tokenizers>=0.22",
         "transformers>=5.0",
     ],
     extras_require={
@@ -44,6 +45,6 @@ setuptools.setup(
         "tpu": ["jax[tpu]"],
         "tfds": TFDS,
         "test": TEST,
-        "parity": ["torch==2.13.0"],
+        "parity": ["torch==2.13.0", "ctranslate2>=4.8"],
     },
 )

@@ -5,12 +5,12 @@ code that sentencepiece brings for that refuses to load under any but the newest
 """
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 UNIGRAM, BPE = 1, 2  # model types
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # types of pieces
 
-_Fields = dict[int, list[int | bytes]]
+_Fields = dict[int, list[Any]]  # by number: integers, or the bytes of anything else
 
 
 class Piece(NamedTuple):
@@ -67,13 +67,13 @@ def _piece(content: bytes) -> Piece:
   return Piece(_last(fields, 1, b"").decode("utf-8"), score, _last(fields, 3, NORMAL))
 
 
-def _last(fields: _Fields, number: int, default):
+def _last(fields: _Fields, number: int, default: Any) -> Any:
   """The value of a field, of which the last one written counts."""
   return fields[number][-1] if number in fields else default
 
 
 def _fields(message: bytes) -> _Fields:
-  """Values of a message by field number: integers, or the bytes of anything else."""
+  """The fields of a message: pairs of a key, which names number and type, and a value."""
   fields: _Fields = {}
   position = 0
 
@@ -90,7 +90,6 @@ def _fields(message: bytes) -> _Fields:
 
   while position < len(message):
     number, wire_type = divmod(varint(), 8)
-    value: int | bytes
     if wire_type == 0:
       value = varint()
     else:

@@ -8,28 +8,28 @@ from collections.abc import Iterator, Sequence
 import os
 
 from tokenizers import (
-  AddedToken,
-  Regex,
-  Tokenizer,
-  decoders,
-  models,
-  normalizers,
-  pre_tokenizers,
-  processors,
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
 )
 
 from kdtw_jax.base import EOS_ID, TAU, UNK_ID
 from kdtw_jax.data.normalising import DIGITS, WORD_START, normalizer_steps
 from kdtw_jax.data.sentencepiece_model import (
-  BPE,
-  CONTROL,
-  NORMAL,
-  UNIGRAM,
-  UNKNOWN,
-  USER_DEFINED,
-  Piece,
-  SentencePieceModel,
-  read_model,
+    BPE,
+    CONTROL,
+    NORMAL,
+    UNIGRAM,
+    UNKNOWN,
+    USER_DEFINED,
+    Piece,
+    SentencePieceModel,
+    read_model,
 )
 from kdtw_jax.files import write_atomically, write_json
 
@@ -54,8 +54,9 @@ def save_tokenizer_json(model_proto: bytes, folder: str | os.PathLike) -> None:
   cut a word into the same pieces in two orders, as "l|ll" or "ll|l", both are equally probable:
   SentencePiece lets the rounding of its float32 sums decide, `tokenizers` makes the last piece the
   longest. (None of Multi30k's 62,028 sentences, 11 of AESLC's 28,872 texts of up to 6,000 tokens.)
-  Decoded text is the same too, but for unknown pieces, which transformers skips with the special
-  ones. Asked with `split_special_tokens=False`, it makes the special id of the text "<τ>".
+  Decoded text is the same too, but for bytes that make no UTF-8, and for unknown pieces, which
+  transformers skips as special ones. Asked with `split_special_tokens=False`, it makes the special
+  id of the text "<τ>".
 
   Args:
     model_proto: the content of a `tokenizer.model` file.
@@ -149,15 +150,13 @@ def _unigram(pieces: Sequence[Piece], has_bytes: bool, less_than: str = "<") -> 
 def _merges(pieces: Sequence[Piece]) -> Iterator[tuple[str, str]]:
   """Pairs of pieces in the order in which SentencePiece joins them.
 
-  It joins the pair whose whole has the highest score, whatever its parts, and of equals the
-  leftmost. Here each pair has its own rank: of the two ways to make "aba" in "ab|a|ba" the left
-  one, ("ab", "a"), must come before ("a", "ba").
+  It joins the pair whose whole has the highest score, whatever its parts: so all pairs with one
+  whole follow each other here. Their order among themselves has no effect.
   """
   normal = {piece.text: piece.score for piece in pieces if piece.type == NORMAL}
   for whole in sorted(normal, key=lambda name: -normal[name]):
-    # The left one of an overlap is the one whose right part begins the whole again.
-    cuts = sorted(range(1, len(whole)), key=lambda i: not whole.startswith(whole[i:]))
-    yield from ((whole[:i], whole[i:]) for i in cuts if whole[:i] in normal and whole[i:] in normal)
+    cuts = ((whole[:i], whole[i:]) for i in range(1, len(whole)))
+    yield from ((left, right) for left, right in cuts if left in normal and right in normal)
 
 
 def _decoder(has_bytes: bool) -> decoders.Decoder:
