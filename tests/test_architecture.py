@@ -74,6 +74,7 @@ def test_imports_run_downwards(path):
         ("sacrebleu", {"evaluation"}),
         ("safetensors", {"published"}),
         ("transformers", {"data"}),
+        ("tokenizers", {"data"}),
         ("huggingface_hub", {"published"}),
         ("matplotlib", {"report"}),
         ("tensorboardX", {"terminal"}),

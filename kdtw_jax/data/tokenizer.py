@@ -11,34 +11,17 @@ import os
 import random
 import re
 from typing import SupportsIndex
-import unicodedata
 
 import sentencepiece
 
 from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
+from kdtw_jax.data.normalising import DIGITS, normalise
+from kdtw_jax.data.tokenizer_json import save_tokenizer_json
 from kdtw_jax.files import write_atomically
 
 MODEL_FILE = "tokenizer.model"  # its name in a folder
 TAU_ID = 3
-DIGITS = [*"0123456789%"]
 _SPECIAL_IDS = frozenset((PAD_ID, EOS_ID, TAU_ID))
-_WORD_START = "\u2581"  # how SentencePiece writes a space
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\ufeff]")
-
-
-def normalise(text: str) -> str:
-  """Gives text as the tokenizer sees it: NFC, every run of white space one space, no controls.
-
-  Args:
-    text: any text.
-
-  Returns:
-    One line without leading and trailing space.
-  """
-  line = " ".join(text.split())
-  if not line.isascii():
-    line = unicodedata.normalize("NFC", line).replace(_WORD_START, "_")
-  return _CONTROL.sub("", line).strip()
 
 
 class Tokenizer:
@@ -108,8 +91,14 @@ class Tokenizer:
       ) from error
 
   def save(self, folder: str | os.PathLike) -> None:
-    """Writes the model as `tokenizer.model` into a folder, which is made if missing."""
-    write_atomically(os.path.join(folder, MODEL_FILE), self._processor.serialized_model_proto())
+    """Writes the tokenizer into a folder, which is made if missing.
+
+    `tokenizer.model` is what `load` reads, `tokenizer.json` and `tokenizer_config.json` are what
+    transformers reads: see `save_tokenizer_json`.
+    """
+    model_proto = self._processor.serialized_model_proto()
+    save_tokenizer_json(model_proto, folder)
+    write_atomically(os.path.join(folder, MODEL_FILE), model_proto)
 
   def encode(self, text: str) -> list[int]:
     """Gives the ids of one text, without EOS; never pad, EOS or `<τ>`."""
@@ -192,7 +181,7 @@ def train_tokenizer(
         unk_id=UNK_ID,
         bos_id=-1,
         control_symbols=[TAU],
-        user_defined_symbols=DIGITS,
+        user_defined_symbols=list(DIGITS),
         normalization_rule_name="identity",
         character_coverage=character_coverage,
         byte_fallback=byte_fallback,

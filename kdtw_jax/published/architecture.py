@@ -138,6 +138,7 @@ def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) 
 
 def generation_json(config: ModelConfig) -> dict[str, Any]:
   """The content of generation_config.json: rows that stand for no text are never generated."""
-  rows = {*range(config.num_tokens or config.vocab_size, config.vocab_size), config.tau_id} - {-1}
-  suppressed = {"suppress_tokens": sorted(rows)} if rows else {}
-  return {**{name: value for name, value in _FIXED.items() if name.endswith("_id")}, **suppressed}
+  padding = range(config.num_tokens or config.vocab_size, config.vocab_size)
+  rows = {PAD_ID, config.tau_id, *padding} - {-1}
+  special = {name: value for name, value in _FIXED.items() if name.endswith("_id")}
+  return {**special, "suppress_tokens": sorted(rows)}

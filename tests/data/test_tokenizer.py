@@ -8,8 +8,8 @@ import sentencepiece
 
 from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
 from kdtw_jax.data import Tokenizer, load_tokenizer, tokenizer_text, train_tokenizer
+from kdtw_jax.data.normalising import normalise
 from kdtw_jax.data.phrasebook import PhrasebookSource
-from kdtw_jax.data.tokenizer import normalise
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +80,13 @@ def test_newlines_and_odd_spaces_become_spaces(shared_tokenizer):
   assert normalise("a▁b") == "a_b"
 
 
-def test_training_is_repeatable_and_writes_one_file(sentences, tmp_path, shared_tokenizer):
+def test_training_is_repeatable(sentences, tmp_path, shared_tokenizer):
   first = train_tokenizer(sentences, vocab_size=700)
   path = tmp_path / "deep" / "tokenizer.model"
   first.save(path.parent)
   content = path.read_bytes()
   train_tokenizer(sentences, vocab_size=700).save(path.parent)  # replaces the file
   assert path.read_bytes() == content
-  assert [entry.name for entry in path.parent.iterdir()] == ["tokenizer.model"]
   for saved in (path, path.parent):
     assert load_tokenizer(saved).pieces(range(700)) == first.pieces(range(700))
   assert first.pieces(range(700)) == shared_tokenizer.pieces(range(700))
