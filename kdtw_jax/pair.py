@@ -243,7 +243,7 @@ def load_pair(directory: str | os.PathLike) -> Pair:
     check_same_vocabulary(tokenizer, load_tokenizer(directory / "teacher"), names=names)
     teacher, teacher_params, _ = published.load_model(directory / "teacher")
   pair_checks.check_vocabulary(tokenizer, (student.model, teacher), directory)
-  pair_checks.check_duals(student.duals, student.model, config, directory / "student")
+  duals = pair_checks.checked_duals(student.duals, student.model, config, directory / "student")
   pair_checks.check_finite(student.params, str(directory / "student"))
   pair_checks.check_finite(teacher_params, published_teacher or str(directory / "teacher"))
   return Pair(
@@ -253,5 +253,5 @@ def load_pair(directory: str | os.PathLike) -> Pair:
       student_params=student.params,
       teacher=teacher,
       teacher_params=teacher_params,
-      duals=tuple(student.duals.tolist()),
+      duals=duals,
   )

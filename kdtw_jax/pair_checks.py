@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kdtw_jax.base import Params
@@ -112,9 +111,9 @@ def check_vocabulary(tokenizer: AnyTokenizer, models: tuple[Model, Model], folde
         )
 
 
-def check_duals(
+def checked_duals(
     duals: np.ndarray | None, student: Model, config: dict[str, Any], folder: Path
-) -> None:
+) -> tuple[float, ...]:
   """Refuses duals, or knots of the student's price, that are not those of the run's budgets.
 
   Args:
@@ -122,6 +121,9 @@ def check_duals(
     student: the student.
     config: of the run.
     folder: the student's, for errors.
+
+  Returns:
+    The duals.
 
   Raises:
     ValueError: names the file, what it holds and what it should.
@@ -138,20 +140,20 @@ def check_duals(
     raise ValueError(f"{where} {found}, but there are {len(knots)} budgets.knots: {_REMEDY}")
   if not np.isfinite(duals.astype(np.float32)).all():
     raise ValueError(
-        f"{where} {duals.tolist()} are not finite: train the stage wheels again with a lower "
-        "config.wheels.dual_learning_rate or calibration_dual_learning_rate"
+        f"{where} {duals.tolist()} are not finite: train the stage wheels again with lower "
+        "config.wheels.dual_learning_rate and config.calibration.dual_learning_rate"
     )
+  return tuple(duals.tolist())
 
 
 def check_finite(params: Params, where: str) -> None:
-  """Refuses parameters with a NaN or an infinity in them; names the first.
+  """Refuses parameters with a NaN or an infinity in them.
 
   Raises:
-    ValueError: names `where` and the parameter.
+    ValueError: names `where` and the first such parameter.
   """
-  finite = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tree))(params)
-  for path, is_finite in jax.tree_util.tree_flatten_with_path(finite)[0]:
-    if not is_finite:
+  for path, array in jax.tree_util.tree_flatten_with_path(params)[0]:
+    if not np.isfinite(np.asarray(array)).all():
       raise ValueError(
           f"{where}: {jax.tree_util.keystr(path, simple=True, separator='/')} is not finite: "
           f"its training diverged or the file is damaged; {_REMEDY}, or train it again"
