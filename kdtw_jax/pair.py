@@ -4,24 +4,26 @@
     teacher/    likewise; left out where pair.json names a published teacher that was not trained
     pair.json   the run's config, and that name
 
-What a later run, the decoder, the evaluation and the notebooks load.
+What users write with, and what the evaluation and a later run load.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
-import json
+import functools
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import jax
 import ml_collections
 import numpy as np
 
-from kdtw_jax import published
+from kdtw_jax import decoding, pair_checks, published
 from kdtw_jax.base import Params
-from kdtw_jax.data import AnyTokenizer, load_tokenizer
+from kdtw_jax.data import AnyTokenizer, check_same_vocabulary, load_tokenizer
 from kdtw_jax.files import write_json
 from kdtw_jax.models import Model, ModelConfig, Models, build
+from kdtw_jax.writer import Writer, Written
 
 Config = ml_collections.ConfigDict | dict
 
@@ -47,6 +49,61 @@ class Pair:
   teacher: Model
   teacher_params: Params
   duals: tuple[float, ...]
+
+  @overload
+  def write(
+      self,
+      texts: str,
+      budget: float | int | str | None = None,
+      *,
+      policy: decoding.Policy | None = None,
+  ) -> Written:
+    ...
+
+  @overload
+  def write(
+      self,
+      texts: Sequence[str],
+      budget: float | int | str | None = None,
+      *,
+      policy: decoding.Policy | None = None,
+  ) -> list[Written]:
+    ...
+
+  def write(
+      self,
+      texts: str | Sequence[str],
+      budget: float | int | str | None = None,
+      *,
+      policy: decoding.Policy | None = None,
+  ) -> Written | list[Written]:
+    """Writes outputs: greedily, the student asking the teacher within a budget.
+
+    The first call compiles, and so does the first with texts of another power-of-two length; later
+    ones do not.
+
+    Args:
+      texts: one text, or a list of them.
+      budget: share of the tokens that the teacher may write, on average over texts: a number from 0
+        to the largest that the pair was trained for, or an instruction with one percentage in it,
+        such as "use the teacher for at most 20% of the tokens". At 0 the student writes alone.
+      policy: who writes instead, see `decoding.make_policy`; a policy that does not ask by the
+        student's gate keeps no budget, and none is given then.
+
+    Returns:
+      A record for each text; one alone for a text that is no list.
+
+    Raises:
+      ValueError: a budget that the pair was not trained for, a policy that keeps none, or a text
+        that is empty or too long; says what is possible.
+    """
+    written = self._writer.write(texts, budget, policy)
+    return written[0] if isinstance(texts, str) else written
+
+  @functools.cached_property
+  def _writer(self) -> Writer:
+    models, params = Models(self.student, self.teacher), (self.student_params, self.teacher_params)
+    return Writer(self.config, self.tokenizer, models, params)
 
 
 def build_models(config: Config, tokenizer: AnyTokenizer) -> Models:
@@ -153,7 +210,7 @@ def save_pair(
   write_json(directory / "pair.json", {"config": config, "teacher": teacher})
 
 
-def load_pair(directory: Path) -> Pair:
+def load_pair(directory: str | os.PathLike) -> Pair:
   """Reads a folder that `save_pair` wrote, or the workdir that holds it as `pair/`.
 
   Args:
@@ -163,8 +220,8 @@ def load_pair(directory: Path) -> Pair:
     The pair.
 
   Raises:
-    FileNotFoundError: no pair there; names the folder.
-    ValueError: a part of it cannot be read.
+    FileNotFoundError: no pair there, or a part of it is missing; names it.
+    ValueError: a part of it is damaged, or the parts do not belong together.
   """
   directory = Path(directory)
   if (directory / "pair").is_dir():
@@ -174,15 +231,21 @@ def load_pair(directory: Path) -> Pair:
         f"{directory}: no trained pair (pair.json is missing): give the "
         "workdir of a finished run, or train one: python -m kdtw_jax.main"
     )
-  saved = json.loads((directory / "pair.json").read_text(encoding="utf-8"))
-  config, tokenizer = saved["config"], load_tokenizer(directory / "student")
-  config["teacher"]["pretrained"] = saved["teacher"] or config["teacher"]["pretrained"]
+  config, published_teacher = pair_checks.read_saved(directory / "pair.json")
+  tokenizer = load_tokenizer(pair_checks.part(directory / "student"))
   student = published.load_model(directory / "student")
-  if saved["teacher"]:
+  if published_teacher:
+    config["teacher"]["pretrained"] = published_teacher
     teacher = _build(config, "teacher", tokenizer)
     teacher_params = published_params(config, "teacher", teacher)
   else:
+    names = (str(directory / "student"), str(pair_checks.part(directory / "teacher")))
+    check_same_vocabulary(tokenizer, load_tokenizer(directory / "teacher"), names=names)
     teacher, teacher_params, _ = published.load_model(directory / "teacher")
+  pair_checks.check_vocabulary(tokenizer, (student.model, teacher), directory)
+  duals = pair_checks.checked_duals(student.duals, student.model, config, directory / "student")
+  pair_checks.check_finite(student.params, str(directory / "student"))
+  pair_checks.check_finite(teacher_params, published_teacher or str(directory / "teacher"))
   return Pair(
       config=config,
       tokenizer=tokenizer,
@@ -190,5 +253,5 @@ def load_pair(directory: Path) -> Pair:
       student_params=student.params,
       teacher=teacher,
       teacher_params=teacher_params,
-      duals=tuple(student.duals.tolist()),
+      duals=duals,
   )

@@ -3,6 +3,7 @@
 from kdtw_jax.data.example import Example as Example
 from kdtw_jax.data.example import Source as Source
 from kdtw_jax.data.pipeline import TrainingPlan as TrainingPlan
+from kdtw_jax.data.pipeline import encode_task as encode_task
 from kdtw_jax.data.pipeline import eval_batches as eval_batches
 from kdtw_jax.data.pipeline import instruction_length as instruction_length
 from kdtw_jax.data.pipeline import train_batches as train_batches
@@ -16,6 +17,8 @@ from kdtw_jax.data.published_tokenizer import PublishedTokenizer as PublishedTok
 from kdtw_jax.data.published_tokenizer import check_same_vocabulary as check_same_vocabulary
 from kdtw_jax.data.published_tokenizer import load_tokenizer as load_tokenizer
 from kdtw_jax.data.sources import load_split as load_split
+from kdtw_jax.data.stated import Stated as Stated
+from kdtw_jax.data.stated import state_budget as state_budget
 from kdtw_jax.data.tokenised import TokenisedSplit as TokenisedSplit
 from kdtw_jax.data.tokenised import tokenise as tokenise
 from kdtw_jax.data.tokenizer import Tokenizer as Tokenizer

@@ -77,11 +77,17 @@ def decode(
     The tokens, who wrote them, and the counters.
 
   Raises:
-    ValueError: an impossible setting, or a model or key that is needed is missing.
+    ValueError: an impossible setting, a model or key that is needed is missing, or sources and
+      budgets of another number of rows.
   """
   validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
   _require(policy.needs_student, "student", student_fns, student_source, policy)
   _require(policy.needs_teacher, "teacher", teacher_fns, teacher_source, policy)
+  check_batch(
+      budget,
+      student_source=student_source if policy.needs_student else None,
+      teacher_source=teacher_source if policy.needs_teacher else None,
+  )
   setup = Setup(
       student=(student_fns, student_params),
       teacher=(teacher_fns, teacher_params),
@@ -180,6 +186,31 @@ def _require(
   for field, value in ((f"{who}_fns", fns), (f"{who}_source", source)):
     if needed and value is None:
       raise ValueError(f"{field}=None: policy {policy.name!r} runs the {who}; give it")
+
+
+def check_batch(budget: Any, **sources: Any) -> None:
+  """Refuses a batch whose parts do not have the same rows; costs nothing once compiled.
+
+  Args:
+    budget: `[B]` numbers.
+    **sources: `[B, S]` token ids by field; None for a model that is not run.
+
+  Raises:
+    ValueError: names the field, its shape and dtype, and what they must be.
+  """
+  rows = jnp.shape(budget)
+  if len(rows) != 1:
+    raise ValueError(f"budget: of shape {rows}, must be [B], one share for each row")
+  for field, source in sources.items():
+    if source is None:
+      continue
+    shape, dtype = jnp.shape(source), jnp.result_type(source)
+    if len(shape) != 2 or shape[:1] != rows:
+      raise ValueError(
+          f"{field}: of shape {shape}, must be [{rows[0]}, S], as many rows as budget has"
+      )
+    if not jnp.issubdtype(dtype, jnp.integer):
+      raise ValueError(f"{field}: of dtype {dtype}, must be whole numbers: token ids")
 
 
 def start(

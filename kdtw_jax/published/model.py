@@ -150,9 +150,9 @@ def load_model(folder: Path) -> Loaded:
   try:
     own["price_knots"] = tuple(own["price_knots"])
     config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
-  except (KeyError, TypeError) as error:
+    model = build(config)
+  except (KeyError, TypeError, ValueError) as error:
     raise ValueError(f"{path}: {error}: the folder is not as it was saved") from error
-  model = build(config)
   path = published.folder / EXTRAS
   extras = read_tensors(path) if path.is_file() else {}
   duals = extras.pop(_DUALS, None)
@@ -165,8 +165,10 @@ def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Par
   expected = traverse_util.flatten_dict(
       {k: v for k, v in model.shapes.items() if k in HEADS}, sep="/"
   )
-  found = {name: value.shape for name, value in extras.items()}
-  wanted = {name: value.shape for name, value in expected.items()}
+  found, wanted = (
+      {name: f"{value.dtype}{list(value.shape)}" for name, value in heads.items()}
+      for heads in (extras, expected)
+  )
   if found != wanted:
     wrong = sorted(found.items() ^ wanted.items())[0][0]
     raise ValueError(

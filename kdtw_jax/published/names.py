@@ -65,7 +65,7 @@ def import_t5(
     A nested dict like `Model.init`'s, heads left out.
 
   Raises:
-    ValueError: a name is missing or a shape is not what the config says.
+    ValueError: a name is missing, or a shape or dtype is not what the config says.
   """
   expected = traverse_util.flatten_dict(build(config).shapes)
   return traverse_util.unflatten_dict(
@@ -118,17 +118,22 @@ def _read(
 
 
 def _published(entry: _Entry, weights: Mapping[str, ArrayLike]) -> list[np.ndarray]:
-  """The published arrays of one parameter; raises ValueError where they cannot be stacked."""
-  arrays = [_exactly_scalable(weights[name]) for name in entry.names]
+  """The published arrays of one parameter; raises ValueError where they cannot be ours."""
+  arrays = [_exactly_scalable(name, weights[name]) for name in entry.names]
   shapes = {name: array.shape for name, array in zip(entry.names, arrays, strict=True)}
   if len(set(shapes.values())) > 1:
     raise ValueError(f"weights for {'/'.join(entry.path)}: shapes must be alike, but are {shapes}")
   return arrays
 
 
-def _exactly_scalable(array: ArrayLike) -> np.ndarray:
-  """The array in a dtype whose range holds it in our units too."""
+def _exactly_scalable(name: str, array: ArrayLike) -> np.ndarray:
+  """The array in a dtype whose range holds it in our units too; raises ValueError for integers."""
   array = np.asarray(array)
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    raise ValueError(
+        f"weights: {name!r} is {array.dtype}, must be floating point: get the folder anew, not "
+        "quantised"
+    )
   return array.astype(np.float32) if array.dtype == np.float16 else array
 
 

@@ -1,0 +1,160 @@
+"""What must hold of a pair's parts before they are used together; each check names the file.
+
+Not here: what one model's folder must hold by itself (published/).
+"""
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdtw_jax.base import Params
+from kdtw_jax.data import AnyTokenizer
+from kdtw_jax.models import Model
+
+_REMEDY = "copy the whole pair again, or run the command of its run again, which saves it anew"
+
+
+def _is_whole(value: object) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_shares(value: object) -> bool:
+  return isinstance(value, list) and all(isinstance(x, int | float) and 0 <= x <= 1 for x in value)
+
+
+def _are_buckets(value: object) -> bool:
+  return isinstance(value, list) and all(
+      isinstance(b, list) and len(b) == 2 and all(map(_is_whole, b)) for b in value
+  )
+
+
+def _is_text(value: object) -> bool:
+  return isinstance(value, str)
+
+
+# The fields of the config that a loaded pair reads.
+_FIELDS: dict[str, Callable[[object], bool]] = {
+    "student.pretrained": _is_text,
+    "teacher.pretrained": _is_text,
+    "data.task": _is_text,
+    "data.prompt_length": _is_whole,
+    "data.buckets": lambda value: _are_buckets(value) and bool(value),
+    "budgets.knots": lambda value: _are_shares(value) and bool(value),
+    "budgets.train": lambda value: _are_shares(value) and bool(value),
+    "budgets.seen": _are_shares,
+    "budgets.held_out": _are_shares,
+    "evaluation.compare_at": _are_shares,
+    "decode.max_length": lambda value: _is_whole(value) and value != 0,
+    "decode.chunk": _is_whole,
+}
+
+
+def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
+  """Reads pair.json.
+
+  Args:
+    path: the file.
+
+  Returns:
+    The run's config, and the name of a published teacher that was taken as it is, or None.
+
+  Raises:
+    ValueError: it is damaged, or the config lacks a field that a pair needs.
+  """
+  try:
+    saved = json.loads(path.read_text(encoding="utf-8"))
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f"{path}: damaged ({error}): {_REMEDY}") from error
+  config = saved.get("config") if isinstance(saved, dict) else None
+  if not isinstance(config, dict) or not isinstance(saved.get("teacher", 0), str | None):
+    raise ValueError(f"{path}: damaged (needs a 'config' and a 'teacher'): {_REMEDY}")
+  for field, holds in _FIELDS.items():
+    section, name = field.split(".")
+    try:
+      value = config[section][name]
+    except (KeyError, TypeError) as error:
+      raise ValueError(f"{path}: config.{field} is missing: {_REMEDY}") from error
+    if not holds(value):
+      raise ValueError(f"{path}: config.{field}={value!r:.60} cannot be: {_REMEDY}")
+  return config, saved["teacher"]
+
+
+def part(folder: Path) -> Path:
+  """The folder of one model; raises FileNotFoundError where it is missing."""
+  if not folder.is_dir():
+    raise FileNotFoundError(f"{folder}: missing, though pair.json lies beside it: {_REMEDY}")
+  return folder
+
+
+def check_vocabulary(tokenizer: AnyTokenizer, models: tuple[Model, Model], folder: Path) -> None:
+  """Refuses a tokenizer and models whose ids are not the same ids.
+
+  Args:
+    tokenizer: of the pair.
+    models: (student, teacher).
+    folder: the pair's, for errors.
+
+  Raises:
+    ValueError: says which two differ, and in what.
+  """
+  for who, model in zip(("student", "teacher"), models, strict=True):
+    for field in ("vocab_size", "num_tokens", "tau_id"):
+      of_text, of_model = getattr(tokenizer, field), getattr(model.config, field)
+      if of_text != of_model:
+        raise ValueError(
+            f"{folder / who}: {field}={of_model}, but {of_text} by the tokenizer in "
+            f"{folder / 'student'}: they are not of one pair; {_REMEDY}"
+        )
+
+
+def checked_duals(
+    duals: np.ndarray | None, student: Model, config: dict[str, Any], folder: Path
+) -> tuple[float, ...]:
+  """Refuses duals, or knots of the student's price, that are not those of the run's budgets.
+
+  Args:
+    duals: `[K]` λ at the knots as they were saved; None where they are missing.
+    student: the student.
+    config: of the run.
+    folder: the student's, for errors.
+
+  Returns:
+    The duals.
+
+  Raises:
+    ValueError: names the file, what it holds and what it should.
+  """
+  knots = tuple(config["budgets"]["knots"])
+  if student.config.price_knots != knots:
+    raise ValueError(
+        f"{folder / 'kdtw.json'}: price_knots={student.config.price_knots}, but "
+        f"config.budgets.knots={knots} in pair.json: they are not of one pair; {_REMEDY}"
+    )
+  where = f"{folder / 'kdtw.safetensors'}: duals"
+  if duals is None or duals.shape != (len(knots),):
+    found = "are missing" if duals is None else f"of shape {duals.shape}"
+    raise ValueError(f"{where} {found}, but there are {len(knots)} budgets.knots: {_REMEDY}")
+  if not np.isfinite(duals.astype(np.float32)).all():
+    raise ValueError(
+        f"{where} {duals.tolist()} are not finite: train the stage wheels again with lower "
+        "config.wheels.dual_learning_rate and config.calibration.dual_learning_rate"
+    )
+  return tuple(duals.tolist())
+
+
+def check_finite(params: Params, where: str) -> None:
+  """Refuses parameters with a NaN or an infinity in them.
+
+  Raises:
+    ValueError: names `where` and the first such parameter.
+  """
+  for path, array in jax.tree_util.tree_flatten_with_path(params)[0]:
+    if not np.isfinite(np.asarray(array)).all():
+      raise ValueError(
+          f"{where}: {jax.tree_util.keystr(path, simple=True, separator='/')} is not finite: "
+          f"its training diverged or the file is damaged; {_REMEDY}, or train it again"
+      )

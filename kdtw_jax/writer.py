@@ -1,0 +1,217 @@
+"""Texts in, texts out: what stands behind `Pair.write`.
+
+No text compiles a program of its own. Sources are padded to a few widths, powers of two up to the
+longest that the pair was trained on, and go in batches of one or of BATCH rows. Not here: who
+writes which token (decoding/), what a budget may say (data/stated.py).
+
+Shape letters: B batch, S source length.
+"""
+
+from collections.abc import Mapping, Sequence
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Int
+import ml_collections
+import numpy as np
+
+from kdtw_jax import data, decoding
+from kdtw_jax.base import EOS_ID, PAD_ID, Params
+from kdtw_jax.models import Models
+
+BATCH = 16  # rows that decode together where more than one text is given
+_NARROWEST = 16
+_DEFAULT_CHUNK = 8  # of config.decode.chunk where it is to be measured, which takes seconds
+
+
+class Written(NamedTuple):
+  """What a pair wrote for one text.
+
+  Attributes:
+    text: the output.
+    tokens: its pieces, "▁" for a space, the end of the sentence included unless it was cut.
+    by_teacher: for each token, True where the teacher wrote it.
+    calls: how often the teacher was consulted.
+    share: of the tokens that the teacher wrote, 0..1; the budget holds on average over texts.
+  """
+
+  text: str
+  tokens: tuple[str, ...]
+  by_teacher: tuple[bool, ...]
+  calls: int
+  share: float
+
+
+class _Row(NamedTuple):
+  """One text as ids, EOS last: what each of the two models reads."""
+
+  student: list[int]
+  teacher: list[int]
+
+
+class Writer:
+  """The jitted decoder of one pair, and the shapes that its texts come in.
+
+  Attributes:
+    widths: of padded sources in tokens, ascending.
+    decode: `(params, teacher_params, student_source [B, S], teacher_source [B, S], budget [B], key,
+      policy) -> DecodeResult`, jitted: compiled once for each width, B and structure of policy.
+  """
+
+  def __init__(
+      self,
+      config: Mapping[str, Any],
+      tokenizer: data.AnyTokenizer,
+      models: Models,
+      params: tuple[Params, Params],
+  ):
+    """Args: the parts of a pair; params are (student's, teacher's)."""
+    self._tokenizer, self._params = tokenizer, params
+    self._task = config["data"]["task"]
+    self._largest = max(config["budgets"]["train"])
+    self._longest = max(source for source, _ in config["data"]["buckets"])
+    self._room = data.instruction_length(tokenizer, ml_collections.ConfigDict(config))
+    self.widths = _ladder(self._longest + self._room)
+    student, teacher = (model.decoder_fns for model in models)
+
+    def decode(params, teacher_params, student_source, teacher_source, budget, key, policy):
+      return decoding.decode(
+          student,
+          teacher,
+          params,
+          teacher_params,
+          student_source,
+          teacher_source,
+          budget,
+          key,
+          policy,
+          max_length=config["decode"]["max_length"],
+          chunk=config["decode"]["chunk"] or _DEFAULT_CHUNK,
+          eager=len(budget) > 1,
+      )
+
+    self.decode = jax.jit(decode)
+
+  def write(
+      self, texts: object, budget: object = None, policy: decoding.Policy | None = None
+  ) -> list[Written]:
+    """Writes an output for each text; arguments and errors as of `Pair.write`."""
+    stated, policy = self._decide(budget, policy)
+    rows = self._rows(check_texts(texts), stated.instruction)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].student))  # alike lengths together
+    size = 1 if len(rows) == 1 else BATCH
+    results = []
+    for start in range(0, len(order), size):
+      source = self._sources([rows[i] for i in order[start : start + size]], size)
+      budgets = np.full(size, stated.share, np.float32)
+      key = jax.random.fold_in(jax.random.key(0), start)
+      results.append(self.decode(*self._params, *source, budgets, key, policy))
+    written = itertools.chain.from_iterable(map(self._written, results))
+    found = dict(zip(order, written, strict=False))  # what follows are rows of padding
+    return [found[i] for i in range(len(rows))]
+
+  def _decide(
+      self, budget: object, policy: decoding.Policy | None
+  ) -> tuple[data.Stated, decoding.Policy]:
+    """What the student reads and who writes; raises ValueError where the two do not go together.
+
+    A policy without the gate keeps no budget: its student reads that it is to write alone.
+    """
+    if policy is None or reads_gate(policy):
+      stated = data.state_budget(budget, largest=self._largest, task=self._task)
+      if stated.share == 0:
+        return stated, decoding.StudentAlone()
+      return stated, policy or decoding.make_policy("handover")
+    if budget is not None:
+      raise ValueError(
+          f"budget={budget!r}: policy {policy.name!r} does not keep to a budget: leave the budget "
+          "out, or the policy, and the student asks within the budget"
+      )
+    return data.state_budget(0.0, largest=self._largest, task=self._task), policy
+
+  def _rows(self, texts: Sequence[str], instruction: str) -> list[_Row]:
+    """The texts as ids; raises ValueError where one is empty or too long for the pair."""
+    prompt = self._tokenizer.encode_instruction(instruction)
+    if len(prompt) > self._room:
+      raise ValueError(
+          f"budget={instruction.strip()!r}: takes {len(prompt)} tokens, this pair has room for "
+          f"{self._room}: say it shorter, or give the share as a number"
+      )
+    task = data.encode_task(self._tokenizer, self._task)
+    rows = []
+    for i, source in enumerate(self._tokenizer.encode_batch(texts)):
+      if not source or not texts[i].strip():
+        raise ValueError(f"texts[{i}]={texts[i][:40]!r}: has nothing to read; leave it out")
+      if len(source) + 1 > self._longest:
+        raise ValueError(
+            f"texts[{i}]={texts[i][:40]!r}...: {len(source)} tokens, this pair reads at most "
+            f"{self._longest - 1}: split the text, or train with longer config.data.buckets"
+        )
+      ended = [*source, EOS_ID]
+      rows.append(_Row([*prompt, *ended], [*task, *ended]))
+    return rows
+
+  def _sources(
+      self, rows: Sequence[_Row], size: int
+  ) -> tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]:
+    """What student and teacher read, padded to one of the widths and to `size` rows."""
+    longest = max(len(ids) for row in rows for ids in row)
+    width = next(width for width in self.widths if width >= longest)
+    student, teacher = np.full((2, size, width), PAD_ID, np.int32)
+    for i, row in enumerate(rows):
+      student[i, : len(row.student)] = row.student
+      teacher[i, : len(row.teacher)] = row.teacher
+    return student, teacher
+
+  def _written(self, result: decoding.DecodeResult) -> list[Written]:
+    """The rows of a batch, those of padding too."""
+    result = jax.device_get(result)
+    found = []
+    for tokens, length, by_teacher, calls in zip(
+        result.tokens, result.length, result.written_by_teacher, result.teacher_calls, strict=True
+    ):
+      ids, by_teacher = tokens[:length].tolist(), by_teacher[:length]
+      found.append(
+          Written(
+              text=self._tokenizer.decode(ids),
+              tokens=tuple(self._tokenizer.pieces(ids)),
+              by_teacher=tuple(by_teacher.tolist()),
+              calls=int(calls),
+              share=float(by_teacher.sum() / max(length, 1)),
+          )
+      )
+    return found
+
+
+def reads_gate(policy: decoding.Policy) -> bool:
+  """True where the student's gate decides, and so the budget that it reads counts."""
+  return policy.silenced(jnp.zeros(1)) is not None
+
+
+def check_texts(texts: object) -> list[str]:
+  """Gives texts as a list; raises ValueError where they are no text or no list of texts."""
+  if isinstance(texts, str):
+    texts = [texts]
+  if not isinstance(texts, list | tuple):
+    raise ValueError(f"texts={texts!r:.60}: must be a text or a list of texts")
+  for i, text in enumerate(texts):
+    if not isinstance(text, str):
+      raise ValueError(
+          f"texts[{i}]={text!r:.60}: must be a str, not {type(text).__name__}: give texts, not ids"
+      )
+    try:
+      text.encode()
+    except UnicodeEncodeError as error:
+      raise ValueError(
+          f"texts[{i}]={text!r:.60}: holds half a character at {error.start} (a lone surrogate): "
+          "decode the text anew, with errors='replace'"
+      ) from error
+  return list(texts)
+
+
+def _ladder(longest: int) -> tuple[int, ...]:
+  """Powers of two below the longest source, and that: `_ladder(60)` is `(16, 32, 60)`."""
+  powers = itertools.takewhile(lambda n: n < longest, (_NARROWEST << i for i in itertools.count()))
+  return (*powers, longest)

@@ -1,0 +1,347 @@
+"""What users write with: texts of any length, budgets that are kept, parts that belong together."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from kdtw_jax import decoding, writer
+from kdtw_jax.pair import load_pair
+from tests import tiny_pair
+
+TEXTS = ["The flight from Italy takes 5 hours and 7."[: 2 * n + 3] for n in range(18)]
+ALWAYS = decoding.make_policy("handover", 1e6)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+  return tiny_pair.save(tmp_path_factory.mktemp("run") / "pair")
+
+
+@pytest.fixture(scope="module")
+def pair(saved):
+  return load_pair(saved)
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def test_one_text_gives_one_record_that_adds_up(pair):
+  out = pair.write("The flight takes 5 hours.", 0.2, policy=ALWAYS)
+  assert len(out.tokens) == len(out.by_teacher) and all(out.by_teacher)
+  assert out.share == 1.0 and out.calls == len(out.tokens)
+  ids = [pair.tokenizer.pieces(range(300)).index(piece) for piece in out.tokens]
+  assert out.text == pair.tokenizer.decode(ids) != ""
+
+
+def test_many_texts_come_back_in_order_as_if_each_came_alone(pair):
+  assert len(TEXTS) > writer.BATCH and len({*map(len, TEXTS)}) == len(TEXTS)
+  together = pair.write(TEXTS, 0.2)
+  assert together == [pair.write(text, 0.2) for text in TEXTS]
+  assert pair.write(tuple(TEXTS[:2]), 0.2) == together[:2] and pair.write([], 0.2) == []
+
+
+def test_no_text_compiles_a_program_of_its_own(pair, monkeypatch):
+  traces = []
+  decode = decoding.decode
+
+  def counting(*args, **kwargs):
+    traces.append(1)
+    return decode(*args, **kwargs)
+
+  monkeypatch.setattr(decoding, "decode", counting)
+  fresh = dataclasses.replace(pair)
+  for text in TEXTS:
+    for budget in (0.1, 0.2, "at most 30% of the output"):
+      fresh.write(text, budget)
+  widths = fresh._writer.widths
+  assert len(traces) <= len(widths) == 3
+  before = len(traces)
+  for number in (2, 3, writer.BATCH + 1):  # texts at once
+    fresh.write(TEXTS[-number:], 0.2)
+  assert len(traces) - before <= len(widths)
+
+
+def test_a_budget_of_zero_asks_never(pair):
+  for budget in (0, 0.0, "at most 0% of the tokens"):
+    out = pair.write(TEXTS[:3], budget, policy=ALWAYS)
+    assert not any(any(one.by_teacher) or one.calls for one in out)
+  assert pair.write(TEXTS[0], 0) == pair.write(TEXTS[0], policy=decoding.StudentAlone())
+
+
+class NothingDecodedError(Exception):
+  """What the models were about to read."""
+
+
+def what_is_read(pair, text, budget):
+  """(student's text, teacher's text, budget) of a fresh copy of the pair, which decodes nothing."""
+
+  def decode(_, __, student_source, teacher_source, budget, *rest):
+    texts = (
+        pair.tokenizer.decode(source[0].tolist()) for source in (student_source, teacher_source)
+    )
+    raise NothingDecodedError(*texts, float(budget[0]))
+
+  fresh = dataclasses.replace(pair)
+  fresh._writer.decode = decode
+  with pytest.raises(NothingDecodedError) as read:
+    fresh.write(text, budget)
+  return read.value.args
+
+
+def test_a_budget_in_words_is_read_as_it_is_said(pair):
+  said = "use the teacher for at most 20% of the tokens"
+  assert pair.write(TEXTS[:3], said) == pair.write(TEXTS[:3], 0.2)
+  text = "The flight takes 5 hours."
+  assert what_is_read(pair, text, 0.2) == (f"{said}: {text}", text, pytest.approx(0.2))
+  words = "let the teacher write 10% of it"
+  assert what_is_read(pair, text, words) == (f"{words}: {text}", text, pytest.approx(0.1))
+
+
+def test_a_task_is_said_to_both(tmp_path):
+  pair = load_pair(tiny_pair.save(tmp_path / "pair", task="translate to German"))
+  text = "Our shop is closed."
+  assert what_is_read(pair, text, "with at most 10% help from the teacher") == (
+      f"translate to German, with at most 10% help from the teacher: {text}",
+      f"translate to German: {text}",
+      pytest.approx(0.1),
+  )
+
+
+@pytest.mark.parametrize("name", sorted(decoding.POLICIES))
+def test_a_policy_takes_a_budget_if_and_only_if_the_gate_decides(pair, name):
+  kind, _ = decoding.POLICIES[name]
+  policy = decoding.make_policy(name, 1 if kind.dial_name else None)
+  given = {True: {"budget": 0.2}, False: {}}
+  by_gate = name in {"handover", "mixture", "span_handover", "verify_handover"}
+  with pytest.raises(ValueError, match=r"budget=None: neither|does not keep to a budget"):
+    pair.write(TEXTS[0], policy=policy, **given[not by_gate])
+  assert pair._writer._decide(**{"budget": None, **given[by_gate]}, policy=policy)[1] is policy
+
+
+def test_other_policies_write_what_they_say(pair):
+  teacher = pair.write(TEXTS, policy=decoding.make_policy("teacher"))
+  assert all(all(out.by_teacher) for out in teacher)
+  speculative = pair.write(TEXTS, policy=decoding.make_policy("speculative", 2))
+  assert [out.text for out in speculative] == [out.text for out in teacher]
+
+
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        ("", "texts[0]='': has nothing to read; leave it out"),
+        (["a", " \n"], "texts[1]=' \\n': has nothing to read"),
+        (["a", "\u200b"], "texts[1]='\\u200b': has nothing to read"),
+        ("1 " * 30, "tokens, this pair reads at most 23: split the text"),
+        (3, "texts=3: must be a text or a list of texts"),
+        (b"a", "texts=b'a': must be a text or a list of texts"),
+        ({"a": 1}, "texts={'a': 1}: must be a text or a list of texts"),
+        (None, "texts=None: must be a text or a list of texts"),
+        (["a", 7], "texts[1]=7: must be a str, not int"),
+        ([["a"]], "texts[0]=['a']: must be a str, not list"),
+        ("a\ud800", "texts[0]='a\\ud800': holds half a character at 1"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_refused(pair, texts, message):
+  with pytest.raises(ValueError, match=re.escape(message)) as refused:
+    pair._writer.write(texts, 0.2)
+  assert "\n" not in str(refused.value)
+
+
+def test_a_budget_that_cannot_be_kept_is_refused(pair):
+  for budget in (0.31, 1, -0.1, float("nan"), "", "no limit", "at most 100% of the tokens", None):
+    with pytest.raises(ValueError, match=r"trained for shares from 0 to 0\.3: give one"):
+      pair.write("a", budget)
+  with pytest.raises(
+      ValueError, match=r"takes 6\d tokens, this pair has room for 16: say it shorter"
+  ):
+    pair.write("a", "at most 20% of " + "it " * 30)
+
+
+# Loading ------------------------------------------------------------------------------------------
+
+
+def test_a_pair_loads_by_its_folder_or_its_workdir(saved, pair):
+  for folder in (saved.parent, str(saved.parent), str(saved)):
+    loaded = load_pair(folder)
+    assert loaded.duals == tiny_pair.DUALS == pair.duals
+    assert loaded.student == pair.student and loaded.teacher == pair.teacher
+
+
+def edit_json(path, edit):
+  value = json.loads(path.read_text(encoding="utf-8"))
+  path.write_text(json.dumps(edit(value) or value), encoding="utf-8")
+
+
+def edit_tensors(path, edit):
+  tensors = load_file(path)
+  edit(tensors)
+  save_file(tensors, path)
+
+
+def set_field(section, name, value):
+  def edit(folder):
+    edit_json(folder / "pair.json", lambda saved: saved["config"][section].update({name: value}))
+
+  return edit
+
+
+def drop_field(section, name):
+  return lambda folder: edit_json(
+      folder / "pair.json", lambda saved: saved["config"][section].pop(name) and None
+  )
+
+
+def write_text(name, content):
+  return lambda folder: (folder / name).write_text(content, encoding="utf-8")
+
+
+def set_duals(make):
+  def edit(folder):
+    edit_tensors(
+        folder / "student" / "kdtw.safetensors",
+        lambda tensors: tensors.update(duals=make(tensors["duals"])),
+    )
+
+  return edit
+
+
+def set_weight(who, make, name="shared.weight", file="model.safetensors"):
+  def edit(folder):
+    edit_tensors(folder / who / file, lambda tensors: tensors.update({name: make(tensors[name])}))
+
+  return edit
+
+
+def put_in(part, **other):
+  """Replaces a part of the folder by that of another pair."""
+
+  def edit(folder):
+    another = tiny_pair.save(folder.parent / "another", **other)
+    if (folder / part).is_dir():
+      shutil.rmtree(folder / part)
+      shutil.copytree(another / part, folder / part)
+    else:
+      shutil.copy(another / part, folder / part)
+
+  return edit
+
+
+def with_nan(array):
+  return np.where(np.arange(array.size).reshape(array.shape) == 1, np.nan, array).astype(
+      array.dtype
+  )
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda folder: (folder / "pair.json").unlink(), r"pair.json is missing\): give the"),
+        (write_text("pair.json", "{"), r"pair/pair.json: damaged \(Expecting.*copy the whole pair"),
+        (write_text("pair.json", ""), r"pair/pair.json: damaged"),
+        (write_text("pair.json", "[]"), r"pair/pair.json: damaged \(needs a 'config'"),
+        (write_text("pair.json", "[" * 10**5), r"pair/pair.json: damaged"),
+        (write_text("pair.json", '{"config": {}}'), r"pair/pair.json: damaged \(needs"),
+        (drop_field("budgets", "train"), r"pair.json: config.budgets.train is missing: copy"),
+        (drop_field("data", "buckets"), r"pair.json: config.data.buckets is missing: copy"),
+        (set_field("budgets", "train", []), r"pair.json: config.budgets.train=\[\] cannot be"),
+        (set_field("budgets", "train", [0, "1"]), r"config.budgets.train=\[0, '1'\] cannot be"),
+        (set_field("data", "buckets", [[8]]), r"config.data.buckets=\[\[8\]\] cannot be"),
+        (set_field("decode", "max_length", 0), r"config.decode.max_length=0 cannot be"),
+        (set_field("decode", "max_length", True), r"config.decode.max_length=True cannot be"),
+        (set_field("data", "task", None), r"config.data.task=None cannot be"),
+        (
+            set_field("budgets", "knots", [0.0, 0.1]),
+            r"student/kdtw.json: price_knots=\(0.0, 0.05, .* but config.budgets.knots=\(0.0, 0.1\)",
+        ),
+        (set_duals(lambda x: x[:2].copy()), r"kdtw.safetensors: duals of shape \(2,\), but there"),
+        (set_duals(lambda x: x * np.float32(np.nan)), r"duals \[nan, .*\] are not finite: train"),
+        (
+            lambda folder: edit_tensors(
+                folder / "student" / "kdtw.safetensors", lambda tensors: tensors.pop("duals")
+            ),
+            r"kdtw.safetensors: duals are missing, but there are 6 budgets.knots",
+        ),
+        (
+            lambda folder: (folder / "student" / "kdtw.safetensors").unlink(),
+            r"kdtw.safetensors: .* is missing, but kdtw.json asks for float32\[",
+        ),
+        (
+            set_weight("student", lambda x: x.astype(np.int32), "price/duals", "kdtw.safetensors"),
+            r"'price/duals' is int32\[6\], but kdtw.json asks for float32\[6\]",
+        ),
+        (
+            set_weight("student", lambda x: x.astype(np.int32)),
+            r"student: weights: 'shared.weight' is int32, must be floating point",
+        ),
+        (
+            set_weight("teacher", lambda x: x.astype(np.int32)),
+            r"teacher: weights: 'shared.weight' is int32",
+        ),
+        (set_weight("student", with_nan), r"pair/student: shared/embedding is not finite"),
+        (set_weight("teacher", with_nan), r"pair/teacher: shared/embedding is not finite"),
+        (
+            set_weight("teacher", lambda x: np.full_like(x, np.inf)),
+            r"pair/teacher: shared/embedding is not finite",
+        ),
+        (
+            lambda folder: (folder / "teacher" / "model.safetensors").write_bytes(b"junk"),
+            r"teacher/model.safetensors: damaged",
+        ),
+        (
+            lambda folder: shutil.rmtree(folder / "teacher"),
+            r"pair/teacher: missing, though pair.json lies beside it",
+        ),
+        (
+            lambda folder: shutil.rmtree(folder / "student"),
+            r"pair/student: missing, though pair.json lies beside it",
+        ),
+        (
+            put_in("student", vocab_size=280),
+            r"pair/student and .*/pair/teacher have different voca",
+        ),
+        (
+            put_in("teacher", vocab_size=280),
+            r"pair/student and .*/pair/teacher have different voca",
+        ),
+        (put_in("teacher", task="translate"), r"have different vocabularies: pieces of id"),
+        (
+            put_in("teacher/model.safetensors", vocab_size=280),
+            r"pair/teacher: weights: a table of 280 rows for 300 tokens",
+        ),
+        (
+            lambda folder: [
+                put_in(f"{who}/tokenizer.model", vocab_size=280)(folder)
+                for who in ("student", "teacher")
+            ],
+            r"pair/student: vocab_size=300, but 280 by the tokenizer in",
+        ),
+        (
+            lambda folder: edit_json(
+                folder / "student" / "kdtw.json", lambda own: own.update(gate="door")
+            ),
+            r"student/kdtw.json: model.gate='door': must be one of",
+        ),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_refused(saved, tmp_path, damage, message):
+  folder = tmp_path / "pair"
+  shutil.copytree(saved, folder)
+  damage(folder)
+  with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
+    load_pair(folder)
+  assert "\n" not in str(refused.value)
+
+
+def test_bfloat16_weights_of_a_teacher_are_floating_point(saved, tmp_path):
+  folder = tmp_path / "pair"
+  shutil.copytree(saved, folder)
+  bfloat16 = jnp.bfloat16
+  for name in load_file(folder / "teacher" / "model.safetensors"):
+    set_weight("teacher", lambda x: x.astype(bfloat16), name)(folder)
+  assert load_pair(folder).write("a", policy=decoding.make_policy("teacher")).tokens

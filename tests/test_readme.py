@@ -1,0 +1,271 @@
+"""What the pages say holds: commands name what exists, examples print what is written there."""
+
+import ast
+import doctest
+import importlib
+import os
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+import pytest
+
+from kdtw_jax import config as config_lib
+from tests.test_config import load as load_config
+from tests.test_run import environment
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "CONTRIBUTING.md", "results/README.md", "kdtw_jax/decoding/README.md")
+SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("launch/*.sh"))
+
+
+def read(name):
+  return (ROOT / name).read_text(encoding="utf-8")
+
+
+def fenced(page, language):
+  return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+def spans(page):
+  """What stands in `backticks` outside of blocks, line breaks as spaces."""
+  prose = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+  return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+
+
+# Commands -----------------------------------------------------------------------------------------
+
+
+def called(block):
+  """The commands that a shell would run for a block, as lists of words.
+
+  None of them is run, and none writes its output anywhere.
+  """
+  block = re.sub(r"(?<=\s)>\s*\S+", "", block)
+  recorders = "".join(
+      f'{name}() {{ printf "%s\\t" {name} "$@"; echo; }}\n'
+      for name in ("python", "bash", "pip", *SCRIPTS)
+  )
+  done = subprocess.run(
+      ["/bin/bash", "-euc", recorders + block],
+      env={"PATH": "/nonexistent"},
+      cwd="/",
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  return [line.split("\t")[:-1] for line in done.stdout.splitlines()]
+
+
+def check(command):
+  """Refuses a command that names what does not exist; raises AssertionError, which says what."""
+  name, *words = command
+  if name == "bash":
+    name, *words = words
+  if name == "python":
+    if words[0] == "-m":
+      words[0:2] = [words[1].replace(".", "/") + ".py"]
+    return check_python(*words)
+  assert name in SCRIPTS, f"no script {name}"
+  usage = re.search(rf"^# usage: (?:\w+=\S+ )*{name} (.*)$", read(name), re.MULTILINE)
+  places = [place for place in usage[1].split() if place.isupper() or "|" in place] if usage else []
+  assert len(words) >= len(places), f"{name} needs {places}"
+  task = [word for word, place in zip(words, places, strict=False) if "|" in place]
+  assert all(word in places[0].split("|") for word in task), f"{task} is none of {places}"
+  flags = words[len(places) :]
+  if places == ["CONFIG", "WORKDIR"] or places == ["CONFIG", "WORKDIR_ON_VM"]:
+    return check_python("kdtw_jax/main.py", f"--config={words[0]}", *flags)
+  assert not [flag for flag in flags if flag.startswith("--")], f"{flags} of {name} are not known"
+  return None
+
+
+def check_python(script, *flags):
+  """Checks a script and its flags; those of its config are set and validated."""
+  assert (ROOT / script).is_file(), f"no file {script}"
+  known = {*re.findall(r'DEFINE_\w+\(\s*"(\w+)"', read(script)), "help"}
+  config = None
+  for flag in flags:
+    if not flag.startswith("--"):
+      continue  # a place of the script's own
+    name, _, value = flag.removeprefix("--").partition("=")
+    if name == "config":
+      file, _, argument = value.partition(":")
+      assert (ROOT / file).is_file() and file.startswith("configs/"), f"no config {file}"
+      config = load_config(Path(file).stem, argument)
+    elif name.startswith("config."):
+      set_field(config, name, value)
+    else:
+      assert name in known, f"{script} has no flag --{name}"
+  if config is not None:
+    if not config.data.path:
+      config.data.path = "DIR"
+    config_lib.validate(config)
+
+
+def set_field(config, name, value):
+  """Sets a field of a config as its flag does."""
+  section = config
+  *path, last = name.split(".")[1:]
+  try:
+    for part in path:
+      section = section[part]
+    old = section[last]
+  except (KeyError, AttributeError) as error:
+    raise AssertionError(f"no field {name}") from error
+  section[last] = value if isinstance(old, str) else type(old)(ast.literal_eval(value))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_names_what_exists(page):
+  commands = [command for block in fenced(read(page), "bash") for command in called(block)]
+  commands += [
+      command
+      for span in spans(read(page))
+      if re.match(r"(python|bash|launch/\S+\.sh) ", span)
+      for command in called(span)
+  ]
+  for command in commands:
+    check(command)
+  assert commands or page == "kdtw_jax/decoding/README.md"
+
+
+def test_the_usage_lines_of_the_scripts_name_what_exists():
+  found = 0
+  for script in SCRIPTS:
+    assert script == "launch/environment.sh" or os.access(ROOT / script, os.X_OK)
+    subprocess.run(["/bin/bash", "-n", ROOT / script], check=True)
+    for line in re.findall(rf"^#   ({script} .*)$", read(script), re.MULTILINE):
+      for command in called(line):
+        check(command)
+        found += 1
+  assert found >= 3
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_flag_that_a_page_speaks_of_is_known(page):
+  for span in spans(read(page)):
+    if span.startswith("--config."):
+      name, _, value = span.partition("=")
+      config = load_config("demo")
+      config.data.path = "DIR"
+      if value:
+        set_field(config, name.removeprefix("--"), value)
+        config_lib.validate(config)
+      else:
+        with pytest.raises((ValueError, SyntaxError, TypeError, AssertionError)) as refused:
+          set_field(config, name.removeprefix("--"), "?")
+          config_lib.validate(config)
+        assert "no field" not in str(refused.value)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_is_there(page):
+  here = (ROOT / page).parent
+  named = [span.partition(":")[0] for span in spans(read(page))]
+  named = [name for name in named if re.fullmatch(r"[\w/]+\.(py|sh)", name)]
+  starts = (here, ROOT, ROOT / "kdtw_jax", ROOT / "benchmarks")
+  for name in named:
+    assert any((start / name).is_file() for start in starts), name
+  links = [link for link in re.findall(r"\]\(([^)]+)\)", read(page)) if not link.startswith("http")]
+  for link in links:
+    assert (here / link.partition("#")[0]).exists(), link
+  assert named or links
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("python -m kdtw_jax.mainn --config=configs/demo.py", "no file kdtw_jax/mainn.py"),
+        ("python -m kdtw_jax.main --config=configs/demos.py", "no config configs/demos.py"),
+        ("python -m kdtw_jax.main --config=configs/demo.py:smok", "'smok' is unknown"),
+        ("python -m kdtw_jax.main --config=configs/demo.py --wrkdir=a", "no flag --wrkdir"),
+        (
+            "python -m kdtw_jax.main --config=configs/demo.py --config.wheels.alfa=1.0",
+            "no field config.wheels.alfa",
+        ),
+        (
+            "for a in -1.0; do python -m kdtw_jax.main --config=configs/demo.py "
+            '--config.wheels.alpha="$a"; done',
+            "config.wheels.alpha=-1.0: must be > 0",
+        ),
+        ("bash launch/demos.sh", "no script launch/demos.sh"),
+        ("launch/smoke.sh wmd", "is none of"),
+        ("launch/gpu.sh configs/wmt.py", "needs"),
+        ("launch/gpu.sh configs/wmt.py:pair=en-xx runs/wmt", "en-xx"),
+        ("launch/gpu.sh configs/wmt.py runs/wmt --config.none=1", "no field config.none"),
+        ("python benchmarks/decode.py --studnt=t5-small", "no flag --studnt"),
+    ],
+)
+def test_a_wrong_command_is_found(command, message):
+  (words,) = called(command)
+  with pytest.raises((AssertionError, ValueError), match=message):
+    check(words)
+
+
+# Examples -----------------------------------------------------------------------------------------
+
+
+def run_examples(text, name, globs):
+  """Runs the `>>>` examples of a text, and fails where one prints something else."""
+  examples = doctest.DocTestParser().get_doctest(text, globs, name, name, 0)
+  said = []
+  result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, out=said.append)
+  assert result.attempted and not result.failed, "".join(said)
+
+
+def docstrings():
+  """(module, docstring) of every docstring in the package that holds an example."""
+  for path in sorted((ROOT / "kdtw_jax").rglob("*.py")):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+      if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+        docstring = ast.get_docstring(node)
+        if docstring and ">>>" in docstring:
+          yield pytest.param(module, docstring, id=f"{module}-{getattr(node, 'name', '')}")
+
+
+@pytest.mark.parametrize("module, docstring", list(docstrings()))
+def test_the_examples_of_docstrings_print_what_they_say(module, docstring):
+  run_examples(docstring, module, dict(vars(importlib.import_module(module))))
+
+
+def test_an_example_that_prints_something_else_is_found():
+  with pytest.raises(AssertionError, match=r"Expected:\s+3\s+Got:\s+2"):
+    run_examples(">>> 1 + 1\n3\n", "page", {})
+
+
+SHORTER = (  # the demo without its baseline and evaluation, in fewer steps
+    "--config.stages=('tokenizer','teacher','warm_start','wheels')",
+    "--config.teacher.train.steps=240",
+    "--config.warm_start.steps=300",
+    "--config.wheels.steps=100",
+)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+  """A folder with `runs/demo`, a demo that was trained for a minute or two."""
+  folder = tmp_path_factory.mktemp("demo")
+  workdir = folder / "runs" / "demo"
+  command = [sys.executable, "-m", "kdtw_jax.main", "--config=configs/demo.py"]
+  done = subprocess.run(
+      [*command, f"--workdir={workdir}", *SHORTER],
+      cwd=ROOT,
+      env=environment(folder / "compiled"),
+      capture_output=True,
+      text=True,
+      timeout=1200,
+      check=False,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  return folder
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_readme_print_what_they_say(demo, monkeypatch):
+  monkeypatch.chdir(demo)
+  blocks = fenced(read("README.md"), "python")
+  assert all(">>> " in block for block in blocks)
+  run_examples("\n".join(blocks), "README.md", {})

@@ -1,0 +1,37 @@
+"""A pair in its folder as a run saves it, with random parameters."""
+
+import jax
+import numpy as np
+
+from kdtw_jax import config as config_lib
+from kdtw_jax import data, pair
+from tests.test_config import load
+
+DUALS = (5.0, 4.0, 3.0, 2.0, 1.0, 0.5)  # at the six knots
+
+
+def save(folder, *, vocab_size=300, task="", seed=0):
+  """Saves a pair trained for shares up to 0.3, that reads up to 23 tokens; gives the folder."""
+  config = load("demo", "smoke")
+  config.data.update(num_train=200, buckets=((24, 24),), prompt_length=0, task=task)
+  config.decode.max_length = 24
+  config_lib.validate(config)
+  source = data.load_split(config.data, "train")
+  text = [side for i in range(len(source)) for side in (source[i].source, source[i].target)]
+  tokenizer = data.train_tokenizer(
+      [*text, *data.tokenizer_text(task)], vocab_size=vocab_size, seed=seed
+  )
+  models = pair.build_models(config, tokenizer)
+  student_params, teacher_params = (
+      model.init(jax.random.key(seed + i)) for i, model in enumerate(models)
+  )
+  pair.save_pair(
+      folder,
+      config=config_lib.to_json(config),
+      models=models,
+      tokenizer=tokenizer,
+      student_params=student_params,
+      teacher_params=teacher_params,
+      duals=np.array(DUALS, np.float32),
+  )
+  return folder
