@@ -115,10 +115,9 @@ def test_a_task_is_said_to_both(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(decoding.POLICIES))
 def test_a_policy_takes_a_budget_if_and_only_if_the_gate_decides(pair, name):
-  kind, _ = decoding.POLICIES[name]
-  policy = decoding.make_policy(name, 1 if kind.dial_name else None)
+  policy = decoding.make_policy(name, 1 if decoding.POLICIES[name].dial_name else None)
   given = {True: {"budget": 0.2}, False: {}}
-  by_gate = name in {"handover", "mixture", "span_handover", "verify_handover"}
+  by_gate = name in {"handover", "handover_checked", "span", "verify"}  # the latter by their rule
   with pytest.raises(ValueError, match=r"budget=None: neither|does not keep to a budget"):
     pair.write(TEXTS[0], policy=policy, **given[not by_gate])
   assert pair._writer._decide(**{"budget": None, **given[by_gate]}, policy=policy)[1] is policy
