@@ -159,8 +159,6 @@ def validate(
     raise ValueError(f"chunk={chunk}: must be >= 1")
   if cap not in gating.CAPS:
     raise ValueError(f"cap={cap!r}: must be 'none' or 'hard'")
-  if policy.drafts and policy.k < 1:
-    raise ValueError(f"policy.k={policy.k}: a draft needs at least 1 token")
   if cap == "hard" and (policy.drafts or not policy.needs_student):
     raise ValueError(
         f"cap='hard': policy {policy.name!r} does not ask token by token; use cap='none'"
@@ -196,14 +194,17 @@ def start(
     raise ValueError(f"key=None: policy {setup.policy.name!r} or the sampling draws; give a key")
   padding = jnp.zeros(setup.budget.shape, bool)
   caches: list[Cache] = []
-  for needed, (fns, params), source in (
+  for needed, model, source in (
       (setup.policy.needs_student, setup.student, student_source),
       (setup.policy.needs_teacher, setup.teacher, setup.teacher_source),
   ):
+    cache = None
     if needed:
       source = jnp.asarray(source, jnp.int32)
       padding = padding | jnp.all(source == base.PAD_ID, axis=1)
-    caches.append(fns.start(params, source, max_length) if needed else None)
+      fns, params = state_lib.running(model)
+      cache = fns.start(params, source, max_length)
+    caches.append(cache)
   return state_lib.init_state(
       student_cache=caches[0],
       teacher_cache=caches[1],

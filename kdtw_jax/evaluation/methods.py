@@ -20,7 +20,8 @@ class _Swept(Mapping[str, decoding.Method]):
     return decoding.POLICIES[name]
 
   def __contains__(self, name: object) -> bool:
-    return name in decoding.POLICIES and bool(decoding.POLICIES[name].dials)
+    method = decoding.POLICIES.get(name) if isinstance(name, str) else None
+    return method is not None and bool(method.dials)
 
   def __iter__(self) -> Iterator[str]:
     swept = [name for name in decoding.POLICIES if name in self]
@@ -109,7 +110,7 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
   return Sweep(
       name,
       method.title,
-      method.dial_name,
+      method.dial_name or "",
       tuple((dial, f"{dial:g}", Setting(name, dial, stage)) for dial in dials),
       family=method.family,
       by_token=method.by_token,
