@@ -1,12 +1,14 @@
 """What an evaluation sweeps: methods, the settings of their dials, and what a setting decodes.
 
 A method is a registered policy (decoding/policies/). The values of the dials are in the config
-(`evaluation.dials`). Not here: measuring (evaluator.py).
+(`evaluation.dials`), or the policy's own. Not here: measuring (evaluator.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import math
+
+import ml_collections
 
 from kdtw_jax import data, decoding
 
@@ -102,7 +104,7 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
     ValueError: no such method.
   """
   if name not in METHODS:
-    raise ValueError(f"evaluation.dials.{name}: no such method; choose of {', '.join(METHODS)}")
+    raise ValueError(f"{name!r} is no method; known are {', '.join(METHODS)}")
   method = METHODS[name]
   never = method.never
   if isinstance(never, float) and math.isinf(never):
@@ -172,3 +174,17 @@ def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
       continuous=True,
       is_handover=True,
   )
+
+
+def check(section: ml_collections.ConfigDict) -> None:
+  """Refuses methods and dials of the config's `evaluation` that cannot be.
+
+  Raises:
+    ValueError: an unknown method; names the field and those that are known.
+  """
+  for field, names in (("methods", section.methods), ("dials", section.dials)):
+    unknown = [name for name in names if name not in METHODS and name != "all"]
+    if unknown:
+      raise ValueError(
+          f"config.evaluation.{field}: {unknown[0]!r} is no method; known are {', '.join(METHODS)}"
+      )
