@@ -23,8 +23,10 @@ def load_plugins(modules: Sequence[str] = ()) -> tuple[str, ...]:
     The names of all that are loaded.
 
   Raises:
-    ValueError: one cannot be imported; names it, the reason and the remedy.
+    ValueError: no names, or one that cannot be imported; names it, the reason and the remedy.
   """
+  if isinstance(modules, str):
+    raise ValueError(f"config.plugins={modules!r}: must be a tuple of names, e.g. ({modules!r},)")
   wanted = dict.fromkeys(modules, "put its folder on PYTHONPATH, or take it out of config.plugins")
   for point in importlib.metadata.entry_points(group=GROUP):
     package = point.dist.name if point.dist else "?"

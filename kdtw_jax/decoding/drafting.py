@@ -17,8 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from kdtw_jax.decoding import forward
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
-from kdtw_jax.decoding.policies.drafter import Drafts
-from kdtw_jax.decoding.policies.policy import Observation
+from kdtw_jax.decoding.policies.drafter import Drafter, Drafts
+from kdtw_jax.decoding.policies.policy import Observation, present
 from kdtw_jax.decoding.sampling import Key
 from kdtw_jax.decoding.state import DecodeState, Setup
 
@@ -61,14 +61,21 @@ def draft_round(setup: Setup, state: DecodeState) -> DecodeState:
   return verify(setup, drafted, teacher_key)
 
 
+def drafter(setup: Setup) -> Drafter:
+  """The policy."""
+  assert isinstance(setup.policy, Drafter)
+  return setup.policy
+
+
 def most_drafts(setup: Setup, state: DecodeState) -> Int[Array, " B"]:
   """Most drafts per row: k, and one less than what is left where the teacher writes after them."""
-  bonus: bool | Array = setup.policy.bonus
-  silenced = setup.policy.silenced(setup.budget)
+  policy = drafter(setup)
+  bonus: bool | Array = policy.bonus
+  silenced = policy.silenced(setup.budget)
   if silenced is not None:
     bonus = jnp.where(silenced, 0, int(bonus))
   left = state.asked.shape[1] - state.length - bonus
-  return jnp.minimum(setup.policy.k, left)
+  return jnp.minimum(policy.k, left)
 
 
 def drafted_eos(setup: Setup, state: DecodeState) -> Bool[Array, " B"]:
@@ -85,12 +92,12 @@ def drafting_rows(setup: Setup, now: Round) -> Bool[Array, " B"]:
 
 def draft_tokens(setup: Setup, state: DecodeState, gate_key: Key, student_key: Key) -> Round:
   """Lets the student draft until every row has its drafts."""
-  logits = None
-  if setup.policy.needs_student_logits(setup.sampling):
+  policy, logits = drafter(setup), None
+  if policy.needs_student_logits(setup.sampling):
     V = jax.eval_shape(
-        lambda: forward.student_step(*setup.student, state, state.done, STUDENT_WIDTH)
+        lambda: forward.student_step(setup.student, state, state.done, STUDENT_WIDTH)
     )[1].shape[-1]
-    logits = jnp.zeros((state.done.shape[0], setup.policy.k, V), jnp.float32)
+    logits = jnp.zeros((state.done.shape[0], policy.k, V), jnp.float32)
   # The teacher's cache takes no part: it stays out of the inner loop's carry.
   first = Round(
       state._replace(teacher_cache=None), jnp.zeros_like(state.done), logits, jnp.int32(0)
@@ -106,7 +113,7 @@ def draft_tokens(setup: Setup, state: DecodeState, gate_key: Key, student_key: K
 def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Round:
   """One turn of drafting: in each row that drafts on, a token or an ask."""
   rows = drafting_rows(setup, now)
-  state, logits, gate_logits = forward.student_step(*setup.student, now.state, rows, STUDENT_WIDTH)
+  state, logits, gate_logits = forward.student_step(setup.student, now.state, rows, STUDENT_WIDTH)
   gate_key, student_key = (
       key if key is None else jax.random.fold_in(key, now.turn) for key in (gate_key, student_key)
   )
@@ -120,7 +127,7 @@ def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Ro
       run=jnp.zeros_like(length),
       budget=setup.budget,
   )
-  asks = rows & setup.policy.stop(seen, gate_key)
+  asks = rows & drafter(setup).stop(seen, gate_key)
   writes = rows & ~asks
   token = sampling_lib.choose_token(logits, student_key, setup.sampling)
   kept = now.student_logits
@@ -135,10 +142,12 @@ def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Ro
 
 def copy_tokens(setup: Setup, state: DecodeState) -> Round:
   """Takes as drafts what the policy copies out of the source and the output."""
-  drafts, count = setup.policy.propose(setup.teacher_source, state.tokens, state.length)
+  policy = drafter(setup)
+  source = jnp.asarray(present(setup.teacher_source), jnp.int32)
+  drafts, count = policy.propose(source, state.tokens, state.length)
   pending = jnp.where(state.done, 0, jnp.minimum(count, most_drafts(setup, state)))
   tokens = state.tokens
-  for i in range(setup.policy.k):
+  for i in range(policy.k):
     column = state.length + 1 + i
     tokens = state_lib.write_column(tokens, column, drafts[:, i], i < pending)
   return Round(
@@ -176,7 +185,7 @@ def judge(setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: 
   Returns:
     The verdict.
   """
-  policy, state = setup.policy, drafted.state
+  policy, state = drafter(setup), drafted.state
   stay_key, draw_key = (None, None) if key is None else jax.random.split(key)
   tokens = state_lib.window(state.tokens, state.length + 1, policy.k)
   judged = Drafts(tokens, drafted.student_logits, logits[:, : policy.k])
@@ -210,7 +219,7 @@ def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
   the teacher, because all ended by themselves and the policy lets them, or because their budgets
   allow no call, there is no pass.
   """
-  state, policy = drafted.state, setup.policy
+  state, policy = drafted.state, drafter(setup)
   called, silenced = ~state.done, policy.silenced(setup.budget)
   if not policy.checks_end:
     called = called & ~drafted_eos(setup, state)
@@ -219,7 +228,7 @@ def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
   unchecked = Verdict(state.pending, jnp.zeros_like(state.pending), jnp.zeros_like(state.done))
 
   def check(now: tuple[DecodeState, Verdict, Array]) -> tuple[DecodeState, Verdict, Array]:
-    state, logits = forward.teacher_step(*setup.teacher, now[0], called, policy.k + policy.bonus)
+    state, logits = forward.teacher_step(setup.teacher, now[0], called, policy.k + policy.bonus)
     found = judge(setup, drafted._replace(state=state), logits, key)
     verdict = jax.tree.map(lambda new, old: jnp.where(called, new, old), found, now[1])
     return state, verdict, jnp.array(False)

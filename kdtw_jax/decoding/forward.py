@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kdtw_jax import base
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
 from kdtw_jax.decoding.sampling import Key
@@ -34,17 +33,12 @@ def last_hidden(hidden: Float[Array, "B C D"], index: Int[Array, " B"]) -> Float
 
 
 def student_step(
-    fns: base.DecoderFns,
-    params: base.Params,
-    state: DecodeState,
-    rows: Bool[Array, " B"],
-    width: int,
+    model: state_lib.Model, state: DecodeState, rows: Bool[Array, " B"], width: int
 ) -> tuple[DecodeState, Float[Array, "B V"], Float[Array, " B"]]:
   """Lets the student consume inputs student_len .. length + pending in one forward.
 
   Args:
-    fns: the student.
-    params: the student's parameters.
+    model: the student.
     state: decoding state; `rows` lag by at most `width` inputs.
     rows: rows that need the step.
     width: static inputs per forward.
@@ -52,6 +46,7 @@ def student_step(
   Returns:
     The state, logits and gate log-odds of the next token; junk outside of `rows`.
   """
+  fns, params = state_lib.running(model)
   end = state.length + state.pending
   chunk = state_lib.window(state.tokens, state.student_len, width)
   hidden, cache = fns.extend(params, state.student_cache, chunk, state.student_len)
@@ -66,17 +61,12 @@ def student_step(
 
 
 def teacher_step(
-    fns: base.DecoderFns,
-    params: base.Params,
-    state: DecodeState,
-    rows: Bool[Array, " B"],
-    width: int,
+    model: state_lib.Model, state: DecodeState, rows: Bool[Array, " B"], width: int
 ) -> tuple[DecodeState, Float[Array, "B width V"]]:
   """Lets the teacher consume inputs teacher_len .. length + pending in one forward.
 
   Args:
-    fns: the teacher.
-    params: the teacher's parameters.
+    model: the teacher.
     state: decoding state; `rows` lag by at most `width` inputs.
     rows: rows that need the step.
     width: static inputs per forward.
@@ -84,6 +74,7 @@ def teacher_step(
   Returns:
     The state and the logits after each input of the window.
   """
+  fns, params = state_lib.running(model)
   end = state.length + state.pending
   chunk = state_lib.window(state.tokens, state.teacher_len, width)
   hidden, cache = fns.extend(params, state.teacher_cache, chunk, state.teacher_len)
@@ -110,8 +101,7 @@ class _CatchUp(NamedTuple):
 
 
 def teacher_catch_up(
-    fns: base.DecoderFns,
-    params: base.Params,
+    model: state_lib.Model,
     state: DecodeState,
     rows: Bool[Array, " B"],
     key: Key,
@@ -129,8 +119,7 @@ def teacher_catch_up(
   therefore counted from who asked when (state.count_catch_up), not here.
 
   Args:
-    fns: the teacher.
-    params: the teacher's parameters.
+    model: the teacher.
     state: decoding state with nothing pending.
     rows: rows that ask; the passes go on until they have caught up.
     key: PRNG key of the teacher's draw, or None when greedy. A row draws with it once: in the pass
@@ -141,6 +130,7 @@ def teacher_catch_up(
   Returns:
     The state and the teacher's token; junk outside of `rows`.
   """
+  fns, params = state_lib.running(model)
   end = state.length
 
   def lagging(now: _CatchUp, by_more_than: int) -> Bool[Array, ""]:

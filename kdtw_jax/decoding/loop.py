@@ -225,14 +225,17 @@ def start(
     raise ValueError(f"key=None: policy {setup.policy.name!r} or the sampling draws; give a key")
   padding = jnp.zeros(setup.budget.shape, bool)
   caches: list[Cache] = []
-  for needed, (fns, params), source in (
+  for needed, model, source in (
       (setup.policy.needs_student, setup.student, student_source),
       (setup.policy.needs_teacher, setup.teacher, setup.teacher_source),
   ):
+    cache = None
     if needed:
       source = jnp.asarray(source, jnp.int32)
       padding = padding | jnp.all(source == base.PAD_ID, axis=1)
-    caches.append(fns.start(params, source, max_length) if needed else None)
+      fns, params = state_lib.running(model)
+      cache = fns.start(params, source, max_length)
+    caches.append(cache)
   return state_lib.init_state(
       student_cache=caches[0],
       teacher_cache=caches[1],

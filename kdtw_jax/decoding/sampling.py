@@ -93,6 +93,7 @@ def choose_token(logits: Float[Array, "B V"], key: Key, sampling: Sampling) -> I
   """
   if sampling.greedy:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  assert key is not None  # loop.start has refused to go without
   logits = logits / sampling.temperature
   if sampling.top_p < 1:
     logits = nucleus(logits, sampling.top_p)

@@ -42,12 +42,12 @@ class Finished(NamedTuple):
   """A decoded request.
 
   Attributes:
-    index: number of the request, 0 the first.
+    number: of the request, 0 the first.
     result: its row of a DecodeResult, numpy, without the batch axis; the counts of the whole batch
       (`student_steps`, `teacher_passes`) are those since the start of the run.
   """
 
-  index: int
+  number: int
   result: DecodeResult
 
 

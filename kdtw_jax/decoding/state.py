@@ -22,6 +22,7 @@ from kdtw_jax.decoding.policies.policy import Policy
 from kdtw_jax.decoding.sampling import Key, Sampling
 
 Cache = Any  # a pytree of a model's own; None where that model does not run
+Model = tuple[base.DecoderFns | None, base.Params]  # its functions are None where it does not run
 
 
 class Setup(NamedTuple):
@@ -40,8 +41,8 @@ class Setup(NamedTuple):
     eos_id: token that ends a row.
   """
 
-  student: tuple[base.DecoderFns | None, base.Params]
-  teacher: tuple[base.DecoderFns | None, base.Params]
+  student: Model
+  teacher: Model
   teacher_source: Int[base.ArrayLike, "B S_teacher"] | None
   policy: Policy
   budget: Float[Array, " B"]
@@ -50,6 +51,13 @@ class Setup(NamedTuple):
   widths: tuple[int, ...]
   eager: bool
   eos_id: int
+
+
+def running(model: Model) -> tuple[base.DecoderFns, base.Params]:
+  """A model's functions and parameters, where the policy runs it."""
+  fns, params = model
+  assert fns is not None  # loop.decode has refused to go without
+  return fns, params
 
 
 class DecodeState(NamedTuple):

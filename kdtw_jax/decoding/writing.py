@@ -30,20 +30,20 @@ def write_step(setup: Setup, state: DecodeState) -> DecodeState:
   state, gate_key, student_key, teacher_key = state_lib.split_key(state)
   active = ~state.done
   if not setup.policy.needs_student:
-    state, logits = forward.teacher_step(*setup.teacher, state, active, 1)
+    state, logits = forward.teacher_step(setup.teacher, state, active, 1)
     token = sampling_lib.choose_token(logits[:, 0], teacher_key, setup.sampling)
     silent = jnp.zeros(active.shape, jnp.float32)
     return write(state, token, active, silent, setup.eos_id)
 
-  state, logits, gate_logits = forward.student_step(*setup.student, state, active, 1)
+  state, logits, gate_logits = forward.student_step(setup.student, state, active, 1)
   token = sampling_lib.choose_token(logits, student_key, setup.sampling)
   if not setup.policy.needs_teacher:
     nobody = jnp.zeros(active.shape, bool)
     return write(state, token, nobody, gate_logits, setup.eos_id)
 
-  looks = setup.policy.teacher_every_step
+  looks, teacher_logits = setup.policy.teacher_every_step, None
   if looks or setup.eager:
-    state, scores = forward.teacher_step(*setup.teacher, state, active, 1)
+    state, scores = forward.teacher_step(setup.teacher, state, active, 1)
     teacher_logits = scores[:, 0]
   seen = Observation(
       logits,
@@ -56,11 +56,11 @@ def write_step(setup: Setup, state: DecodeState) -> DecodeState:
   )
   allowed = gating.within_cap(state.asks, state.length, setup.budget, setup.cap)
   ask = active & allowed & setup.policy.ask(seen, gate_key)
-  if looks or setup.eager:
+  if teacher_logits is not None:
     teacher_token = sampling_lib.choose_token(teacher_logits, teacher_key, setup.sampling)
   else:
     state, teacher_token = forward.teacher_catch_up(
-        *setup.teacher, state, ask, teacher_key, widths=setup.widths, sampling=setup.sampling
+        setup.teacher, state, ask, teacher_key, widths=setup.widths, sampling=setup.sampling
     )
   return write(state, jnp.where(ask, teacher_token, token), ask, gate_logits, setup.eos_id)
 

@@ -1,7 +1,7 @@
 """What an evaluation sweeps: methods, the settings of their dials, and what a setting decodes.
 
 A method is a registered policy (decoding/policies/). The values of the dials are in the config
-(`evaluation.dials`). Not here: measuring (evaluator.py).
+(`evaluation.dials`), or the policy's own. Not here: measuring (evaluator.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,8 @@ class _Swept(Mapping[str, decoding.Method]):
     return decoding.POLICIES[name]
 
   def __contains__(self, name: object) -> bool:
-    return name in decoding.POLICIES and bool(decoding.POLICIES[name].dials)
+    method = decoding.POLICIES.get(name) if isinstance(name, str) else None
+    return method is not None and bool(method.dials)
 
   def __iter__(self) -> Iterator[str]:
     swept = [name for name in decoding.POLICIES if name in self]
@@ -126,7 +127,7 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
     ValueError: no such method.
   """
   if name not in METHODS:
-    raise ValueError(f"evaluation.dials.{name}: no such method; choose of {', '.join(METHODS)}")
+    raise ValueError(f"{name!r} is no method; known are {', '.join(METHODS)}")
   method = METHODS[name]
   never = method.never
   if isinstance(never, float) and math.isinf(never):
@@ -134,7 +135,7 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
   return Sweep(
       name,
       method.title,
-      method.dial_name,
+      method.dial_name or "",
       tuple((dial, f"{dial:g}", Setting(name, dial, stage)) for dial in dials),
       family=method.family,
       by_token=method.by_token,

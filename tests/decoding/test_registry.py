@@ -115,6 +115,8 @@ def test_entry_points_of_installed_packages_are_loaded(late, tmp_path):
 
 
 def test_a_plugin_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
+  with pytest.raises(ValueError, match=r"config.plugins='mine': must be a tuple .*\('mine',\)"):
+    plugins.load_plugins("mine")
   with pytest.raises(ValueError, match=r"plugin 'no_such_thing': .*No module.*; put its folder on"):
     plugins.load_plugins(["no_such_thing"])
   (tmp_path / "half_written.py").write_text("1 / 0\n")

@@ -41,7 +41,7 @@ def test_outputs_are_those_of_one_large_batch(name, dial):
   assert len(set(expected.length.tolist())) > 3
   serve = make_continuous_decoder(FNS, FNS, batch=5, max_length=T, refill=2, chunk=3)
   found = {
-      f.index: f.result for f in serve(STUDENT, TEACHER, iter(REQUESTS), jax.random.key(0), policy)
+      f.number: f.result for f in serve(STUDENT, TEACHER, iter(REQUESTS), jax.random.key(0), policy)
   }
   assert sorted(found) == list(range(N))
   for name in expected._fields:
@@ -57,8 +57,8 @@ def test_any_number_of_slots_serves_all(batch, refill):
   serve = make_continuous_decoder(
       FNS, FNS, batch=batch, max_length=T, refill=refill, chunk=3, cap="hard"
   )
-  for index, result in serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), policy):
-    np.testing.assert_array_equal(result.tokens, expected.tokens[index])
+  for number, result in serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), policy):
+    np.testing.assert_array_equal(result.tokens, expected.tokens[number])
 
 
 def test_short_requests_do_not_wait_for_long_ones():

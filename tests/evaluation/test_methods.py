@@ -1,4 +1,4 @@
-"""What is swept: each method makes its policy, and the config has dials for each."""
+"""What is swept: each method makes its policy, and a config names them."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,12 @@ from kdtw_jax.evaluation import methods
 HANDOVERS = ("handover", "handover_checked")
 
 
-def test_every_method_has_dials_of_its_own_or_of_the_config():
+def test_a_config_names_methods_that_there_are():
   section = config.defaults().evaluation
-  assert all(section.dials.get(name, methods.METHODS[name].dials) for name in methods.METHODS)
-  assert set(section.methods) <= set(methods.METHODS)
+  methods.check(section)
+  section.methods = ("random", "handover")
+  with pytest.raises(ValueError, match="config.evaluation.methods: 'handover' is no method; known"):
+    methods.check(section)
 
 
 @pytest.mark.parametrize("name", [*methods.METHODS, *HANDOVERS])
@@ -43,7 +45,7 @@ def test_a_sweep_decodes_measured_and_other_dials():
 
 @pytest.mark.parametrize("name", ["handover", "student", "max_probability"])
 def test_what_is_not_swept_over_a_dial_is_refused(name):
-  with pytest.raises(ValueError, match=f"evaluation.dials.{name}: no such method; choose of"):
+  with pytest.raises(ValueError, match=f"{name!r} is no method; known are"):
     methods.method_sweep(name, (0.1,), "wheels")
   with pytest.raises(KeyError):
     methods.METHODS[name]

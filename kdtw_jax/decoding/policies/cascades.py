@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, coin, draw_residual, of_draft
-from kdtw_jax.decoding.policies.policy import Dial, per_row, static
+from kdtw_jax.decoding.policies.policy import Dial, per_row, present, static
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key, Sampling
 
@@ -141,12 +141,12 @@ class Cascade(Drafter):
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps min(1, π/q̃) of them."""
-    wanted, q = self._mixture(drafts.student_logits, drafts.teacher_logits, sampling)
+    wanted, q = self._mixture(present(drafts.student_logits), drafts.teacher_logits, sampling)
     return coin(key, drafts.tokens) * of_draft(q, drafts.tokens) < of_draft(wanted, drafts.tokens)
 
   def correct(self, teacher_logits, student_logits, refused, key, sampling):
     """Draws from the residual towards π."""
-    wanted, q = self._mixture(student_logits, teacher_logits, sampling)
+    wanted, q = self._mixture(present(student_logits), teacher_logits, sampling)
     return draw_residual(wanted, q, refused, key, sampling)
 
 

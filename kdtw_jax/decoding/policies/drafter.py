@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kdtw_jax import base
 from kdtw_jax.decoding import sampling as sampling_lib
-from kdtw_jax.decoding.policies.policy import Observation, Policy, static
+from kdtw_jax.decoding.policies.policy import Observation, Policy, present, static
 from kdtw_jax.decoding.sampling import Key, Sampling
 
 
@@ -67,6 +67,21 @@ class Drafter(Policy):
   def stop(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Says which rows stop drafting and let the teacher write the next token (an ask)."""
     return jnp.zeros(seen.length.shape, bool)
+
+  def propose(
+      self, source: Int[Array, "B S"], tokens: Int[Array, "B inputs"], length: Int[Array, " B"]
+  ) -> tuple[Int[Array, "B k"], Int[Array, " B"]]:
+    """Drafts without a student, for a policy that needs none.
+
+    Args:
+      source: what the teacher reads.
+      tokens: the start token, then the output, stale beyond `length`.
+      length: tokens of the output.
+
+    Returns:
+      The drafts, and how many of them there are; 0 where there are none.
+    """
+    raise ValueError(f"policy {self.name}: needs a student, or drafts of its own (`propose`)")
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Says which drafts may stay, if all before them stay: here what the teacher would write."""
@@ -119,4 +134,4 @@ def draw_residual(
   logits = jnp.where(left > 0, jnp.log(left), base.MASKED_LOGIT)
   if sampling.greedy:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-  return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
+  return jax.random.categorical(present(key), logits, axis=-1).astype(jnp.int32)

@@ -11,7 +11,15 @@ import jax
 from jaxtyping import Array, Bool, Float
 
 from kdtw_jax.decoding import gating
-from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
+from kdtw_jax.decoding.policies.policy import (
+    Dial,
+    Never,
+    Observation,
+    Policy,
+    per_row,
+    present,
+    static,
+)
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
 
@@ -19,7 +27,7 @@ from kdtw_jax.decoding.sampling import Key
 def _gate_asks(seen: Observation, offset: Dial, key: Key, *, sampled: bool) -> Bool[Array, " B"]:
   offset = per_row(offset, seen.gate_logits)
   if sampled:
-    return gating.gate_sampled(seen.gate_logits, offset, key)
+    return gating.gate_sampled(seen.gate_logits, offset, present(key))
   return gating.gate_greedy(seen.gate_logits, offset)
 
 
@@ -42,7 +50,7 @@ class Handover(Policy):
   sampled: bool = static(False)
 
   dial_name: ClassVar[str | None] = "offset"
-  never: ClassVar[float] = -math.inf
+  never: ClassVar[Never] = -math.inf
   source: ClassVar[str] = "arXiv 2502.17717"
 
   @property
@@ -88,6 +96,6 @@ class Mixture(Policy):
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks by the gate or by a coin."""
-    gate_key, coin_key = jax.random.split(key)
+    gate_key, coin_key = jax.random.split(present(key))
     by_gate = _gate_asks(seen, self.offset, gate_key, sampled=self.sampled)
     return by_gate | jax.random.bernoulli(coin_key, per_row(self.explore, seen.gate_logits))

@@ -46,16 +46,7 @@ class PromptLookup(Drafter):
   def propose(
       self, source: Int[Array, "B S"], tokens: Int[Array, "B inputs"], length: Int[Array, " B"]
   ) -> tuple[Int[Array, "B k"], Int[Array, " B"]]:
-    """Copies drafts.
-
-    Args:
-      source: what the teacher reads.
-      tokens: the start token, then the output, stale beyond `length`.
-      length: tokens of the output.
-
-    Returns:
-      The drafts, and how many of them there are; 0 where nothing matches.
-    """
+    """Copies what followed the newest tokens where they stood before."""
     is_output = jnp.arange(tokens.shape[1])[None, :] <= length[:, None]
     text = jnp.concatenate([source, jnp.where(is_output, tokens, base.PAD_ID)], axis=1)
     last = jnp.pad(tokens, ((0, 0), (self.ngram, 0)))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from kdtw_jax.decoding import gating
-from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row
+from kdtw_jax.decoding.policies.policy import Dial, Never, Observation, Policy, per_row, present
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
 
@@ -32,11 +32,12 @@ class Oracle(Policy):
   threshold: Dial = 0.0
 
   dial_name: ClassVar[str | None] = "threshold"
-  never: ClassVar[float] = math.inf
+  never: ClassVar[Never] = math.inf
   teacher_every_step: ClassVar[bool] = True
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks where the student's best token falls behind the teacher's."""
-    gap = gating.gap(seen.teacher_logits, seen.logits)
-    differs = jnp.argmax(seen.teacher_logits, axis=-1) != jnp.argmax(seen.logits, axis=-1)
+    teacher_logits = present(seen.teacher_logits)
+    gap = gating.gap(teacher_logits, seen.logits)
+    differs = jnp.argmax(teacher_logits, axis=-1) != jnp.argmax(seen.logits, axis=-1)
     return differs & (gap >= per_row(self.threshold, gap))

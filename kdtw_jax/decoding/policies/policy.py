@@ -8,7 +8,7 @@ Shape letters: B batch, V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import flax.struct
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from kdtw_jax.decoding.sampling import Key
 
 Dial = Any  # a float or an array, scalar or [B]; pytree transforms put other things there
+Never = float | Callable[[int], float] | None  # a dial; a function of V to one; there is none
+T = TypeVar("T")
 
 
 class Observation(NamedTuple):
@@ -77,7 +79,7 @@ class Policy:
   dial_name: ClassVar[str | None] = None
   whole_dial: ClassVar[bool] = False
   dials: ClassVar[tuple[float, ...]] = ()
-  never: ClassVar[float | Callable[[int], float] | None] = None
+  never: ClassVar[Never] = None
   student: ClassVar[str] = ""
   source: ClassVar[str] = ""
 
@@ -116,6 +118,12 @@ class Policy:
       True where the action is `<τ>`; the loop applies the cap and drops finished rows.
     """
     raise ValueError(f"policy {self.name}: does not choose who writes each token")
+
+
+def present(value: T | None) -> T:
+  """What the loop gives wherever the policy's static structure says that it is read."""
+  assert value is not None
+  return value
 
 
 def per_row(dial: Dial, like: Array) -> Float[Array, " B"]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from kdtw_jax.decoding.policies.policy import Dial, Policy
+from kdtw_jax.decoding.policies.policy import Dial, Never, Policy
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -48,7 +48,7 @@ class Method:
   fields: Mapping[str, Any]
   dial_name: str | None
   dials: tuple[float, ...]
-  never: float | Callable[[int], float] | None
+  never: Never
   student: str
   source: str
   family: str
@@ -103,7 +103,7 @@ def register(
     *,
     dial_name: str | None = None,
     dials: tuple[float, ...] | None = None,
-    never: float | Callable[[int], float] | None = None,
+    never: Never = None,
     source: str | None = None,
     family: str | None = None,
     equation: str | None = None,
@@ -217,7 +217,7 @@ def table(*, drafts: bool) -> str:
   return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows)
 
 
-def _written(never: float | Callable[[int], float] | None) -> str:
+def _written(never: Never) -> str:
   if callable(never):
     return f"{never.__name__} V"
   return "" if never is None else f"{never:g}".replace("inf", "∞").replace("-", "−")

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kdtw_jax.decoding.policies import registry
-from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
+from kdtw_jax.decoding.policies.policy import (
+    Dial,
+    Never,
+    Observation,
+    Policy,
+    per_row,
+    present,
+    static,
+)
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
 
@@ -32,7 +40,7 @@ class RandomAsk(Policy):
   probability: Dial
 
   dial_name: ClassVar[str | None] = "probability"
-  never: ClassVar[float] = 0.0
+  never: ClassVar[Never] = 0.0
 
   @property
   def draws(self) -> bool:
@@ -41,7 +49,7 @@ class RandomAsk(Policy):
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks by a coin."""
-    return jax.random.bernoulli(key, per_row(self.probability, seen.gate_logits))
+    return jax.random.bernoulli(present(key), per_row(self.probability, seen.gate_logits))
 
 
 @register("periodic", "Periodic asking", dials=(0.1, 0.2, 0.3, 0.5))
@@ -60,7 +68,7 @@ class Periodic(Policy):
   rate: Dial
 
   dial_name: ClassVar[str | None] = "rate"
-  never: ClassVar[float] = 0.0
+  never: ClassVar[Never] = 0.0
   student: ClassVar[str] = "max_prob"
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
@@ -83,7 +91,7 @@ class Prefix(Policy):
   tokens: Dial
 
   dial_name: ClassVar[str | None] = "tokens"
-  never: ClassVar[float] = 0.0
+  never: ClassVar[Never] = 0.0
   student: ClassVar[str] = "max_prob"
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 from kdtw_jax.decoding import gating
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, coin, draw_residual, of_draft
-from kdtw_jax.decoding.policies.policy import Dial, per_row
+from kdtw_jax.decoding.policies.policy import Dial, per_row, present
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key, Sampling
 
@@ -43,14 +43,15 @@ class Speculative(Drafter):
     if sampling.greedy:
       return Drafter.stays(self, drafts, key, sampling)
     p = of_draft(sampling_lib.distribution(drafts.teacher_logits, sampling), drafts.tokens)
-    q = of_draft(sampling_lib.distribution(drafts.student_logits, sampling), drafts.tokens)
+    q = of_draft(sampling_lib.distribution(present(drafts.student_logits), sampling), drafts.tokens)
     return coin(key, p) * q < p
 
   def correct(self, teacher_logits, student_logits, refused, key, sampling):
     """Draws from the residual."""
     if sampling.greedy:
       return sampling_lib.choose_token(teacher_logits, key, sampling)
-    p, q = (sampling_lib.distribution(x, sampling) for x in (teacher_logits, student_logits))
+    p = sampling_lib.distribution(teacher_logits, sampling)
+    q = sampling_lib.distribution(present(student_logits), sampling)
     return draw_residual(p, q, refused, key, sampling)
 
 
@@ -85,7 +86,7 @@ class Lenient(Speculative):
       best = jnp.max(jax.nn.log_softmax(drafts.teacher_logits, axis=-1), axis=-1)
       return p - best >= jnp.log(lenience)
     p = of_draft(sampling_lib.distribution(drafts.teacher_logits, sampling), drafts.tokens)
-    q = of_draft(sampling_lib.distribution(drafts.student_logits, sampling), drafts.tokens)
+    q = of_draft(sampling_lib.distribution(present(drafts.student_logits), sampling), drafts.tokens)
     return coin(key, p) * lenience * q < p
 
 

@@ -3,7 +3,6 @@
 Shape letters: B batch.
 """
 
-from collections.abc import Callable
 import math
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ import flax.struct
 from jaxtyping import Array, Bool
 
 from kdtw_jax.decoding import gating
-from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row
+from kdtw_jax.decoding.policies.policy import Dial, Never, Observation, Policy, per_row
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
 
@@ -30,7 +29,7 @@ class MaxProb(Policy):
   threshold: Dial
 
   dial_name: ClassVar[str | None] = "threshold"
-  never: ClassVar[float] = 0.0
+  never: ClassVar[Never] = 0.0
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks at low confidence."""
@@ -51,7 +50,7 @@ class Entropy(Policy):
   threshold: Dial
 
   dial_name: ClassVar[str | None] = "threshold"
-  never: ClassVar[Callable[[int], float]] = math.log
+  never: ClassVar[Never] = math.log
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks at high entropy."""
@@ -72,7 +71,7 @@ class Margin(Policy):
   threshold: Dial
 
   dial_name: ClassVar[str | None] = "threshold"
-  never: ClassVar[float] = 0.0
+  never: ClassVar[Never] = 0.0
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks at a small margin."""
