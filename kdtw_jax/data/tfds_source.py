@@ -114,8 +114,8 @@ def open_tfds(
     The examples.
 
   Raises:
-    ValueError: a field is not set, the package is missing, the data set is not prepared in a
-      random-access format, or the split is unknown or empty.
+    ValueError: a field is not set, the data set is not prepared in a random-access format, or the
+      split is unknown or empty.
   """
   for field, value in {
       "tfds_name": name,
@@ -135,12 +135,8 @@ def open_tfds(
 
 
 def _records(name: str, split: str, data_dir: str) -> Any:
-  try:
-    import tensorflow_datasets as tfds
-  except ImportError as error:
-    raise ValueError(
-        "config.data.source='tfds' needs tensorflow-datasets and array_record: pip install them"
-    ) from error
+  import tensorflow_datasets as tfds  # takes a second: for those who read with it
+
   for group in _IMPORTED_ON_DEMAND:
     importlib.import_module(f"tensorflow_datasets.{group}")
   directory = os.path.expanduser(data_dir) if data_dir else None
