@@ -37,7 +37,7 @@ ALLOWED = {
         "rollouts",
         "training",
     },
-    "main": {"experiment"},
+    "main": {"config", "experiment"},
 }
 
 
