@@ -34,7 +34,7 @@ def get_config(arg=None):
     for stage in (config.sft, config.warm_start):
       stage.update(optimizer="muon", steps=450, learning_rate=1e-2, warmup_steps=40, ema_decay=0.98)
     config.distillation.update(
-        steps=80, value_warmup_steps=30, warmup_steps=20, learning_rate=2e-4, ema_decay=0.95
+        steps=80, warmup_steps=10, value_warmup_steps=30, learning_rate=2e-4, ema_decay=0.95
     )
     config.wheels.update(
         steps=260,

@@ -42,6 +42,25 @@ def write_json(path: str | os.PathLike, value: Any) -> Path:
   return write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:
+  """Reads the JSON object in a file.
+
+  Args:
+    path: the file.
+    remedy: what a user can do where it is damaged, for the error.
+
+  Raises:
+    ValueError: the file holds no JSON object; names it, and the remedy.
+  """
+  try:
+    value = json.loads(Path(path).read_text(encoding="utf-8"))
+  except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    raise ValueError(f"{path}: damaged, not JSON ({error}): {remedy}") from error
+  if not isinstance(value, dict):
+    raise ValueError(f"{path}: damaged, a JSON {type(value).__name__}, no object: {remedy}")
+  return value
+
+
 @contextlib.contextmanager
 def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
   """Makes a folder under another name, and puts it in its place when the block ends well.

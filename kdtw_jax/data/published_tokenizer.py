@@ -85,7 +85,7 @@ class PublishedTokenizer:
     if TAU in found.get_vocab():
       raise ValueError(
           f"{folder}: is the tokenizer of a run without its {MODEL_FILE}: copy it there from "
-          "WORKDIR/tokenizer"
+          "WORKDIR/stages/tokenizer"
       )
     return cls(found, str(folder))
 
@@ -168,7 +168,7 @@ def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
     return Tokenizer.load(str(path / MODEL_FILE))
   if not any((path / name).is_file() for name in _TOKENIZER_FILES):
     raise FileNotFoundError(
-        f"{path}: holds no tokenizer: name WORKDIR/tokenizer of a run, where {MODEL_FILE} lies, or "
+        f"{path}: holds no tokenizer: name WORKDIR/stages/tokenizer of a run, where {MODEL_FILE} lies, or "
         f"the folder of a published model with {' or '.join(VOCABULARY_FILES)}"
     )
   return PublishedTokenizer.load(path)

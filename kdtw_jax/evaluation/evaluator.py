@@ -29,7 +29,7 @@ from kdtw_jax.evaluation.outputs import Outputs, Runner, written
 from kdtw_jax.evaluation.samples import sample_rows
 from kdtw_jax.evaluation.tradeoff import Curve, Point, bisect_dial, score_at_share
 from kdtw_jax.models import Model
-from kdtw_jax.training.progress import say
+from kdtw_jax.terminal import print_line
 
 
 class Evaluator:
@@ -360,16 +360,16 @@ def evaluate(
       tokenised=tokenised,
   )
   references = e.references()
-  say("evaluation", "teacher and students alone")
+  print_line("evaluation", "teacher and students alone")
   baselines = e.sweeps()
   sweeps = [*e.handovers(), *baselines]
   curves = {"validation": {}, "test": {}}
   for sweep in sweeps:
     for split, found in curves.items():
       found[sweep.method] = e.curve(split, sweep)
-    say("evaluation", f"{sweep.title}, student of stage {sweep.settings[0][2].stage}")
+    print_line("evaluation", f"{sweep.title}, student of stage {sweep.settings[0][2].stage}")
   compared = comparisons(e, sweeps)
-  say("evaluation", "comparisons")
+  print_line("evaluation", "comparisons")
   stages = {sweep.method: sweep.settings[0][2].stage for sweep in baselines}
   ends = {"student": references["student"][e.key], "teacher": references["teacher"][e.key]}
   middle = config.evaluation.compare_at[len(config.evaluation.compare_at) // 2]

@@ -222,3 +222,17 @@ def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
       for share, offset in offsets.items()
   )
   return Sweep("handover_offset", "Handover, offset dial", "offset", settings, continuous=True)
+
+
+def check(section: Any) -> None:
+  """Refuses methods and dials of the config's `evaluation` that cannot be.
+
+  Raises:
+    ValueError: an unknown method; names the field and those that are known.
+  """
+  for field, names in (("methods", section.methods), ("dials", section.dials)):
+    unknown = [name for name in names if name not in METHODS and name != "all"]
+    if unknown:
+      raise ValueError(
+          f"config.evaluation.{field}: {unknown[0]!r} is no method; known are {', '.join(METHODS)}"
+      )

@@ -129,7 +129,7 @@ TOKENIZERS = [
     (lambda path: path.write_bytes(b""), "not a SentencePiece model: name a tokenizer.model"),
     (lambda path: path.write_text("{}"), "not a SentencePiece model: name a tokenizer.model"),
     (os.mkfifo, "no such tokenizer file"),
-    (os.mkdir, f"holds no tokenizer: name WORKDIR/tokenizer of a run, where {OWN} lies"),
+    (os.mkdir, f"holds no tokenizer: name WORKDIR/stages/tokenizer of a run, where {OWN} lies"),
     (
         lambda path: (path.mkdir(), (path / "config.json").write_text('{"model_type": "t5"}')),
         f"the folder of a published model with {PUBLISHED}",

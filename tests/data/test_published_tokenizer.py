@@ -226,5 +226,5 @@ def test_a_folder_without_a_vocabulary(tmp_path, config):
 
 
 def test_an_empty_folder(tmp_path):
-  with pytest.raises(FileNotFoundError, match=r"holds no tokenizer: name WORKDIR/tokenizer"):
+  with pytest.raises(FileNotFoundError, match=r"holds no tokenizer: name WORKDIR/stages/tokenizer"):
     load_tokenizer(tmp_path)
