@@ -168,8 +168,8 @@ def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
     return Tokenizer.load(str(path / MODEL_FILE))
   if not any((path / name).is_file() for name in _TOKENIZER_FILES):
     raise FileNotFoundError(
-        f"{path}: holds no tokenizer: name WORKDIR/stages/tokenizer of a run, where {MODEL_FILE} lies, or "
-        f"the folder of a published model with {' or '.join(VOCABULARY_FILES)}"
+        f"{path}: holds no tokenizer: name WORKDIR/stages/tokenizer of a run, where "
+        f"{MODEL_FILE} lies, or the folder of a published model with {' or '.join(VOCABULARY_FILES)}"
     )
   return PublishedTokenizer.load(path)
 
