@@ -169,7 +169,8 @@ def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
   if not any((path / name).is_file() for name in _TOKENIZER_FILES):
     raise FileNotFoundError(
         f"{path}: holds no tokenizer: name WORKDIR/stages/tokenizer of a run, where "
-        f"{MODEL_FILE} lies, or the folder of a published model with {' or '.join(VOCABULARY_FILES)}"
+        f"{MODEL_FILE} lies, or the folder of a published model with "
+        f"{' or '.join(VOCABULARY_FILES)}"
     )
   return PublishedTokenizer.load(path)
 
