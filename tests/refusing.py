@@ -1,6 +1,21 @@
 """How a user's mistake is answered: in one line that says what is wrong."""
 
+import ml_collections
 import pytest
+
+from kdtw_jax import config as config_lib
+
+
+def config_with(changes):
+  """The default config with fields set past its own checks of types."""
+  fields = config_lib.defaults().to_dict()
+  for field, value in changes.items():
+    *sections, name = field.split(".")
+    section = fields
+    for part in sections:
+      section = section[part]
+    section[name] = value
+  return ml_collections.ConfigDict(fields)
 
 
 def refused(call, *said):

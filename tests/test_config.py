@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from kdtw_jax import config as config_lib
+from kdtw_jax.config import values
+from tests.refusing import config_with
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -87,3 +89,31 @@ def test_differences_name_the_fields():
   assert config_lib.differences(a, b) == []
   b["wheels"]["alpha"] = 0.5
   assert config_lib.differences(a, b) == ["config.wheels.alpha: 1.0 != 0.5"]
+
+
+def test_good_values_at_the_ends_of_their_ranges():
+  config_lib.validate(
+      config_with(
+          {
+              "sft.learning_rate": 1,  # a whole number where a number is meant
+              "sft.weight_decay": 0,
+              "seed": 10**8,
+              "budgets.held_out": (),
+              "plugins": ("my_package.policies",),
+              "wheels.losses.mine": {"weight": 0.5, "kind": "tail"},
+              "evaluation.dials.mine": (1, 2.5),
+              "data.buckets": [[16, 16], [16, 24]],
+          }
+      )
+  )
+
+
+def test_every_number_and_text_has_a_rule():
+  def leaves(section, path=""):
+    for name, value in section.items():
+      inside = isinstance(value, dict)
+      yield from leaves(value, f"{path}{name}.") if inside else [(f"{path}{name}", value)]
+
+  fields = leaves(config_lib.defaults().to_dict())
+  free = [field for field, v in fields if values.rule_of(field) is None and type(v) is not bool]
+  assert free == []
