@@ -2,10 +2,15 @@
 
 import logging as std_logging
 import os
+import signal
 import sys
 
 from absl import app, flags
+import ml_collections
 from ml_collections import config_flags
+
+from kdtw_jax import config as config_lib
+from kdtw_jax.config import command_line
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -14,13 +19,53 @@ _CONFIG = config_flags.DEFINE_config_file(
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made, or resumed")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.DEFINE_bool("debug", False, "Show the traceback of a user error")
+
+
+def cli() -> None:
+  """Parses the command line and runs it; a user's mistake ends in one line, not a traceback."""
+  if os.getcwd() not in sys.path:  # an installed command, unlike python -m, leaves it out
+    sys.path.insert(0, os.getcwd())
+  try:
+    app.run(main, flags_parser=_parse)
+  except KeyboardInterrupt:
+    print("interrupted: the same command goes on from where it was", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)  # as shells report it
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Gives the words that are no flags."""
+  failure = None
+  try:
+    words = flags.FLAGS(argv)
+  except Exception as error:
+    if "--debug" in argv:
+      raise
+    failure = error
+  if failure or not isinstance(_CONFIG.value, ml_collections.ConfigDict):
+    sys.exit(f"error: {command_line.explain(argv, failure)}")
+  return words
 
 
 def main(argv: list[str]) -> None:
-  """Parses flags and runs the experiment; user errors end in one line, not a traceback."""
+  """Runs what the flags say."""
+  try:
+    _run(argv)
+  except (ValueError, OSError) as error:
+    if flags.FLAGS["debug"].value:
+      raise
+    sys.exit(f"error: {command_line.one_line(error)}")
+
+
+def _run(argv: list[str]) -> None:
   if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments {argv[1:]}; overrides look like --config.seed=1")
+    raise ValueError(f"{argv[1]!r} is no flag; overrides look like --config.seed=1")
+  if not (_WORKDIR.value or "").strip():
+    raise ValueError(
+        f"--workdir={_WORKDIR.value or ''}: is missing: name a folder for the run, e.g. "
+        "--workdir=runs/demo"
+    )
+  config_lib.validate(_CONFIG.value)
   flags_given = os.environ.get("XLA_FLAGS", "")
   os.environ["XLA_FLAGS"] = f"{flags_given} {_CONFIG.value.xla_flags}".strip()
   for chatty in ("absl", "jax"):  # orbax and others report to absl's
@@ -30,18 +75,8 @@ def main(argv: list[str]) -> None:
 
   try:
     run.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-  except (ValueError, OSError, NonFiniteError) as error:
-    if flags.FLAGS["debug"].value:
-      raise
-    sys.exit(f"error: {error}")
-
-
-flags.DEFINE_bool("debug", False, "Show the traceback of a user error")
-
-
-def cli() -> None:
-  """The command `kdtw`."""
-  app.run(main)
+  except NonFiniteError as error:
+    raise ValueError(error) from error
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from pathlib import Path
 import sys
 from unittest import mock
 
-from absl import app
 import jax
 import sentencepiece
 import tensorflow_datasets as tfds
@@ -106,7 +105,7 @@ def main() -> None:
       *further,
   ]
   with tfds.testing.mock_data(num_examples=64), mock.patch.object(sys, "argv", ["main", *flags]):
-    app.run(command_line.main)
+    command_line.cli()
 
 
 if __name__ == "__main__":

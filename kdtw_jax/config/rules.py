@@ -1,153 +1,25 @@
-"""What a config may hold: unknown fields and impossible values are refused with the remedy."""
+"""What a config may hold: unknown fields, impossible values and contradictions are refused.
 
-from collections.abc import Callable
-import dataclasses
+Every mistake is one line with the field, its value and the remedy. What a single field may hold is
+in values.py; the names of policies and losses are checked where they are registered.
+"""
+
+from collections.abc import Callable, Collection, Iterator
 import difflib
 import itertools
+from typing import Any
 
 import ml_collections
 
+from kdtw_jax.config import values
 from kdtw_jax.config.defaults import STAGES, defaults
 
-
-@dataclasses.dataclass(frozen=True)
-class _Rule:
-  field: str
-  holds: Callable[[object], bool]
-  remedy: str
-
-
-def _one_of(field: str, *choices: str) -> _Rule:
-  return _Rule(field, lambda v: v in choices, f"must be one of {', '.join(choices)}")
-
-
-def _at_least(field: str, low: float | int) -> _Rule:
-  return _Rule(field, lambda v: v >= low, f"must be >= {low}")
-
-
-def _within(field: str, low: float, high: float) -> _Rule:
-  return _Rule(field, lambda v: low <= v <= high, f"must lie in [{low}, {high}]")
-
-
-def _training_rules(stage: str) -> list[_Rule]:
-  return [
-      _at_least(f"{stage}.steps", 0),
-      _at_least(f"{stage}.batch_size", 1),
-      _one_of(f"{stage}.optimizer", "adamw", "muon", "adafactor"),
-      _Rule(f"{stage}.learning_rate", lambda v: v > 0, "must be > 0"),
-      _at_least(f"{stage}.warmup_steps", 0),
-      _at_least(f"{stage}.log_every", 1),
-      _at_least(f"{stage}.checkpoint_every", 1),
-      _within(f"{stage}.ema_decay", 0.0, 0.99999),
-      _Rule(f"{stage}.max_grad_norm", lambda v: v > 0, "must be > 0"),
-      _at_least(f"{stage}.readout_chunk", 0),
-  ]
-
-
-def _path_consistency_rules(stage: str) -> list[_Rule]:
-  return [
-      _one_of(f"{stage}.value", "head", "logsumexp"),
-      _one_of(f"{stage}.off_policy", "reference", "teacher"),
-      _Rule(f"{stage}.alpha", lambda v: v > 0, "must be > 0"),
-      _within(f"{stage}.gamma", 0.0, 1.0),
-      _at_least(f"{stage}.segment_length", 0),
-      _at_least(f"{stage}.huber", 0.0),
-      _within(f"{stage}.on_policy_fraction", 0.0, 1.0),
-      _at_least(f"{stage}.rollout_temperature", 0.0),
-      _at_least(f"{stage}.value_warmup_steps", 0),
-  ]
-
-
-def _is_increasing_shares(values) -> bool:
-  return all(0 <= b <= 1 for b in values) and all(a < b for a, b in itertools.pairwise(values))
-
-
-_RULES = (
-    _Rule(
-        "stages",
-        lambda v: len(v) > 0 and set(v) <= set(STAGES),
-        f"must be a non-empty selection of {', '.join(STAGES)}",
-    ),
-    _one_of("data.source", "phrasebook", "text", "jsonl", "tfds"),
-    _one_of("data.over_long", "drop", "truncate"),
-    _Rule(
-        "data.task",
-        lambda v: v == v.strip().rstrip(":") and "{" not in v,
-        "must be the instruction alone, without colon, braces or spaces around it",
-    ),
-    _Rule(
-        "data.buckets",
-        lambda v: len(v) > 0 and all(len(b) == 2 and min(b) > 1 for b in v),
-        "must be (source, target) pairs of lengths > 1",
-    ),
-    _at_least("data.prompt_length", 0),
-    _one_of("tokenizer.kind", "unigram", "bpe"),
-    _at_least("tokenizer.vocab_size", 32),
-    _Rule(
-        "budgets.knots",
-        lambda v: len(v) > 1 and _is_increasing_shares(v),
-        "must be two or more increasing shares in [0, 1]",
-    ),
-    _Rule(
-        "budgets.train",
-        lambda v: len(v) > 0 and _is_increasing_shares(v),
-        "must be increasing shares in [0, 1]",
-    ),
-    _one_of("student.model.gate", "token", "mlp", "difficulty_price"),
-    *(
-        _one_of(f"{who}.model.{name}", "float32", "bfloat16")
-        for who in ("student", "teacher")
-        for name in ("dtype", "param_dtype")
-    ),
-    _Rule(
-        "student.model.param_dtype",
-        lambda v: v == "float32",
-        "must be float32: the student's parameters are in training",
-    ),
-    _Rule("student.model.gate_alpha", lambda v: v > 0, "must be > 0"),
-    *_training_rules("teacher.train"),
-    *_training_rules("sft"),
-    *_training_rules("warm_start"),
-    *_training_rules("distillation"),
-    *_path_consistency_rules("distillation"),
-    *_training_rules("wheels"),
-    *_path_consistency_rules("wheels"),
-    _one_of("wheels.gate_credit", "sampled", "expected_kl", "expected_gap"),
-    _one_of("wheels.gate_regression", "advantage", "probability"),
-    _Rule(
-        "budgets.seen",
-        lambda v: len(v) > 0 and _is_increasing_shares(v),
-        "must be increasing shares in [0, 1]",
-    ),
-    _Rule("budgets.held_out", _is_increasing_shares, "must be increasing shares in [0, 1]"),
-    _Rule(
-        "evaluation.compare_at",
-        lambda v: len(v) > 0 and _is_increasing_shares(v),
-        "must be increasing shares in [0, 1]",
-    ),
-    _Rule(
-        "evaluation.baseline_students",
-        lambda v: "wheels" in v and set(v) <= {"sft", "warm_start", "distillation", "wheels"},
-        "must name wheels, and else only sft, warm_start, distillation",
-    ),
-    _within("wheels.explore", 0.0, 1.0),
-    _at_least("calibration.steps", 0),
-    _at_least("decode.max_length", 1),
-    _at_least("decode.chunk", 0),
-    _at_least("evaluation.batch_size", 1),
-    _one_of("evaluation.metric", "bleu", "rouge"),
-    _at_least("checkpoint.keep", 1),
-)
-
-
-def _lookup(config: ml_collections.ConfigDict, field: str):
-  for name in field.split("."):
-    config = config[name]
-  return config
+_TRAINING = ("teacher.train", "sft", "warm_start", "distillation", "wheels")
+_MOST_PARAMETERS = 10**12
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
-  """Refuses unknown fields and impossible values.
+  """Refuses unknown and missing fields, impossible values, and values that contradict each other.
 
   Args:
     config: a dictionary with the fields of `defaults()`.
@@ -155,48 +27,215 @@ def validate(config: ml_collections.ConfigDict) -> None:
   Raises:
     ValueError: names the field, its value and the remedy.
   """
-  _check_same_fields(config.to_dict(), defaults().to_dict(), "config")
-  for rule in _RULES:
-    value = _lookup(config, rule.field)
-    if not rule.holds(value):
-      raise ValueError(f"config.{rule.field}={value!r}: {rule.remedy}")
-  both = sorted(set(config.budgets.train) & set(config.budgets.held_out))
-  if both:
+  if not isinstance(config, ml_collections.ConfigDict):
     raise ValueError(
-        f"config.budgets.held_out={both} also in config.budgets.train: remove them "
-        "from one of the two, or the held-out figures mean nothing"
+        f"config={values.shown(config)}: must be a ConfigDict: let get_config() change and return "
+        "kdtw_jax.config.defaults()"
     )
-  if config.data.source != "phrasebook" and not (config.data.path or config.data.tfds_name):
-    raise ValueError(
-        f"config.data.path='': data.source={config.data.source!r} needs a path "
-        "(--config.data.path=...), or data.tfds_name for source tfds"
-    )
-  for name in ("teacher.train", "sft", "warm_start", "distillation", "wheels"):
-    stage = _lookup(config, name)
-    if stage.optimizer == "adafactor" and stage.weight_decay:
-      raise ValueError(
-          f"config.{name}.weight_decay={stage.weight_decay}: must be 0 with "
-          "adafactor, whose decay does not follow the learning rate"
-      )
-  longest = max(target for _, target in config.data.buckets)
-  if longest > config.decode.max_length:
-    raise ValueError(
-        f"config.decode.max_length={config.decode.max_length}: must be at least the "
-        f"longest target bucket, {longest}"
-    )
+  for field, value, default in _leaves(config.to_dict(), defaults().to_dict()):
+    if message := values.fault(field, value, default):
+      raise ValueError(message)
+  for check in _CHECKS:
+    for field, remedy in check(config):
+      raise ValueError(f"config.{field}={values.shown(lookup(config, field))}: {remedy}")
 
 
-# Where a config file may add names: those that somebody registers.
-_OPEN = {"config.evaluation.dials", *(f"config.{s}.losses" for s in STAGES)}
+def lookup(config: ml_collections.ConfigDict, field: str) -> Any:
+  """The value of a field such as `data.path`."""
+  for name in field.split("."):
+    config = config[name]
+  return config
 
 
-def _check_same_fields(given: dict, known: dict, path: str) -> None:
+def unknown_field(field: str, value: str, name: str, known: Collection[str]) -> str:
+  """Says that a section has no such field, and which may be meant.
+
+  Args:
+    field: its whole name without "config.".
+    value: as the message shows it.
+    name: the part of the name that is unknown.
+    known: the fields of the section that it is looked for in.
+  """
+  close = difflib.get_close_matches(name, known, n=1)
+  hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+  return f"config.{field}={value}: unknown field; {hint}"
+
+
+# Where a config file may add names, those that somebody registers.
+_OPEN = {"evaluation.dials", *(f"{stage}.losses" for stage in STAGES)}
+
+
+def _leaves(given: dict, known: dict, section: str = "") -> Iterator[tuple[str, Any, Any]]:
+  """Every field with its value and default; raises ValueError where the fields are others."""
   for name, value in given.items():
-    if name not in known and path in _OPEN:
-      continue
+    field = f"{section}.{name}" if section else name
+    if name not in known and section not in _OPEN:
+      raise ValueError(unknown_field(field, values.shown(value), name, known))
     if name not in known:
-      close = difflib.get_close_matches(name, known, n=1)
-      hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-      raise ValueError(f"{path}.{name}={value!r}: unknown field; {hint}")
-    if isinstance(known[name], dict):
-      _check_same_fields(value, known[name], f"{path}.{name}")
+      yield from _registered(field, value)
+    elif not isinstance(known[name], dict):
+      yield field, value, known[name]
+    elif isinstance(value, dict):
+      yield from _leaves(value, known[name], field)
+    else:
+      raise ValueError(
+          f"config.{field}={values.shown(value)}: is a section, with the fields "
+          f"{', '.join(known[name])}: set one of them"
+      )
+  if section not in _OPEN and (missing := [name for name in known if name not in given]):
+    field = f"{section}.{missing[0]}" if section else missing[0]
+    raise ValueError(f"config.{field}: is missing: begin with kdtw_jax.config.defaults()")
+
+
+def _registered(field: str, value: Any) -> Iterator[tuple[str, Any, Any]]:
+  """The fields of a policy's dials, or of a loss with a weight and whatever options it takes."""
+  if field.startswith("evaluation."):
+    yield field, value, ()
+  elif isinstance(value, dict):
+    for name, option in {"weight": None, **value}.items():
+      yield f"{field}.{name}", option, 0.0 if name == "weight" else None
+  else:
+    raise ValueError(
+        f"config.{field}={values.shown(value)}: must be a dictionary with the loss's weight and "
+        "options, e.g. {'weight': 1.0}"
+    )
+
+
+# Each check gives (field, remedy) for what is wrong.
+_Faults = Iterator[tuple[str, str]]
+
+
+def _budgets(config: ml_collections.ConfigDict) -> _Faults:
+  """The prices must cover every budget that is said, and no budget be said beyond the trained."""
+  budgets, rounded = config.budgets, [round(b, 4) for b in config.budgets.train]
+  both = [b for b in budgets.held_out if round(b, 4) in rounded]
+  if both:
+    yield "budgets.held_out", (
+        f"{both} also in config.budgets.train: remove them from one of the two, or the held-out "
+        "figures mean nothing"
+    )
+  unseen = [b for b in budgets.seen if round(b, 4) not in rounded]
+  if unseen:
+    yield "budgets.seen", (
+        f"{unseen} not in config.budgets.train: add them there, or move them to "
+        "config.budgets.held_out"
+    )
+  low, high = budgets.knots[0], budgets.knots[-1]
+  if not low <= budgets.train[0] <= budgets.train[-1] <= high:
+    yield "budgets.knots", (
+        f"must cover config.budgets.train, from {budgets.train[0]} to {budgets.train[-1]}"
+    )
+  for field in ("budgets.held_out", "evaluation.compare_at"):
+    stated = lookup(config, field)
+    if stated and not budgets.train[0] <= min(stated) <= max(stated) <= budgets.train[-1]:
+      yield field, (
+          f"must lie within config.budgets.train, from {budgets.train[0]} to "
+          f"{budgets.train[-1]}: the student has read no others"
+      )
+
+
+def _schedules(config: ml_collections.ConfigDict) -> _Faults:
+  """Warm-ups end within their stage, and rates fall."""
+  for name in _TRAINING:
+    stage = lookup(config, name)
+    alone = stage.get("value_warmup_steps", 0)  # the heads learn alone
+    if stage.steps and alone >= stage.steps:
+      yield f"{name}.value_warmup_steps", f"must be < config.{name}.steps={stage.steps}"
+    if stage.steps and stage.warmup_steps > stage.steps - alone:
+      left = f", less value_warmup_steps={alone}" if alone else ""
+      yield f"{name}.warmup_steps", (
+          f"must be <= {stage.steps - alone}, config.{name}.steps={stage.steps}{left}: the rate "
+          "would never reach its peak"
+      )
+    if stage.final_learning_rate > stage.learning_rate:
+      yield f"{name}.final_learning_rate", (
+          f"must be <= config.{name}.learning_rate={stage.learning_rate}"
+      )
+    if stage.optimizer == "adafactor" and stage.weight_decay:
+      yield f"{name}.weight_decay", (
+          "must be 0 with adafactor, whose decay does not follow the learning rate"
+      )
+
+
+def _losses(config: ml_collections.ConfigDict) -> _Faults:
+  """A stage has something to learn."""
+  for name in _TRAINING:
+    stage = lookup(config, name)
+    weights = [loss.weight for loss in stage.get("losses", {}).values()]
+    if "losses" in stage and not any([*weights, stage.get("path_consistency", 0.0)]):
+      yield f"{name}.losses", "every weight is 0: give one of them a weight above 0"
+
+
+def _data(config: ml_collections.ConfigDict) -> _Faults:
+  """The source is named and the splits are three."""
+  data = config.data
+  if data.source in ("text", "jsonl") and not data.path.strip():
+    yield "data.path", (
+        f"config.data.source={data.source!r} needs a path, the folder of the files: "
+        "--config.data.path=..."
+    )
+  if data.source == "tfds" and not data.tfds_name.strip():
+    yield "data.tfds_name", (
+        "config.data.source='tfds' needs the name of a data set, e.g. wmt14_translate/de-en"
+    )
+  for split in ("train", "validation", "test"):
+    if data.source == "phrasebook" and not data[f"num_{split}"]:
+      yield f"data.num_{split}", "the phrasebook is endless, say how many phrases (>= 1)"
+    if split != "train" and data[f"{split}_split"] == data.train_split:
+      yield f"data.{split}_split", (
+          "is the training split: name another, or the figures mean nothing"
+      )
+  if data.source_field == data.target_field:
+    yield "data.target_field", "is the source too: name the field that holds the targets"
+  for small, large in itertools.pairwise(data.buckets):
+    if tuple(small) == tuple(large) or small[0] > large[0] or small[1] > large[1]:
+      yield "data.buckets", (
+          f"{tuple(large)} after {tuple(small)}: order the buckets so that neither length ever "
+          "shrinks and one grows"
+      )
+  longest = max(target for _, target in data.buckets)
+  if longest > config.decode.max_length:
+    yield "decode.max_length", f"must be at least the longest target bucket, {longest}"
+
+
+def _models(config: ml_collections.ConfigDict) -> _Faults:
+  """The models fit a machine, and have what the stages need."""
+  student, teacher = config.student.model, config.teacher
+  if not student.value_heads and {"distillation", "wheels"} & {*config.stages}:
+    yield "student.model.value_heads", (
+        "must be True: distillation and wheels learn values; or leave both out of config.stages"
+    )
+  from_nothing = not (teacher.pretrained or teacher.checkpoint or teacher.train.steps)
+  if from_nothing and "teacher" in config.stages:
+    yield "teacher.train.steps", (
+        "leaves a teacher that knows nothing: train it for some steps, or name "
+        "config.teacher.pretrained or config.teacher.checkpoint"
+    )
+  vocab_size = config.tokenizer.vocab_size
+  for who in ("student", "teacher"):
+    model, pretrained = config[who].model, config[who].pretrained
+    if not pretrained and _num_parameters(model, vocab_size) > _MOST_PARAMETERS:
+      yield f"{who}.model.d_model", (
+          f"makes a model of {_num_parameters(model, vocab_size):.0e} parameters, most are "
+          f"{_MOST_PARAMETERS:.0e}: lower the sizes of config.{who}.model"
+      )
+  if not (config.student.pretrained or config.tokenizer.path) and student.gate_top_k > vocab_size:
+    yield "student.model.gate_top_k", f"must be <= config.tokenizer.vocab_size={vocab_size}"
+
+
+def _num_parameters(model: ml_collections.ConfigDict, vocab_size: int) -> int:
+  """About how many parameters an encoder-decoder has."""
+  attention = 4 * model.d_model * model.num_heads * model.d_kv
+  feed_forward = 2 * model.d_model * model.d_ff
+  encoder = model.num_encoder_layers * (attention + feed_forward)
+  decoder = model.num_decoder_layers * (2 * attention + feed_forward)
+  return vocab_size * model.d_model + encoder + decoder
+
+
+_CHECKS: tuple[Callable[[ml_collections.ConfigDict], _Faults], ...] = (
+    _budgets,
+    _schedules,
+    _losses,
+    _data,
+    _models,
+)

@@ -104,31 +104,3 @@ def keep_filled(
         "give it at least one, or point config.data.path at other data"
     )
   return filled[:limit] if limit else filled
-
-
-def read_lines(path: str) -> list[str]:
-  r"""Reads a UTF-8 text file as lines, ended by `\n` or `\r\n` only.
-
-  Args:
-    path: the file.
-
-  Returns:
-    The lines without their ends; a final newline starts no further line.
-
-  Raises:
-    ValueError: a line is not UTF-8; the message names the file and the line number.
-  """
-  with open(path, "rb") as file:
-    raw_lines = file.read().removeprefix(b"\xef\xbb\xbf").split(b"\n")
-  if raw_lines and not raw_lines[-1]:
-    raw_lines.pop()
-  lines = []
-  for number, raw in enumerate(raw_lines, start=1):
-    try:
-      lines.append(raw.removesuffix(b"\r").decode("utf-8"))
-    except UnicodeDecodeError as error:
-      raise ValueError(
-          f"{path}, line {number}: not valid UTF-8 ({error.reason} at byte {error.start} of the "
-          "line): convert the file, e.g. with iconv -f latin1 -t utf-8"
-      ) from error
-  return lines

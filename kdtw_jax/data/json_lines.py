@@ -1,11 +1,13 @@
 """JSON lines `<split>.jsonl`: one object per line, two of its fields make an example."""
 
+import collections
 from collections.abc import Sequence
 import json
 import os
 from typing import Any
 
-from kdtw_jax.data.example import InMemorySource, keep_filled, read_lines
+from kdtw_jax.data.example import InMemorySource, keep_filled
+from kdtw_jax.data.lines import listing, read_lines
 
 
 def open_json_lines(
@@ -32,7 +34,8 @@ def open_json_lines(
 
   Raises:
     FileNotFoundError: the file is missing.
-    ValueError: a field is not set, a line is not JSON or lacks a field, or is not UTF-8.
+    ValueError: a field is not set, the file cannot be read as text, or a line is no JSON object,
+      lacks a field or has one twice.
   """
   for name, value in (("source_field", source_field), ("target_field", target_field)):
     if not value:
@@ -40,16 +43,15 @@ def open_json_lines(
           f"config.data.{name}={value!r}: config.data.source='jsonl' needs the name of the field"
       )
   file = os.path.join(path, f"{split}.jsonl")
-  if not os.path.isfile(file):
-    found = sorted(os.listdir(path))[:20] if os.path.isdir(path) else "no such folder"
-    raise FileNotFoundError(
-        f"{file}: no such file. config.data.source='jsonl' expects files named <split>.jsonl in "
-        f"config.data.path={path!r}; found: {found}"
-    )
+  expected = (
+      "config.data.source='jsonl' expects files named <split>.jsonl in "
+      f"config.data.path={path!r}, the splits named by config.data.train_split, validation_split "
+      f"and test_split; found: {listing(path, '.jsonl')}"
+  )
   required = (source_field, target_field)
   rows = [
       _row(line, required, reference_fields, where=f"{file}, line {number}")
-      for number, line in enumerate(read_lines(file), start=1)
+      for number, line in enumerate(read_lines(file, expected=expected), start=1)
       if line.strip()
   ]
   return InMemorySource(keep_filled(rows, limit=limit, where=f"split '{split}' ({file})"))
@@ -59,19 +61,31 @@ def _row(
     line: str, required: Sequence[str], optional: Sequence[str], *, where: str
 ) -> tuple[str, ...]:
   try:
-    record = json.loads(line)
-  except json.JSONDecodeError as error:
+    record = json.loads(line, object_pairs_hook=_without_repetition)
+  except RecursionError as error:
+    raise ValueError(f"{where}: nested too deeply: write one flat object per line") from error
+  except ValueError as error:  # also an int of thousands of digits
     raise ValueError(f"{where}: not a JSON object ({error}): write one object per line") from error
   if not isinstance(record, dict):
     raise ValueError(f"{where}: a JSON {type(record).__name__}: write one object per line")
   for field in required:
     if field not in record:
+      known = ", ".join(map(ascii, [*record][:20])) or "nothing"
       raise ValueError(
-          f"{where}: no field '{field}', only {', '.join(map(repr, record))}: name the fields by "
-          "config.data.source_field and config.data.target_field"
+          f"{where}: no field '{field}', only {known}: name the fields by config.data.source_field "
+          "and config.data.target_field"
       )
   further = [field for field in optional if record.get(field)]
   return tuple(_text(record[field], field, where) for field in (*required, *further))
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """The object of these fields; raises ValueError where one occurs twice."""
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    twice, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
+    raise ValueError(f"field {twice!a} occurs twice")
+  return found
 
 
 def _text(value: Any, field: str, where: str) -> str:
@@ -79,4 +93,11 @@ def _text(value: Any, field: str, where: str) -> str:
     raise ValueError(
         f"{where}: field '{field}' is a {type(value).__name__}, not text: make it a string"
     )
+  try:
+    value.encode("utf-8")
+  except UnicodeEncodeError as error:
+    raise ValueError(
+        f"{where}: field '{field}' holds {value[error.start]!a}, half of a surrogate pair: write "
+        "the whole character"
+    ) from error
   return value

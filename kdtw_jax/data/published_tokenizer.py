@@ -19,6 +19,7 @@ ROWS_MULTIPLE = 128  # T5's own: the table divides among devices and fills a TPU
 # What two vocabularies are compared on: words, digits, accents, other scripts, white space.
 PROBE = "Use the teacher for at most 20% of the tokens: Zwei Männer kochen; « 3.14 » 你好 привет!"
 VOCABULARY_FILES = ("tokenizer.json", "spiece.model")  # one of them, but for ByT5, which has none
+_TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json")
 _WORD_START = "▁"
 
 
@@ -81,6 +82,11 @@ class PublishedTokenizer:
         (Path(folder) / name).is_file() for name in VOCABULARY_FILES
     ):
       raise _no_tokenizer(folder, "its vocabulary is missing")
+    if TAU in found.get_vocab():
+      raise ValueError(
+          f"{folder}: is the tokenizer of a run without its {MODEL_FILE}: copy it there from "
+          "WORKDIR/stages/tokenizer"
+      )
     return cls(found, str(folder))
 
   def save(self, folder: str | os.PathLike) -> None:
@@ -153,10 +159,20 @@ def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
     ValueError: it cannot be read, or its special ids are others.
   """
   path = Path(path)
-  if path.is_dir():
-    model = path / MODEL_FILE
-    return Tokenizer.load(str(model)) if model.is_file() else PublishedTokenizer.load(path)
-  return Tokenizer.load(str(path))
+  if not path.is_dir():
+    return Tokenizer.load(str(path))
+  for name in (MODEL_FILE, *_TOKENIZER_FILES):
+    if (path / name).exists() and not (path / name).is_file():  # a pipe would be read for ever
+      raise ValueError(f"{path / name}: is not a regular file: put the tokenizer's file there")
+  if (path / MODEL_FILE).is_file():
+    return Tokenizer.load(str(path / MODEL_FILE))
+  if not any((path / name).is_file() for name in _TOKENIZER_FILES):
+    raise FileNotFoundError(
+        f"{path}: holds no tokenizer: name WORKDIR/stages/tokenizer of a run, where "
+        f"{MODEL_FILE} lies, or the folder of a published model with "
+        f"{' or '.join(VOCABULARY_FILES)}"
+    )
+  return PublishedTokenizer.load(path)
 
 
 def check_same_vocabulary(a: AnyTokenizer, b: AnyTokenizer, *, names: tuple[str, str]) -> None:

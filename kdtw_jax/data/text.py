@@ -6,7 +6,8 @@ the other.
 
 import os
 
-from kdtw_jax.data.example import InMemorySource, keep_filled, read_lines
+from kdtw_jax.data.example import InMemorySource, keep_filled
+from kdtw_jax.data.lines import listing, read_lines
 
 
 def open_text(
@@ -26,7 +27,7 @@ def open_text(
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: the files differ in length, hold no filled line, or are not UTF-8.
+    ValueError: the files differ in length, hold no filled line, or cannot be read as text.
   """
   sides = [_read_side(path, field, split) for field in (source_field, target_field)]
   (source_file, sources), (target_file, targets) = sides
@@ -42,17 +43,10 @@ def open_text(
 
 def _read_side(path: str, field: str, split: str) -> tuple[str, list[str]]:
   file = os.path.join(path, f"{field}.{split}.txt")
-  if not os.path.isfile(file):
-    raise FileNotFoundError(
-        f"{file}: no such file. config.data.source='text' expects files named "
-        f"<field>.<split>.txt in config.data.path={path!r}, the fields named by "
-        f"config.data.source_field and config.data.target_field; found: {_listing(path)}"
-    )
-  return file, read_lines(file)
-
-
-def _listing(path: str) -> str:
-  if not os.path.isdir(path):
-    return "no such folder"
-  names = sorted(name for name in os.listdir(path) if name.endswith(".txt"))
-  return ", ".join(names[:20]) or "no .txt files"
+  expected = (
+      f"config.data.source='text' expects files named <field>.<split>.txt in "
+      f"config.data.path={path!r}, the fields named by config.data.source_field and "
+      f"config.data.target_field, the split by config.data.train_split, validation_split and "
+      f"test_split; found: {listing(path, '.txt')}"
+  )
+  return file, read_lines(file, expected=expected)

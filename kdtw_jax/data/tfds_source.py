@@ -137,6 +137,11 @@ def open_tfds(
 def _records(name: str, split: str, data_dir: str) -> Any:
   import tensorflow_datasets as tfds  # takes a second: for those who read with it
 
+  if ":/" in name or name.startswith("huggingface:"):
+    raise ValueError(
+        f"config.data.tfds_name={name!r}: must be a data set of tensorflow-datasets, e.g. "
+        "wmt14_translate/de-en, that lies prepared in config.data.tfds_data_dir"
+    )
   for group in _IMPORTED_ON_DEMAND:
     importlib.import_module(f"tensorflow_datasets.{group}")
   directory = os.path.expanduser(data_dir) if data_dir else None
@@ -144,7 +149,12 @@ def _records(name: str, split: str, data_dir: str) -> Any:
   try:
     builder = tfds.builder(name, data_dir=directory)
     return builder.as_data_source(split=split)
-  except (ValueError, NotImplementedError, AssertionError) as error:  # what tfds raises
+  except (
+      ValueError,
+      NotImplementedError,
+      AssertionError,
+      ImportError,
+  ) as error:  # what tfds raises
     reason = str(error).strip().partition("\n")[0]
     if builder is not None and not builder.is_prepared():
       reason = f"it is not prepared in {builder.data_dir}."

@@ -4,7 +4,7 @@ Ids: pad 0, EOS 1, unknown 2, `<τ>` 3, then pieces. A control symbol is never m
 characters "<τ>" in a sentence become ordinary pieces. No EOS is added here; the pipeline does.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import io
 import operator
 import os
@@ -21,6 +21,7 @@ from kdtw_jax.files import write_atomically
 
 MODEL_FILE = "tokenizer.model"  # its name in a folder
 TAU_ID = 3
+_LONGEST_LINE, _LONGEST_PART = 2**16, 2000  # characters, in training
 _SPECIAL_IDS = frozenset((PAD_ID, EOS_ID, TAU_ID))
 
 
@@ -80,14 +81,20 @@ class Tokenizer:
       ValueError: the file holds no SentencePiece model, or one with other special ids.
     """
     if not os.path.isfile(path):
-      raise FileNotFoundError(f"{path}: no such tokenizer file: make it with train_tokenizer")
+      raise FileNotFoundError(
+          f"{path}: no such tokenizer file: name a tokenizer.model that a run has left, or the "
+          "folder of a published model"
+      )
     with open(path, "rb") as file:
       model_proto = file.read()
     try:
+      if not model_proto:
+        raise RuntimeError("an empty file")
       return cls(model_proto)
     except RuntimeError as error:
       raise ValueError(
-          f"{path}: not a SentencePiece model: delete it and train the tokenizer again"
+          f"{path}: not a SentencePiece model: name a tokenizer.model that a run has left, or the "
+          "folder of a published model"
       ) from error
 
   def save(self, folder: str | os.PathLike) -> None:
@@ -172,7 +179,7 @@ def train_tokenizer(
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
+        sentence_iterator=(part for line in lines for part in _in_parts(line)),
         model_writer=model,
         model_type=kind,
         vocab_size=vocab_size,
@@ -192,6 +199,17 @@ def train_tokenizer(
   except RuntimeError as error:
     raise ValueError(_failure(vocab_size, len(lines), str(error))) from error
   return Tokenizer(model.getvalue())
+
+
+def _in_parts(line: str) -> Iterator[str]:
+  """An endless line broken at spaces: the time of training grows with the square of its length."""
+  if len(line) > _LONGEST_LINE:
+    while len(line) > _LONGEST_PART:
+      end = line.rfind(" ", 1, _LONGEST_PART)
+      end = _LONGEST_PART if end < 0 else end
+      yield line[:end]
+      line = line[end:].lstrip(" ")
+  yield line
 
 
 def _failure(vocab_size: int, num_lines: int, message: str) -> str:

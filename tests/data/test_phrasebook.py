@@ -5,10 +5,9 @@ import re
 
 import pytest
 
-from kdtw_jax.data import lexicon
-from kdtw_jax.data.frames import FRAMES
-from kdtw_jax.data.phrasebook import PhrasebookSource
-from kdtw_jax.data.slots import make_slots
+from kdtw_jax.data.phrasebook import PhrasebookSource, lexicon
+from kdtw_jax.data.phrasebook.frames import FRAMES
+from kdtw_jax.data.phrasebook.slots import make_slots
 
 SPLITS = ("train", "validation", "test")
 SLOT = re.compile(r"\{\w+\}")

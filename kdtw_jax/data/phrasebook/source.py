@@ -1,4 +1,4 @@
-"""An endless English-German phrasebook made from CLDR data: text with known difficulty.
+"""Phrases by number: a frame, and a filler for each of its slots.
 
 Nothing is downloaded. Frames and rules (dates, times, numbers) are easy; names are drawn with
 Zipfian frequencies, so a small model learns the frequent ones and only a large one also the rest.
@@ -14,8 +14,8 @@ import re
 from typing import Any, NamedTuple, SupportsIndex
 
 from kdtw_jax.data.example import Example, check_index
-from kdtw_jax.data.frames import FRAMES
-from kdtw_jax.data.slots import Slot, make_slots
+from kdtw_jax.data.phrasebook.frames import FRAMES
+from kdtw_jax.data.phrasebook.slots import Slot, make_slots
 
 # Which of four equal parts of all phrases a split owns.
 _PARTS = {"train": (0, 1), "validation": (2,), "test": (3,)}

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from babel.dates import format_date, format_time, format_timedelta
 from babel.numbers import format_currency, format_decimal, format_percent
 
-from kdtw_jax.data import lexicon
 from kdtw_jax.data.example import Tag
-from kdtw_jax.data.lexicon import ENGLISH, GERMAN, Name, ZipfLexicon, plain_spaces
+from kdtw_jax.data.phrasebook import lexicon
+from kdtw_jax.data.phrasebook.lexicon import ENGLISH, GERMAN, Name, ZipfLexicon, plain_spaces
 
 OPEN = "open"  # frequency of a filler that is built by rule and not drawn by Zipf's law
 

@@ -1,0 +1,137 @@
+"""What is wrong with a command line that config_flags refused, said in one line.
+
+config_flags runs the config file and sets its fields while flags are parsed, and answers every
+mistake with another exception. Here the same steps are taken again, one at a time, to name it.
+"""
+
+from collections.abc import Iterator
+import os
+import runpy
+import traceback
+from typing import Any
+
+from absl import flags
+import ml_collections
+from ml_collections.config_flags import tuple_parser
+
+from kdtw_jax.config.rules import unknown_field
+
+_MOST_SAID = 200  # characters of somebody else's message
+_PARSERS = {
+    bool: (flags.BooleanParser(), "true or false"),
+    int: (flags.IntegerParser(), "a whole number"),
+    float: (flags.FloatParser(), "a number"),
+    tuple: (tuple_parser.TupleParser(), "a tuple in quotation marks, e.g. '(0.1, 0.2)'"),
+}
+
+
+def one_line(error: BaseException) -> str:
+  """The message of an error without line breaks; its kind where it says nothing."""
+  said = " ".join(str(error).splitlines()).strip()
+  return said or type(error).__name__
+
+
+def explain(argv: list[str], error: Exception | None) -> str:
+  """Finds the mistake in a command line.
+
+  Args:
+    argv: the command line, the program first.
+    error: what parsing it raised, if it did.
+
+  Returns:
+    The flag, its value and the remedy; the error's own message where it is about no config.
+  """
+  argument, overrides = None, []
+  for flag, value in _flags(argv[1:]):
+    if flag == "config":
+      argument = value
+    elif flag.startswith("config."):
+      if argument is None:
+        return f"--{flag}: must stand after --config=FILE, whose field it sets"
+      overrides.append((flag.removeprefix("config."), value and value[:_MOST_SAID]))
+  if not argument:
+    return "--config: is missing: name a config file, e.g. --config=configs/demo.py"
+  try:
+    config = _load(argument)
+    for field, text in overrides:
+      _check(config, field, text)
+  except ValueError as found:
+    return one_line(found)
+  return one_line(error)[:_MOST_SAID]
+
+
+def _flags(words: list[str]) -> Iterator[tuple[str, str | None]]:
+  """The name and value of each flag, as absl reads them; None for a flag at the end without one."""
+  for i, word in enumerate(words):
+    if word == "--":
+      return
+    if not word.startswith("-"):
+      continue
+    name, has_value, value = word.lstrip("-").partition("=")
+    following = words[i + 1] if i + 1 < len(words) else None
+    yield name, value if has_value else following
+
+
+def _load(argument: str) -> ml_collections.ConfigDict:
+  """Runs a config file; raises ValueError with the file, the line and the mistake."""
+  path, *rest = argument.split(":", 1)
+  if not os.path.isfile(path):
+    kind = "a folder" if os.path.isdir(path) else "no file"
+    raise ValueError(f"--config={argument}: {path} is {kind}: name a config file")
+  try:
+    config = runpy.run_path(path)["get_config"](*rest)
+  except KeyError as error:
+    if error.args != ("get_config",):
+      raise _in_file(argument, error) from error
+    raise ValueError(f"--config={argument}: defines no get_config(arg=None): write one") from error
+  except SyntaxError as error:
+    raise ValueError(
+        f"--config={argument}: {error.filename}, line {error.lineno}: {error.msg}: no Python"
+    ) from error
+  except Exception as error:
+    raise _in_file(argument, error) from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(
+        f"--config={argument}: get_config() gives a {type(config).__name__}: let it change and "
+        "return kdtw_jax.config.defaults()"
+    )
+  return config
+
+
+def _in_file(argument: str, error: Exception) -> ValueError:
+  """What a config file raised; a ValueError speaks to the user, all else is a slip at some line."""
+  said = one_line(error)[:_MOST_SAID]
+  if type(error) is ValueError:
+    return ValueError(f"--config={argument}: {said}")
+  path = argument.split(":", 1)[0]
+  lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+  where = f"{path}, line {lines[-1]}" if lines else path
+  return ValueError(
+      f"--config={argument}: {where}: {type(error).__name__}: {said}; --debug shows all of it"
+  )
+
+
+def _check(config: ml_collections.ConfigDict, field: str, text: str | None) -> None:
+  """Raises ValueError where a config has no such field or it cannot hold the text."""
+  held: Any = config
+  for name in field.split("."):
+    if not isinstance(held, ml_collections.ConfigDict):
+      raise ValueError(f"config.{field}={text}: config.{field.rpartition('.')[0]} has no fields")
+    if name not in held:
+      hint = ""
+      if field.startswith("evaluation.dials."):
+        hint = f"; of another policy: --config.evaluation.dials=\"{{'{name}': (0.1, 0.3)}}\""
+      raise ValueError(unknown_field(field, str(text), name, list(held)) + hint)
+    held = held[name]
+  if isinstance(held, ml_collections.ConfigDict):
+    raise ValueError(
+        f"config.{field}={text}: is a section, with the fields {', '.join(held)}: set one of them"
+    )
+  if text is None:
+    raise ValueError(f"config.{field}: needs a value: --config.{field}=...")
+  parser, meant = _PARSERS.get(type(held), (None, ""))
+  try:
+    if parser:
+      parser.parse(text)
+  except Exception as error:
+    raise ValueError(f"config.{field}={text}: must be {meant}") from error

@@ -1,0 +1,295 @@
+"""What one field of a config may hold: its type, its range, and what to say where it is neither.
+
+Not what fields must be to each other: rules.py.
+"""
+
+from collections.abc import Callable, Sequence
+import fnmatch
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from kdtw_jax.config.defaults import STAGES
+
+_TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    tuple: "a tuple",
+}
+_MOST_INT32 = 2**31 - 1
+_MOST_SHOWN = 80  # characters of a value in a message
+
+
+class Rule(NamedTuple):
+  """What a value of the right type must be.
+
+  Attributes:
+    holds: True for a good value.
+    remedy: what to put there, for the message.
+  """
+
+  holds: Callable[[Any], bool]
+  remedy: str
+
+
+def is_number(value: Any) -> bool:
+  """True for a finite number that is no truth value and fits a float."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  try:
+    return math.isfinite(value)
+  except OverflowError:
+    return False
+
+
+def is_whole(value: Any) -> bool:
+  """True for an int that is no truth value."""
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _between(low: float, high: float, *, above: bool = False, below: bool = False) -> Rule:
+  """From `low` to `high`, `above` the one and `below` the other."""
+  return Rule(
+      lambda v: (v > low if above else v >= low) and (v < high if below else v <= high),
+      f"must be {'>' if above else '>='} {low:,} and {'<' if below else '<='} {high:,}",
+  )
+
+
+def _size(high: int) -> Rule:
+  """From 1 to a size that no model of today reaches."""
+  return Rule(
+      lambda v: 1 <= v <= high, f"must be >= 1 and <= {high:,}, more than any model of today has"
+  )
+
+
+def _one_of(*choices: str) -> Rule:
+  return Rule(lambda v: v in choices, f"must be one of {', '.join(choices)}")
+
+
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _are_names(values: Sequence) -> bool:
+  return all(map(_is_text, values)) and len(set(values)) == len(values)
+
+
+def _are_numbers(values: Sequence) -> bool:
+  return all(map(is_number, values)) and len(set(values)) == len(values)
+
+
+def _are_shares(values: Sequence) -> bool:
+  """True for increasing shares that read differently in words, to a hundredth of a percent."""
+  return (
+      len(values) <= 1000
+      and all(is_number(v) and 0 <= v <= 1 for v in values)
+      and all(abs(v - round(v, 4)) < 1e-9 for v in values)
+      and all(round(a, 4) < round(b, 4) for a, b in itertools.pairwise(values))
+  )
+
+
+def _shares(at_least: int, words: str) -> Rule:
+  return Rule(
+      lambda v: len(v) >= at_least and _are_shares(v),
+      f"must be {words}increasing shares in [0, 1], e.g. (0.1, 0.25), to four decimals",
+  )
+
+
+def _selection(of: Sequence[str]) -> Rule:
+  return Rule(
+      lambda v: len(v) > 0 and list(v) == [name for name in of if name in v],
+      f"must be a non-empty selection of {', '.join(of)}, each once, in this order",
+  )
+
+
+def _are_buckets(values: Sequence) -> bool:
+  return len(values) > 0 and all(
+      isinstance(pair, tuple | list)
+      and len(pair) == 2
+      and all(is_whole(n) and 2 <= n <= _LONGEST for n in pair)
+      for pair in values
+  )
+
+
+_LONGEST = 2**17  # tokens
+_STEPS = _between(0, 10**9)
+_BATCH = _between(1, 2**20)
+_RATE = _between(0, 1, above=True)
+_SHARE = _between(0, 1)
+_WEIGHT = _between(0, 1000)
+_TEXT = Rule(str.isprintable, "must be one line of printable characters")
+_NAME = Rule(_is_text, "must be one line of printable characters, not empty")
+
+# The first pattern that matches a field's name decides; "*" stands for any part of it.
+RULES = {
+    "name": Rule(
+        lambda v: _is_text(v)
+        and len(v) <= 100
+        and any(map(str.isalnum, v))
+        and not {*"/\\"} & {*v},
+        "must be a short name with a letter or a digit, without / or \\",
+    ),
+    "seed": _between(0, 10**8),
+    "stages": _selection(STAGES),
+    "plugins": Rule(
+        lambda v: _are_names(v) and all(p.isidentifier() for m in v for p in m.split(".")),
+        "must be names of modules, each once, e.g. ('my_package.my_policies',)",
+    ),
+    "data.source": _one_of("phrasebook", "text", "jsonl", "tfds"),
+    "data.*_field": _NAME,
+    "data.reference_fields": Rule(_are_names, "must be names of fields, each once"),
+    "data.task": Rule(
+        lambda v: v == v.strip().rstrip(":") and "{" not in v and v.isprintable(),
+        "must be the instruction alone, on one line, without colon, braces or spaces around it",
+    ),
+    "data.*_split": _NAME,
+    "data.num_*": _between(0, _MOST_INT32),
+    "data.seed": _between(0, _MOST_INT32),
+    "data.over_long": _one_of("drop", "truncate"),
+    "data.buckets": Rule(
+        _are_buckets,
+        f"must be (source, target) pairs of lengths > 1 and <= {_LONGEST:,}, e.g. ((24, 24),)",
+    ),
+    "data.prompt_length": _between(0, 4096),
+    "tokenizer.kind": _one_of("unigram", "bpe"),
+    "tokenizer.vocab_size": Rule(
+        lambda v: 32 <= v <= 10**6,
+        "must be >= 32 and <= 1,000,000, more than any vocabulary of today has",
+    ),
+    "budgets.knots": _shares(2, "two or more "),
+    "budgets.held_out": _shares(0, ""),
+    "budgets.*": _shares(1, "one or more "),
+    "*.model.d_model": _size(2**15),
+    "*.model.d_ff": _size(2**18),
+    "*.model.num_heads": _size(512),
+    "*.model.d_kv": _size(1024),
+    "*.model.num_*_layers": _size(256),
+    "*.model.*_hidden": _size(2**16),
+    "*.model.gate_top_k": _size(1000),
+    "*.model.feed_forward": _one_of("relu", "gated-gelu"),
+    "*.model.dropout_rate": _between(0, 1, below=True),
+    "*.model.dtype": _one_of("float32", "bfloat16"),
+    "student.model.param_dtype": Rule(
+        lambda v: v == "float32", "must be float32: the student's parameters are in training"
+    ),
+    "*.model.param_dtype": _one_of("float32", "bfloat16"),
+    "*.model.gate": _one_of("token", "mlp", "difficulty_price"),
+    "*.model.gate_alpha": _between(0, 100, above=True),
+    "*.steps": _STEPS,
+    "*_steps": _STEPS,
+    "evaluation.batch_size": _BATCH,
+    "*.batch_size": _BATCH,
+    "*.optimizer": _one_of("adamw", "muon", "adafactor"),
+    "*.final_learning_rate": _SHARE,
+    "*.dual_learning_rate": _between(0, 10**4),
+    "*learning_rate": _RATE,
+    "*.weight_decay": _between(0, 10),
+    "*.max_grad_norm": _between(0, 10**6, above=True),
+    "*.ema_decay": _between(0, 0.99999),
+    "*_every": _between(1, 10**9),
+    "*.readout_chunk": _between(0, _LONGEST),
+    "*.label_smoothing": _between(0, 1, below=True),
+    "*.value": _one_of("head", "logsumexp"),
+    "*.off_policy": _one_of("reference", "teacher"),
+    "*.alpha": _between(0, 100, above=True),
+    "*.gamma": _SHARE,
+    "*.segment_length": _between(0, _LONGEST),
+    "*.huber": _between(0, 10**6),
+    "*.on_policy_fraction": _SHARE,
+    "*.rollout_temperature": _between(0, 100),
+    "wheels.gate_credit": _one_of("sampled", "expected_kl", "expected_gap"),
+    "wheels.gate_regression": _one_of("advantage", "probability"),
+    "wheels.explore": _SHARE,
+    "wheels.max_difficulty": _between(0, 1000, above=True),
+    "wheels.max_dual": _between(0, 1000, above=True),
+    "*_loss": _WEIGHT,
+    "*.path_consistency": _WEIGHT,
+    "*.losses.*.weight": _WEIGHT,
+    "*.losses.generalized_jsd.beta": _between(0, 1, above=True, below=True),
+    "*.losses.*.*": Rule(lambda v: not isinstance(v, float) or math.isfinite(v), "must be finite"),
+    "decode.max_length": _between(1, _LONGEST),
+    "decode.chunk": _between(0, 1024),
+    "evaluation.metric": _one_of("bleu", "rouge"),
+    "evaluation.num_latency": _between(1, 10**6),
+    "evaluation.throughput_batch": _BATCH,
+    "evaluation.methods": Rule(
+        lambda v: _are_names(v) and ("all" not in v or len(v) == 1),
+        "must be names of policies, each once, or ('all',)",
+    ),
+    "evaluation.dials.*": Rule(
+        lambda v: len(v) > 0 and _are_numbers(v), "must be one or more finite numbers, each once"
+    ),
+    "evaluation.offset_shares": _shares(0, ""),
+    "evaluation.tolerances": Rule(
+        lambda v: _are_numbers(v) and all(x >= 0 for x in v), "must be nats >= 0, each once"
+    ),
+    "evaluation.baseline_students": Rule(
+        lambda v: _are_names(v)
+        and "wheels" in v
+        and set(v) <= {"sft", "warm_start", "distillation", "wheels"},
+        "must name wheels, and else only sft, warm_start, distillation, each once",
+    ),
+    "evaluation.compare_at": _shares(1, "one or more "),
+    "evaluation.num_resamples": _between(10, 10**6),
+    "evaluation.num_samples": _between(0, 10**6),
+    "xla_flags": Rule(
+        lambda v: v.isprintable() and all(flag.startswith("--") for flag in v.split()),
+        "must be flags of XLA, each begun by --, with spaces between",
+    ),
+    "mesh.data": Rule(lambda v: v == -1 or 1 <= v <= 2**20, "must be -1 (all that remain) or >= 1"),
+    "mesh.model": _between(1, 2**20),
+    "checkpoint.keep": _between(1, 10**6),
+    "data.path": _TEXT,
+    "data.tfds_*": _TEXT,
+    "tokenizer.path": _TEXT,
+    "teacher.checkpoint": _TEXT,
+    "*.pretrained": _TEXT,
+}
+
+
+def shown(value: Any) -> str:
+  """The value as a message shows it: its Python form on one line, cut where it is long."""
+  try:
+    text = repr(value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value)
+  except ValueError:  # an int of thousands of digits
+    text = f"a {type(value).__name__} of {value.bit_length():,} bits"
+  return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def rule_of(field: str) -> Rule | None:
+  """The rule of a field by its name without "config."; None where its type says all."""
+  found = (rule for pattern, rule in RULES.items() if fnmatch.fnmatchcase(field, pattern))
+  return next(found, None)
+
+
+def fault(field: str, value: Any, default: Any) -> str | None:
+  """Says what is wrong with the value of a field.
+
+  Args:
+    field: its name without "config.".
+    value: what a config gives it.
+    default: a value of the right type; None where any will do.
+
+  Returns:
+    Field, value and remedy in one line; None where nothing is wrong.
+  """
+  kind = type(default)
+  if default is not None and not _is_of(value, kind):
+    remedy = f"must be {_TYPES[kind]}, not {type(value).__name__}"
+    return f"config.{field}={shown(value)}: {remedy}"
+  rule = rule_of(field)
+  if rule and not rule.holds(value):
+    return f"config.{field}={shown(value)}: {rule.remedy}"
+  return None
+
+
+def _is_of(value: Any, kind: type) -> bool:
+  if kind is tuple:
+    return isinstance(value, tuple | list)
+  if kind is float:  # inf and nan are for the rule, which says what is meant
+    return isinstance(value, float) or (is_whole(value) and is_number(value))
+  return is_whole(value) if kind is int else isinstance(value, kind)

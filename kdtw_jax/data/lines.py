@@ -1,0 +1,83 @@
+"""Text files as lines: the one place where a file of examples is opened, and refused."""
+
+import os
+import stat
+
+MOST_BYTES = 1 << 20  # of a line, as many as a tokenizer is trained on
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_lines(path: str, *, expected: str) -> list[str]:
+  r"""Reads a UTF-8 text file as lines, ended by `\n` or `\r\n` only.
+
+  Args:
+    path: the file.
+    expected: which files should be there and which fields name them, for errors.
+
+  Returns:
+    The lines without their ends; a final newline starts no further line.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no regular file or cannot be read, or a line is not UTF-8, or too long; the
+      message names the file and the line number.
+  """
+  _check_regular(path, expected)
+  try:
+    with open(path, "rb") as file:
+      content = file.read()
+  except OSError as error:
+    raise ValueError(
+        f"{path}: cannot be read ({error.strerror}): give it read permission, or other data"
+    ) from error
+  if content.startswith(_UTF16):
+    raise ValueError(f"{path}: is UTF-16: convert the file, e.g. with iconv -f utf-16 -t utf-8")
+  raw_lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+  if not raw_lines[-1]:
+    raw_lines.pop()
+  return [_decoded(raw, f"{path}, line {number}") for number, raw in enumerate(raw_lines, start=1)]
+
+
+def listing(folder: str, ending: str) -> str:
+  """What a folder holds with an ending, for errors; or why that cannot be said."""
+  try:
+    names = sorted(name for name in os.listdir(folder) if name.endswith(ending))
+  except NotADirectoryError:
+    return "a file, not a folder"
+  except FileNotFoundError:
+    return "no such folder"
+  except OSError as error:
+    return f"a folder that cannot be read ({error.strerror})"
+  return ", ".join(names[:20]) or f"no {ending} files"
+
+
+def _check_regular(path: str, expected: str) -> None:
+  """Opening a pipe would wait for ever, and a device may never end."""
+  try:
+    mode = os.stat(path).st_mode
+  except OSError as error:
+    reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+    raise FileNotFoundError(f"{path}: {reason}. {expected}") from error
+  if not stat.S_ISREG(mode):
+    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+    raise ValueError(f"{path}: is {kind}, not a file. {expected}")
+
+
+def _decoded(raw: bytes, where: str) -> str:
+  """One line as text."""
+  if len(raw) > MOST_BYTES:
+    raise ValueError(
+        f"{where}: has {len(raw):,} bytes, most are {MOST_BYTES:,}: put one example on a line"
+    )
+  if b"\0" in raw:
+    raise ValueError(
+        f"{where}: holds NUL bytes: where the file is UTF-16, convert it with iconv -f utf-16le "
+        "-t utf-8; else take them out"
+    )
+  try:
+    return raw.removesuffix(b"\r").decode("utf-8")
+  except UnicodeDecodeError as error:
+    raise ValueError(
+        f"{where}: not valid UTF-8 ({error.reason} at byte {error.start} of the line): convert the "
+        "file, e.g. with iconv -f latin1 -t utf-8"
+    ) from error
