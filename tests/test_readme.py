@@ -12,9 +12,8 @@ import sys
 import pytest
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import experiment, pair
 from tests.test_config import load as load_config
-from tests.test_experiment import environment
+from tests.test_run import environment
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "results/README.md", "kdtw_jax/decoding/README.md")
@@ -256,26 +255,7 @@ def demo(tmp_path_factory):
       check=False,
   )
   assert done.returncode == 0, done.stdout + done.stderr
-  if not (workdir / "pair").is_dir():
-    save_pair(workdir)
   return folder
-
-
-def save_pair(workdir):
-  """Saves the pair of a run whose evaluation, which saves it, was left out."""
-  config = load_config("demo")
-  for flag in SHORTER:
-    set_field(config, *flag.removeprefix("--").split("="))
-  run = experiment.Experiment(config, workdir)
-  pair.save_pair(
-      workdir / "pair",
-      config=config_lib.to_json(config),
-      models=run.models,
-      tokenizer=run.tokenizer(),
-      student_params=run.result("wheels"),
-      teacher_params=run.result("teacher"),
-      duals=run.summary("wheels")["duals"],
-  )
 
 
 @pytest.mark.slow
