@@ -242,7 +242,7 @@ def load_pair(directory: str | os.PathLike) -> Pair:
     names = (str(directory / "student"), str(pair_checks.part(directory / "teacher")))
     check_same_vocabulary(tokenizer, load_tokenizer(directory / "teacher"), names=names)
     teacher, teacher_params, _ = published.load_model(directory / "teacher")
-  pair_checks.check_vocabulary(tokenizer, (student.model, teacher), directory)
+  pair_checks.check_vocabulary(tokenizer, Models(student.model, teacher), directory)
   duals = pair_checks.checked_duals(student.duals, student.model, config, directory / "student")
   pair_checks.check_finite(student.params, str(directory / "student"))
   pair_checks.check_finite(teacher_params, published_teacher or str(directory / "teacher"))

@@ -13,7 +13,7 @@ import numpy as np
 
 from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer
-from kdtw_jax.models import Model
+from kdtw_jax.models import Model, Models
 
 _REMEDY = "copy the whole pair again, or run the command of its run again, which saves it anew"
 
@@ -90,18 +90,18 @@ def part(folder: Path) -> Path:
   return folder
 
 
-def check_vocabulary(tokenizer: AnyTokenizer, models: tuple[Model, Model], folder: Path) -> None:
+def check_vocabulary(tokenizer: AnyTokenizer, models: Models, folder: Path) -> None:
   """Refuses a tokenizer and models whose ids are not the same ids.
 
   Args:
     tokenizer: of the pair.
-    models: (student, teacher).
+    models: of the pair.
     folder: the pair's, for errors.
 
   Raises:
     ValueError: says which two differ, and in what.
   """
-  for who, model in zip(("student", "teacher"), models, strict=True):
+  for who, model in models._asdict().items():
     for field in ("vocab_size", "num_tokens", "tau_id"):
       of_text, of_model = getattr(tokenizer, field), getattr(model.config, field)
       if of_text != of_model:
