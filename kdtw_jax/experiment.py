@@ -22,7 +22,8 @@ import numpy as np
 from kdtw_jax import checkpoint, losses, pair, rollouts
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import Params, Trajectory
-from kdtw_jax.evaluation import evaluator
+from kdtw_jax.evaluation.evaluate import evaluate
+from kdtw_jax.evaluation.record import Stage
 from kdtw_jax.files import write_json
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.models import HEADS, build, clear_tau, num_params, with_duals
@@ -346,7 +347,7 @@ class Experiment(Inputs):
         for name in ("sft", "warm_start", "distillation", "wheels")
         if self.summary(name)
     }
-    metrics = evaluator.evaluate(
+    metrics = evaluate(
         self.config,
         self.models,
         self.mesh,
@@ -357,9 +358,10 @@ class Experiment(Inputs):
         sources={split: self.source(split) for split in ("train", "validation", "test")},
         tokenised={split: self.tokenised(split) for split in ("validation", "test")},
     )
-    metrics["stages"] = [
-        summary for name in config_lib.STAGES if (summary := self.summary(name)) is not None
+    stages = [
+        Stage.from_summary(summary) for name in config_lib.STAGES if (summary := self.summary(name))
     ]
-    metrics["stages"].append({"stage": "evaluation", "seconds": time.monotonic() - started})
+    stages.append(Stage(stage="evaluation", seconds=time.monotonic() - started))
+    metrics = dataclasses.replace(metrics, stages=tuple(stages))
     self.report_path = write_report(metrics, self.workdir)
     print_summary(metrics, self.report_path)

@@ -3,7 +3,9 @@
 The values of the dials are in the config (`evaluation.dials`). Not here: measuring (evaluator.py).
 """
 
+from collections.abc import Callable
 import dataclasses
+import math
 from typing import Any
 
 from kdtw_jax import data, decoding
@@ -92,6 +94,17 @@ HANDOVERS: dict[str, Method] = {  # swept over budgets in words, not over a dial
 }
 
 
+_FAMILIES = {
+    **dict.fromkeys(("max_prob", "entropy", "margin"), "thresholds"),
+    **dict.fromkeys(("random", "periodic", "prefix", "span_max_prob"), "schedules"),
+    **dict.fromkeys(("lenient", "lenient_8", "typical"), "speculative"),
+    **{name: "cascades" for name in METHODS if name.startswith("cascade")},
+    **{name: "verify" for name in METHODS if name.startswith("verify")},
+    "big_little": "verify",
+    "prompt_lookup": "lookup",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
   """One way to decode a split.
@@ -127,6 +140,11 @@ class Sweep:
     dial_name: what is swept.
     settings: (dial, label, setting) of each point.
     continuous: True where any dial between them may be decoded too, by `at`.
+    family: methods of one family have one look in plots.
+    bound: True for an upper bound: it looks at the teacher's answer before it decides.
+    by_token: True where it asks token by token, so that its share is what it spends.
+    never: the dial at which it never asks, or a function of V to it; None where there is none.
+    is_handover: True for the learned gate, in all its ways.
   """
 
   method: str
@@ -134,6 +152,11 @@ class Sweep:
   dial_name: str
   settings: tuple[tuple[float, str, Setting], ...]
   continuous: bool = False
+  family: str = "handover"
+  bound: bool = False
+  by_token: bool = True
+  never: float | Callable[[int], float] | None = None
+  is_handover: bool = False
 
   def at(self, dial: float) -> Setting:
     """The setting of a dial: a measured one, or for a continuous method any."""
@@ -145,14 +168,18 @@ class Sweep:
 
 def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
   """The sweep of a method with a stage's student."""
-  method = METHODS[name]
+  method, kind = METHODS[name], decoding.POLICIES[METHODS[name].policy][0]
   settings = tuple((dial, f"{dial:g}", Setting(name, dial, stage)) for dial in dials)
   return Sweep(
       name,
       method.title,
       method.dial_name,
       settings,
-      continuous=not decoding.POLICIES[method.policy][0].whole_dial,
+      continuous=not kind.whole_dial,
+      family=_FAMILIES.get(name, name),
+      bound=name == "oracle",
+      by_token=not kind.drafts,
+      never=None if kind.whole_dial else math.log if name == "entropy" else 0.0,
   )
 
 
@@ -166,6 +193,8 @@ def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -
         words,
         "budget",
         tuple((b, f"{b:.0%}", Setting(of_method, dial, "wheels", b, cap)) for b in budgets),
+        by_token=of_method == "handover",
+        is_handover=True,
     )
 
   sweeps = [
@@ -195,4 +224,11 @@ def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
       (offset, f"{share:.0%}", Setting("handover", offset, "wheels", budget))
       for share, offset in offsets.items()
   )
-  return Sweep("handover_offset", "Handover, offset dial", "offset", settings, continuous=True)
+  return Sweep(
+      "handover_offset",
+      "Handover, offset dial",
+      "offset",
+      settings,
+      continuous=True,
+      is_handover=True,
+  )
