@@ -27,9 +27,9 @@ CAPTIONS = {
         "at their price."
     ),
     "quality_latency": "Quality over measured time per sentence, one sentence at a time.",
-    "budget_calibration": "Realised teacher share over the budget stated in the instruction.",
+    "budget_calibration": "What the teacher wrote, over the budget stated in the instruction.",
 }
-_BUDGET_TAGS = {summary.SEEN: "", summary.REWORDED: "reworded", summary.UNSEEN: "unseen"}
+_BUDGET_TAGS = {summary.SEEN: "", summary.REWORDED: "new words", summary.UNSEEN: "unseen"}
 SHORT_TITLES = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
 EQUAL_HEADINGS = {
     "share": ("At equal teacher share", "the share of tokens that the teacher wrote"),

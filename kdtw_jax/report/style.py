@@ -54,14 +54,15 @@ _FAMILIES = {
     "verify": MethodStyle("#00855f", "^"),
 }
 _OTHER_FAMILIES = (MethodStyle("#7a5cc4", "P"), MethodStyle("#3d8fb8", "X"))
+_FURTHER_DASHES = ("--", "-.", ":")
 _FURTHER_MARKERS = ("s", "^", "v", "<", ">", "P", "X", "h", "p", "d")
 
 
 def method_styles(curves: Sequence[Curve]) -> dict[str, MethodStyle]:
   """Gives each method its look: the colour of its family, and a marker of its own in it.
 
-  The first method of a family has the family's marker, the further ones thinner lines. A family
-  that is not known here takes a spare colour.
+  The first method of a family has the family's own marker and line, the further ones have thinner,
+  broken lines. A family that is not known here takes a spare colour.
 
   Args:
     curves: of the methods, all that are drawn together.
@@ -83,8 +84,13 @@ def method_styles(curves: Sequence[Curve]) -> dict[str, MethodStyle]:
     if rank:
       markers = [marker for marker in _FURTHER_MARKERS if marker != look.marker]
       marker = markers[(rank - 1) % len(markers)]
-      width, order = min(look.width, 1.6), min(look.order, 4)
-      look = dataclasses.replace(look, marker=marker, width=width, order=order)
+      look = dataclasses.replace(
+          look,
+          marker=marker,
+          dashes=_FURTHER_DASHES[(rank - 1) % len(_FURTHER_DASHES)],
+          width=min(look.width, 1.6),
+          order=min(look.order, 4),
+      )
     styles[curve.method] = look
   return styles
 

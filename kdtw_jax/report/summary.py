@@ -30,7 +30,7 @@ REFERENCE_TITLES = {
 # What training knew of a budget: number and wording, the number alone, nothing.
 SEEN, REWORDED, UNSEEN = BUDGET_KINDS = (
     "budgets seen in training",
-    "budgets seen in training, reworded",
+    "seen budgets in new words",
     "budgets not seen in training",
 )
 EQUAL_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
