@@ -16,13 +16,14 @@ Runs = Sequence[Metrics]
 
 def over_seeds(values: Iterable[float | None], digits: int = 1) -> str:
   """`mean [low, high]` of the seeds, a dash where one of them has no value."""
-  values = list(values)
-  if any(value is None for value in values):
+  found = list(values)
+  known = [value for value in found if value is not None]
+  if len(known) < len(found):
     return "–"
-  mean = f"{np.mean(values):.{digits}f}"
-  if len(values) == 1:
+  mean = f"{np.mean(known):.{digits}f}"
+  if len(known) == 1:
     return mean
-  return f"{mean} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+  return f"{mean} [{min(known):.{digits}f}, {max(known):.{digits}f}]"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -182,7 +182,8 @@ class Measure:
     batches = self.runner.batches(
         split, budget=budget, wording=data.TRAIN_WORDINGS[0], batch_size=1
     )
+    params = self.students[stage] if stage else None
     return seconds_per_sentence(
-        lambda batch: self.runner.decode(policy, self.students.get(stage), batch, cap=cap),
+        lambda batch: self.runner.decode(policy, params, batch, cap=cap),
         list(itertools.islice(batches, self.config.evaluation.num_latency)),
     )

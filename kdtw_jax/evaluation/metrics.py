@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import functools
 import importlib.metadata
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
@@ -99,7 +100,7 @@ def corpus_scores(
   check_corpus(hypotheses, references)
   if primary_score(metric) in ROUGE_KEYS:
     return _rouge_scores(hypotheses, references)
-  streams = reference_streams(references)
+  streams = cast(list[list[str]], reference_streams(references))  # sacrebleu takes None for gaps
   bleu = BLEU(force=True).corpus_score(list(hypotheses), streams)
   chrf = CHRF().corpus_score(list(hypotheses), streams)
   ratio = bleu.sys_len / bleu.ref_len if bleu.ref_len else 0.0

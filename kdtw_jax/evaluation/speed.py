@@ -5,6 +5,8 @@ The clock is in latency.py.
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from kdtw_jax import data, decoding
 from kdtw_jax.evaluation.latency import tokens_per_second
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
@@ -47,7 +49,8 @@ def latencies(measure: Measure, curves: Iterable[Curve]) -> tuple[Latency, ...]:
     )
   for curve in curves:
     if curve.method == EXACT_METHOD:
-      fastest = min(curve.points, key=lambda point: point.seconds_per_sentence.mean)
+      means = [p.seconds_per_sentence.mean for p in curve.points if p.seconds_per_sentence]
+      fastest = curve.points[int(np.argmin(means))]  # on test, every point is timed
       rows.append(
           _latency(
               measure,
@@ -84,7 +87,7 @@ def _latency(
           batch_size=throughput_batch(measure),
       )
   )
-  params = measure.students.get(stage)
+  params = measure.students[stage] if stage else None
   throughput = tokens_per_second(
       lambda batch: measure.runner.decode(policy, params, batch, eager=True), batch
   )

@@ -51,8 +51,8 @@ def _merit(curve: Curve, key: str) -> float:
   """How well a student serves a baseline: its mean score; of exact outputs, few teacher passes."""
   if curve.method == EXACT_METHOD:
     return -min(point.teacher_passes for point in curve.points)
-  shares = np.linspace(0.05, AREA_UP_TO, 10)
-  return float(np.mean([score_at_share(curve, key, share).score for share in shares]))
+  found = [score_at_share(curve, key, share) for share in np.linspace(0.05, AREA_UP_TO, 10)]
+  return float(np.mean([estimate.score for estimate in found if estimate]))
 
 
 def handovers(measure: Measure) -> list[Sweep]:

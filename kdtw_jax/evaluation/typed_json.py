@@ -94,7 +94,7 @@ def _read_tuple(parts: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ..
   )
 
 
-def _read_record(kind: type, value: Any, where: str) -> Any:
+def _read_record(kind: Any, value: Any, where: str) -> Any:
   _check(isinstance(value, dict), value, where or "the whole", "an object")
   fields, prefix = _fields(kind), f"{where}." if where else ""
   missing = [name for name in fields if name not in value]

@@ -5,9 +5,9 @@ SVG. Figures are made without pyplot, so that drawing leaves no state behind.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 import warnings
 
 import matplotlib
@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from kdtw_jax.evaluation.record import Metrics, Point
+from kdtw_jax.evaluation.record import Curve, Metrics, Point
 from kdtw_jax.files import write_atomically
 from kdtw_jax.report import style, summary
 
 SIZE = (6.6, 5.0)  # inches; at 11 pt the text reads well from 450 to 900 px
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, and in the page's font
     "svg.hashsalt": "kdtw_jax",
     "font.family": "DejaVu Sans",
@@ -157,6 +157,17 @@ def budget_calibration(metrics: Metrics) -> Figure | None:
   return figure
 
 
+_Coordinates = Sequence[tuple[float, float, str]]  # x, y and label of a curve's points
+
+
+def _coordinates(curve: Curve, x_of: Callable[[Point], float | None], key: str) -> _Coordinates:
+  return [
+      (x, point.scores[key], point.label)
+      for point in curve.points
+      if (x := x_of(point)) is not None
+  ]
+
+
 def _mean_seconds(point: Point) -> float | None:
   return point.seconds_per_sentence.mean if point.seconds_per_sentence else None
 
@@ -165,23 +176,20 @@ def _quality_figure(
     metrics: Metrics, x_of: Callable[[Point], float | None], *, label_points: bool = False
 ) -> Figure | None:
   """Draws one line per method, in the order of its sweep, the main method's points labelled."""
-  found = [
-      dataclasses.replace(curve, points=tuple(p for p in curve.points if x_of(p) is not None))
-      for curve in summary.plotted(metrics)
-  ]
-  found = [curve for curve in found if curve.points]
+  found = [(curve, _coordinates(curve, x_of, metrics.metric)) for curve in summary.plotted(metrics)]
+  found = [(curve, points) for curve, points in found if points]
   if not found:
     return None
   figure = Figure(figsize=SIZE, layout="constrained")
   axes = _style_axes(figure.add_subplot())
   axes.set_ylabel(summary.quality_title(metrics))
-  styles, main = style.method_styles(found), summary.main_curve(found)
-  for curve in found:
-    points = [(x_of(point), point.scores[metrics.metric]) for point in curve.points]
+  drawn = [curve for curve, _ in found]
+  styles, main = style.method_styles(drawn), summary.main_curve(drawn)
+  for curve, points in found:
     look = styles[curve.method]
     _draw_line(axes, curve.title, points, look)
     if label_points and curve is main:
-      _label_points(axes, points, [point.label for point in curve.points], look.colour)
+      _label_points(axes, points, look.colour)
   axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
   _reference_lines(axes, metrics)
   _legend(figure)
@@ -196,12 +204,10 @@ def _style_axes(axes: Axes) -> Axes:
   return axes
 
 
-def _draw_line(
-    axes: Axes, title: str, points: Sequence[tuple[float, float]], look: style.MethodStyle
-) -> None:
+def _draw_line(axes: Axes, title: str, points: _Coordinates, look: style.MethodStyle) -> None:
   axes.plot(
-      [x for x, _ in points],
-      [y for _, y in points],
+      [x for x, _, _ in points],
+      [y for _, y, _ in points],
       label=title,
       color=look.colour,
       marker=look.marker,
@@ -212,13 +218,11 @@ def _draw_line(
   )
 
 
-def _label_points(
-    axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], colour: str
-) -> None:
-  for point, label in zip(points, labels, strict=True):
+def _label_points(axes: Axes, points: _Coordinates, colour: str) -> None:
+  for x, y, label in points:
     axes.annotate(
         label,
-        point,
+        (x, y),
         xytext=(-5, 7),
         textcoords="offset points",
         ha="right",
