@@ -17,9 +17,9 @@ from rich.console import Console
 
 from kdtw_jax import decoding
 from kdtw_jax.evaluation.outputs import Runner
-from kdtw_jax.experiment import Experiment
 from kdtw_jax.files import write_json
 from kdtw_jax.pair import load_pair
+from kdtw_jax.run import open_run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the finished run")
@@ -35,15 +35,15 @@ def main(argv):
   del argv
   logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
   config, workdir, console = _CONFIG.value, Path(_WORKDIR.value), Console(width=100)
-  pair, run = load_pair(workdir), Experiment(config, workdir)
+  pair, run = load_pair(workdir), open_run(config, workdir)
   runner = Runner(
       config,
       (pair.student, pair.teacher),
       run.mesh,
       pair.tokenizer,
       pair.teacher_params,
-      sources={"test": run.source("test")},
-      tokenised={"test": run.tokenised("test")},
+      sources={"test": run.inputs.source("test")},
+      tokenised={"test": run.inputs.tokenised("test")},
   )
   rows = []
   for tolerance in TOLERANCES:

@@ -158,7 +158,7 @@ def our_outputs(model: Model, params: Any, source: np.ndarray, inputs: np.ndarra
   @jax.jit
   def run(params, source, inputs):
     encoded = model.encode(params, source)
-    logits = model.logits(params, model.decode(params, encoded, inputs))
+    logits = model.logits(params, model.hidden(params, encoded, inputs))
     cache, parts, position = model.start(params, source, TARGET), [], 0
     for size in CHUNKS:
       hidden, cache = model.extend(

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kdtw_jax import data, decoding
-from kdtw_jax.experiment import Experiment
 from kdtw_jax.files import write_json
 from kdtw_jax.pair import load_pair
+from kdtw_jax.run import open_run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run", required=True)
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Batch sizes, or slots")
@@ -39,7 +39,7 @@ class Bench:
   def __init__(self, workdir: Path):
     self.pair = load_pair(workdir)
     self.config = ml_collections.ConfigDict(self.pair.config)
-    self.tokenised = Experiment(self.config, workdir).tokenised("test")
+    self.tokenised = open_run(self.config, workdir).inputs.tokenised("test")
     self.params = (self.pair.student_params, self.pair.teacher_params)
     self.fns = (self.pair.student.decoder_fns, self.pair.teacher.decoder_fns)
 

@@ -19,12 +19,13 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import experiment
 from kdtw_jax.evaluation import sweeps
 from kdtw_jax.evaluation.comparing import comparisons
 from kdtw_jax.evaluation.measure import Measure
 from kdtw_jax.evaluation.typed_json import to_json
 from kdtw_jax.files import write_json
+from kdtw_jax.run import open_run
+from kdtw_jax.stages import wheels
 
 VARIANTS = {
     "default": {},
@@ -42,7 +43,7 @@ VARIANTS = {
     },
     "student: path consistency alone": {
         "wheels.path_consistency": 1.0,
-        "wheels.forward_kl": 0.0,
+        "wheels.losses.forward_kl.weight": 0.0,
         "wheels.learning_rate": 2e-4,
     },
     "student: path consistency over 4 tokens": {"wheels.segment_length": 4},
@@ -70,23 +71,24 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
   config.update_from_flattened_dict(overrides)
   config_lib.validate(config)
   workdir = base / "variants" / "".join(c if c.isalnum() else "_" for c in name)
+  run = open_run(config, workdir)
   for stage in ("warm_start", "distillation"):
     source, copy = (folder / "stages" / stage for folder in (base, workdir))
     if not (copy / "summary.json").exists():  # copied last, as it is written last
+      run.workdir.begin(stage, data={})
       shutil.copytree(source / "params", copy / "params", dirs_exist_ok=True)
       shutil.copyfile(source / "summary.json", copy / "summary.json")
-  run = experiment.Experiment(config, workdir)
-  run.wheels()
-  params, splits = run.result("wheels"), ("validation",)
+  wheels.train(run)
+  params, splits = run.params("wheels"), ("validation",)
   measure = Measure(
       config,
-      run.models,
+      run.inputs.models,
       run.mesh,
-      run.tokenizer(),
+      run.inputs.tokenizer,
       students={"wheels": params},
-      teacher_params=run.result("teacher"),
-      sources={split: run.source(split) for split in splits},
-      tokenised={split: run.tokenised(split) for split in splits},
+      teacher_params=run.params("teacher"),
+      sources={split: run.inputs.source(split) for split in splits},
+      tokenised={split: run.inputs.tokenised(split) for split in splits},
   )
   alone = measure.alone("wheels", "validation")
   compared = comparisons(
@@ -106,8 +108,8 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
       "seed": config.seed,
       "student": measure.runner.scores("validation", alone)[measure.key],
       "comparisons": to_json(compared),
-      "duals": run.summary("wheels")["duals"],
-      "seconds": run.summary("wheels")["seconds"],
+      "duals": run.workdir.summary("wheels")["duals"],
+      "seconds": run.workdir.summary("wheels")["seconds"],
       "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
   }
 

@@ -17,12 +17,13 @@ time: half a day, an estimate, not yet run at full size. Metric: ROUGE-1/2/L/Lsu
 stemmer, the best of the references; results/README.md has what `scratch` gives.
 """
 
-from kdtw_jax import config as config_lib
+from configs import common
+from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
   """See the module."""
-  config = config_lib.summarization(
+  config = common.summarization(
       arg,
       name="aeslc",
       source_field="email_body",
@@ -38,7 +39,7 @@ def get_config(arg=None):
 
 def _from_scratch(config):
   """Models of CPU size and a vocabulary of their own; an e-mail's first 96 tokens."""
-  default = config_lib.defaults()
+  default = defaults()
   config.teacher, config.student = default.teacher, default.student
   for stage in ("sft", "warm_start", "distillation", "wheels"):
     config[stage] = default[stage]
@@ -75,11 +76,7 @@ def _from_scratch(config):
     stage.update(optimizer="muon", steps=1500, learning_rate=1e-2, ema_decay=0.995)
   config.distillation.update(steps=200, learning_rate=2e-4, ema_decay=0.98)
   config.wheels.update(
-      steps=600,
-      learning_rate=1e-3,
-      ema_decay=0.98,
-      path_consistency=0.05,
-      forward_kl=1.0,
-      rollout_temperature=0.5,
+      steps=600, learning_rate=1e-3, ema_decay=0.98, path_consistency=0.05, rollout_temperature=0.5
   )
+  config.wheels.losses.forward_kl.weight = 1.0
   config.evaluation.batch_size = 128

@@ -11,11 +11,11 @@ Raffel et al. 2020, table 14, report ROUGE-1/2/L of 41.12/19.56/38.35 (T5-small)
 42.72/21.02/39.94 (T5-3B), fine-tuned and with beam search; decoding here is greedy.
 """
 
-from kdtw_jax import config as config_lib
+from configs import common
 
 
 def get_config(arg=None):
   """See the module."""
-  return config_lib.summarization(
+  return common.summarization(
       arg, name="cnn_dailymail", source_field="article", target_field="highlights", num_test=2000
   )

@@ -3,7 +3,8 @@
 python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo
 """
 
-from kdtw_jax import config as config_lib
+from configs import common
+from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
@@ -13,8 +14,8 @@ def get_config(arg=None):
   the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as arXiv 2502.17717
   describes them.
   """
-  mode = config_lib.parse_arg(arg, ("smoke", "paper")).mode
-  config = config_lib.defaults()
+  mode = common.parse_arg(arg, ("smoke", "paper")).mode
+  config = defaults()
   with config.unlocked():
     config.data.update(num_validation=200, num_test=200)
     config.teacher.model.dropout_rate = 0.0  # phrases hardly ever repeat
@@ -32,17 +33,19 @@ def get_config(arg=None):
     )
     for stage in (config.sft, config.warm_start):
       stage.update(optimizer="muon", steps=450, learning_rate=1e-2, warmup_steps=40, ema_decay=0.98)
-    config.distillation.update(steps=80, value_warmup_steps=30, learning_rate=2e-4, ema_decay=0.95)
+    config.distillation.update(
+        steps=80, warmup_steps=10, value_warmup_steps=30, learning_rate=2e-4, ema_decay=0.95
+    )
     config.wheels.update(
         steps=260,
         value_warmup_steps=30,
         learning_rate=1e-3,
         ema_decay=0.95,
         path_consistency=0.05,
-        forward_kl=1.0,
         max_difficulty=4.0,
-        calibration_steps=40,
     )
+    config.wheels.losses.forward_kl.weight = 1.0
+    config.calibration.steps = 40
     config.evaluation.dials.update(
         random=(0.1, 0.2, 0.35, 0.5),
         max_prob=(0.2, 0.3, 0.5, 0.8),
@@ -54,11 +57,12 @@ def get_config(arg=None):
     config.evaluation.update(baseline_students=("wheels",), num_latency=16)
     if mode == "paper":
       config.student.model.update(gate="token", gate_alpha=1.0)
-      config.wheels.update(gate_credit="sampled", gate_sampled=True, calibration_steps=0)
+      config.wheels.update(gate_credit="sampled", gate_sampled=True)
+      config.calibration.steps = 0
     if mode == "smoke":
       config.tokenizer.vocab_size = 500
       config.data.update(
           num_train=600, num_validation=16, num_test=8, buckets=((40, 40),), prompt_length=48
       )
-      config_lib.shrink(config)
+      common.shrink(config)
   return config

@@ -7,13 +7,14 @@ teacher takes 36 minutes, the student's stages 21, the evaluation 19; `:gpu` has
 GPU.
 """
 
-from kdtw_jax import config as config_lib
+from configs import common
+from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
   """Modes: "" two CPU cores, "gpu" one large GPU, "smoke" under a minute, for tests."""
-  mode = config_lib.parse_arg(arg, ("gpu", "smoke")).mode
-  config = config_lib.defaults()
+  mode = common.parse_arg(arg, ("gpu", "smoke")).mode
+  config = defaults()
   with config.unlocked():
     config.name = "multi30k"
     config.data.update(
@@ -60,11 +61,11 @@ def get_config(arg=None):
         learning_rate=1e-3,
         ema_decay=0.98,
         path_consistency=0.05,
-        forward_kl=1.0,
         rollout_temperature=0.5,
     )
+    config.wheels.losses.forward_kl.weight = 1.0
     config.evaluation.update(batch_size=128, tolerances=(2.0,))
-    config_lib.sweep_every_method(config)
+    common.sweep_every_method(config)
     if mode == "gpu":
       _gpu(config)
     if mode == "smoke":
@@ -72,7 +73,7 @@ def get_config(arg=None):
       config.data.update(
           num_train=600, num_validation=16, num_test=8, prompt_length=48, buckets=((44, 44),)
       )
-      config_lib.shrink(config)
+      common.shrink(config)
   return config
 
 

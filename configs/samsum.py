@@ -9,12 +9,12 @@ one 80 GB GPU or four TPU chips; time: half a day, an estimate, not yet run at f
 ROUGE-1/2/L/Lsum with the Porter stemmer.
 """
 
-from kdtw_jax import config as config_lib
+from configs import common
 
 
 def get_config(arg=None):
   """See the module."""
-  return config_lib.summarization(
+  return common.summarization(
       arg,
       name="samsum",
       source_field="dialogue",

@@ -16,7 +16,8 @@ size. Metric: sacreBLEU on newstest2014 (WMT16: newstest2016). Raffel et al. 202
 greedy. To train the teacher on the references first: `--config.teacher.train.steps=20000`.
 """
 
-from kdtw_jax import config as config_lib
+from configs import common
+from kdtw_jax.config import defaults
 
 LANGUAGES = {
     "en": "English",
@@ -34,16 +35,16 @@ WMT16 = ("fi", "ro", "tr")
 
 def get_config(arg=None):
   """See the module."""
-  args = config_lib.parse_arg(
-      arg, ("smoke",), pair="en-de", teacher=config_lib.TEACHER, student=config_lib.STUDENT
+  args = common.parse_arg(
+      arg, ("smoke",), pair="en-de", teacher=common.TEACHER, student=common.STUDENT
   )
   source, target = _languages(args.options.pair)
   other = target if source == "en" else source
   year = "16" if other in WMT16 else "14"
-  config = config_lib.defaults()
+  config = defaults()
   with config.unlocked():
     config.name = f"wmt{year} {source}-{target}"
-    config_lib.from_published(config, teacher=args.options.teacher, student=args.options.student)
+    common.from_published(config, teacher=args.options.teacher, student=args.options.student)
     config.data.update(
         source="tfds",
         tfds_name=f"wmt{year}_translate/{other}-en",
@@ -57,7 +58,7 @@ def get_config(arg=None):
     )
     config.decode.max_length = 128
     if args.mode == "smoke":
-      config_lib.shrink_published(config)
+      common.shrink_published(config)
   return config
 
 

@@ -9,12 +9,12 @@ Hardware: one 80 GB GPU or four TPU chips; time: a day or two, an estimate, not 
 size. Metric: ROUGE-1/2/L/Lsum with the Porter stemmer.
 """
 
-from kdtw_jax import config as config_lib
+from configs import common
 
 
 def get_config(arg=None):
   """See the module."""
-  return config_lib.summarization(
+  return common.summarization(
       arg,
       name="xsum",
       source_field="document",

@@ -96,9 +96,9 @@ def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:
   try:
     value = json.loads(path.read_text(encoding="utf-8"))
   except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, JSON nested without end
-    raise ValueError(f"{path}: not JSON ({first_line(error)}): {remedy}") from error
+    raise ValueError(f"{path}: damaged, not JSON ({first_line(error)}): {remedy}") from error
   if not isinstance(value, dict):
-    raise ValueError(f"{path}: a JSON {type(value).__name__}, not an object: {remedy}")
+    raise ValueError(f"{path}: damaged, a JSON {type(value).__name__}, not an object: {remedy}")
   return value
 
 

@@ -1,63 +1,59 @@
-"""What a run begins with: its examples, tokenizer and models, each made once, when first needed.
-
-Not what it trains: `experiment.py` builds on this.
-"""
+"""What a run begins with: its examples, tokenizer and models, each made once, when first needed."""
 
 from collections.abc import Iterator
 import functools
+import hashlib
 import itertools
 from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 
 from kdtw_jax import data, pair
 from kdtw_jax.base import Batch
-from kdtw_jax.files import replaced_folder
-from kdtw_jax.models import Model
-from kdtw_jax.training.progress import tracked
+from kdtw_jax.files import replaced_folder, write_json
+from kdtw_jax.models import Models
+from kdtw_jax.terminal import tracked
+from kdtw_jax.workdir import Workdir
 
 
 class Inputs:
   """The data, the tokenizer and the models' functions of a run."""
 
-  def __init__(self, config: ml_collections.ConfigDict, workdir: Path):
-    """Args: a validated config, and a workdir that belongs to it."""
-    self.config, self.workdir = config, workdir
+  def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir):
+    """Args: a validated config, and a workdir that may be its."""
+    self._config, self._workdir = config, workdir
 
-  def check_inputs(self) -> None:
-    """Opens the data, finds the models and words the budgets: an error shall not wait for hours."""
-    stages = set(self.config.stages)
-    self.source("train")
-    if stages & {"wheels", "evaluation"}:
-      self.source("validation")
-    if "evaluation" in stages:
-      self.source("test")
-    self.models, self.prompt_length  # noqa: B018  made once, here
-
+  @functools.cached_property
   def tokenizer(self) -> data.AnyTokenizer:
     """The tokenizer of the models that the run begins with, or one trained; kept in the workdir.
 
     All that the config names must have the same vocabulary.
     """
-    kept = self.workdir / "tokenizer"
-    if kept.is_dir():
+    kept = self._workdir.folder("tokenizer")
+    if self._workdir.begun("tokenizer"):
       return data.load_tokenizer(kept)
+    config = self._config
     paths = {
-        f"config.{who}.pretrained={name!r}": pair.locate_published(self.config, who)
+        f"config.{who}.pretrained={name!r}": pair.locate_published(config, who)
         for who in ("student", "teacher")
-        if (name := self.config[who].pretrained)
+        if (name := config[who].pretrained)
     }
-    if self.config.teacher.checkpoint:
-      paths["config.teacher.checkpoint"] = Path(self.config.teacher.checkpoint) / "tokenizer"
-    if self.config.tokenizer.path:
-      paths["config.tokenizer.path"] = Path(self.config.tokenizer.path)
+    if config.teacher.checkpoint:
+      other = Path(config.teacher.checkpoint) / "stages" / "tokenizer"
+      paths["config.teacher.checkpoint"] = other
+    if config.tokenizer.path:
+      paths["config.tokenizer.path"] = Path(config.tokenizer.path)
     found = {name: _load_tokenizer(name, path) for name, path in paths.items()}
     for (a, first), (b, second) in itertools.pairwise(found.items()):
       data.check_same_vocabulary(first, second, names=(a, b))
     tokenizer = next(iter(found.values()), None) or self._trained_tokenizer()
+    self._workdir.begin("tokenizer", data={})
     with replaced_folder(kept) as folder:
       tokenizer.save(folder)
+      write_json(folder / "made_by.json", self._workdir.made_by("tokenizer"))
+      write_json(folder / "summary.json", {"stage": "tokenizer", "tokens": tokenizer.num_tokens})
     return tokenizer
 
   def _trained_tokenizer(self) -> data.Tokenizer:
@@ -65,30 +61,26 @@ class Inputs:
     source = self.source("train")
     text = (side for i in range(len(source)) for side in (source[i].source, source[i].target))
     return data.train_tokenizer(
-        [*text, *data.tokenizer_text(self.config.data.task)],
-        seed=self.config.seed,
-        kind=self.config.tokenizer.kind,
-        vocab_size=self.config.tokenizer.vocab_size,
+        [*text, *data.tokenizer_text(self._config.data.task)],
+        seed=self._config.seed,
+        kind=self._config.tokenizer.kind,
+        vocab_size=self._config.tokenizer.vocab_size,
     )
 
-  @functools.cache  # noqa: B019  one experiment per run
-  def _vocabulary(self) -> data.AnyTokenizer:
-    return self.tokenizer()
-
   @functools.cached_property
-  def models(self) -> tuple[Model, Model]:
-    """(student, teacher)."""
-    return pair.build_models(self.config, self._vocabulary())
+  def models(self) -> Models:
+    """The functions of student and teacher."""
+    return pair.build_models(self._config, self.tokenizer)
 
   @functools.cached_property
   def prompt_length(self) -> int:
     """Tokens that every batch reserves for the student's instruction."""
-    return data.instruction_length(self._vocabulary(), self.config)
+    return data.instruction_length(self.tokenizer, self._config)
 
-  @functools.cache  # noqa: B019
+  @functools.cache  # noqa: B019  one run per process
   def source(self, split: str) -> data.Source:
     """The examples of train, validation or test."""
-    return data.load_split(self.config.data, split)
+    return data.load_split(self._config.data, split)
 
   @functools.cache  # noqa: B019
   def tokenised(self, split: str) -> data.TokenisedSplit:
@@ -96,32 +88,34 @@ class Inputs:
 
     Evaluation drops no example, and has one shape: each of its many policies compiles once.
     """
-    buckets, over_long = self.config.data.buckets, self.config.data.over_long
+    buckets, over_long = self._config.data.buckets, self._config.data.over_long
     if split != "train":
       buckets, over_long = buckets[-1:], "truncate"
     return data.tokenise(
         self.source(split),
-        self._vocabulary(),
+        self.tokenizer,
         buckets=buckets,
         over_long=over_long,
-        task=self.config.data.task,
+        task=self._config.data.task,
         track_fn=functools.partial(tracked, description=split),
     )
 
+  def fingerprint(self, split: str) -> str:
+    """A hash of a split's token ids and lengths: the same data give the same, wherever they lie."""
+    split_ids = self.tokenised(split)
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (*split_ids.source, *split_ids.target, split_ids.example_id):
+      digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
   def batches(
-      self,
-      stage: ml_collections.ConfigDict,
-      seed: int,
-      *,
-      split: str = "train",
-      budgets: tuple[float, ...] = (),
-      batch_size: int = 0,
+      self, split: str, *, batch_size: int, seed: int, budgets: tuple[float, ...] = ()
   ) -> Iterator[Batch]:
     """An endless iterator over a split, this process's share of each batch."""
     return data.train_batches(
         self.tokenised(split),
-        self._vocabulary(),
-        batch_size=batch_size or stage.batch_size,
+        self.tokenizer,
+        batch_size=batch_size,
         budgets=budgets,
         prompt_length=self.prompt_length,
         seed=seed,

@@ -25,11 +25,12 @@ def main(argv: list[str]) -> None:
   os.environ["XLA_FLAGS"] = f"{flags_given} {_CONFIG.value.xla_flags}".strip()
   for chatty in ("absl", "jax"):  # orbax and others report to absl's
     std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
-  from kdtw_jax import experiment  # after the flags: a typo should not wait for JAX to load
+  from kdtw_jax import run  # after the flags: a typo should not wait for JAX to load
+  from kdtw_jax.training.loop import NonFiniteError
 
   try:
-    experiment.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-  except (ValueError, OSError, experiment.loop.NonFiniteLossError) as error:
+    run.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+  except (ValueError, OSError, NonFiniteError) as error:
     if flags.FLAGS["debug"].value:
       raise
     sys.exit(f"error: {error}")

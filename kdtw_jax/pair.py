@@ -21,7 +21,7 @@ from kdtw_jax import published
 from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer, load_tokenizer
 from kdtw_jax.files import write_json
-from kdtw_jax.models import Model, ModelConfig, build
+from kdtw_jax.models import Model, ModelConfig, Models, build
 
 Config = ml_collections.ConfigDict | dict
 
@@ -49,15 +49,14 @@ class Pair:
   duals: tuple[float, ...]
 
 
-def build_models(config: Config, tokenizer: AnyTokenizer) -> tuple[Model, Model]:
+def build_models(config: Config, tokenizer: AnyTokenizer) -> Models:
   """The student's and the teacher's functions for a vocabulary.
 
   Raises:
     FileNotFoundError: a published model is not to be found.
     ValueError: a field of a model's config is impossible, or a published model is of another kind.
   """
-  student, teacher = (_build(config, who, tokenizer) for who in ("student", "teacher"))
-  return student, teacher
+  return Models(*(_build(config, who, tokenizer) for who in ("student", "teacher")))
 
 
 def _build(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdtw_jax import checkpoint
-from kdtw_jax.training import sharding
+from kdtw_jax import checkpoint, devices
 
 
 def tree(value=1.0):
@@ -92,8 +91,8 @@ def test_params_that_are_missing_or_of_other_shapes_are_refused(tmp_path):
 
 
 def test_params_of_eight_devices_load_on_one(tmp_path):
-  mesh = sharding.make_mesh(4, 2)
-  checkpoint.save_params(tmp_path / "p", sharding.shard_params(mesh, {"w": jnp.ones((64, 128))}))
+  mesh = devices.make_mesh(4, 2)
+  checkpoint.save_params(tmp_path / "p", devices.shard_params(mesh, {"w": jnp.ones((64, 128))}))
   script = """
 import sys, jax
 from kdtw_jax import checkpoint

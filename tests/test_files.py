@@ -68,7 +68,7 @@ def test_a_file_without_an_object_is_named_with_the_remedy(tmp_path, content, re
   with pytest.raises(ValueError) as error:
     files.read_json_object(path, remedy="make it again")
   message = str(error.value)
-  assert message.startswith(f"{path}: {reason}") and message.endswith(": make it again")
+  assert message.startswith(f"{path}: damaged, {reason}") and message.endswith(": make it again")
   assert "\n" not in message
 
 

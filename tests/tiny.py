@@ -7,7 +7,7 @@ import numpy as np
 
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import EOS_ID, Batch
-from kdtw_jax.models import ModelConfig, build
+from kdtw_jax.models import ModelConfig, Models, build
 
 VOCAB = 24
 TAU_ID = 3
@@ -41,7 +41,7 @@ def models(gate="difficulty_price"):
           value_hidden=8
       )
   )
-  return student, build(ModelConfig(**shared, d_model=16, d_ff=32, d_kv=8))
+  return Models(student, build(ModelConfig(**shared, d_model=16, d_ff=32, d_kv=8)))
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from kdtw_jax.evaluation.methods import Setting
 from kdtw_jax.evaluation.record import Metrics
 from kdtw_jax.evaluation.samples import samples
 from kdtw_jax.models import Model
-from kdtw_jax.training.progress import say
+from kdtw_jax.terminal import print_line
 
 # What `Metrics.alone` calls each stage's student, the teacher first.
 _ALONE = {
@@ -73,14 +73,14 @@ def evaluate(
       tokenised=tokenised,
   )
   alone = {_ALONE[who]: measure.alone_scores(who) for who in ("teacher", *students)}
-  say("evaluation", "teacher and students alone")
+  print_line("evaluation", "teacher and students alone")
   baselines = sweeps.baselines(measure)
   swept = [*sweeps.handovers(measure), *baselines]
   curves = {"validation": [], "test": []}
   for sweep in swept:
     for split, found in curves.items():
       found.append(measure.curve(split, sweep))
-    say("evaluation", f"{sweep.title}, student of stage {curves['test'][-1].student}")
+    print_line("evaluation", f"{sweep.title}, student of stage {curves['test'][-1].student}")
   compared = comparisons(
       measure,
       swept,
@@ -91,7 +91,7 @@ def evaluate(
       seed=config.seed,
       num_resamples=config.evaluation.num_resamples,
   )
-  say("evaluation", "comparisons")
+  print_line("evaluation", "comparisons")
   ends = {who: alone[who].scores[measure.key] for who in ("student", "teacher")}
   middle = config.evaluation.compare_at[len(config.evaluation.compare_at) // 2]
   handover = measure.outputs("test", Setting("handover", 0.0, PAIR_STAGE, middle))

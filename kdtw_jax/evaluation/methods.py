@@ -21,6 +21,7 @@ class Method:
     fields: values of the policy's other fields.
     dial: the field that is swept; "" for the policy's own dial.
     student: the method whose choice of student it shares; "" for one that chooses for itself.
+    dials: settings that a sweep measures where the config has none.
   """
 
   title: str
@@ -28,6 +29,7 @@ class Method:
   fields: tuple[tuple[str, Any], ...] = ()
   dial: str = ""
   student: str = ""
+  dials: tuple[float, ...] = ()
 
   @property
   def dial_name(self) -> str:
@@ -85,6 +87,30 @@ METHODS: dict[str, Method] = {
         "tolerance",
         student="max_prob",
     ),
+}
+_DIALS = {
+    "periodic": (0.1, 0.2, 0.3, 0.5),
+    "prefix": (1.0, 2.0, 4.0, 7.0),
+    "span_max_prob": (0.05, 0.1, 0.2, 0.3),
+    "prompt_lookup": (2.0,),
+    "lenient": (0.05, 0.15, 0.3, 0.6),
+    "lenient_8": (0.05, 0.15, 0.3, 0.6),
+    "typical": (0.02, 0.1, 0.3, 0.6),
+    "cascade_chow": (0.3, 0.6, 0.8),
+    "cascade_diff": (0.0, 0.2, 0.4),
+    "cascade_opt": (0.1, 0.3, 0.6),
+    "cascade_token_v1": (0.2, 0.5, 0.8),
+    "cascade_token_v2": (0.2, 0.4, 0.7),
+    "cascade_token_v3": (0.4, 0.7, 0.9),
+    "big_little": (0.1, 0.2, 0.35, 0.5),
+    "verify_max_prob": (0.05, 0.1, 0.2, 0.3),
+    "verify_max_prob_end": (0.05, 0.1, 0.2, 0.3),
+    "verify_margin_end": (0.02, 0.06, 0.15),
+    "verify_end": (4.0, 2.0, 1.0, 0.4),
+}
+METHODS = {
+    name: dataclasses.replace(method, dials=_DIALS.get(name, ()))
+    for name, method in METHODS.items()
 }
 HANDOVERS: dict[str, Method] = {  # swept over budgets in words, not over a dial
     "handover": Method("Handover (learned gate)", "handover"),
@@ -232,3 +258,17 @@ def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
       continuous=True,
       is_handover=True,
   )
+
+
+def check(section: Any) -> None:
+  """Refuses methods and dials of the config's `evaluation` that cannot be.
+
+  Raises:
+    ValueError: an unknown method; names the field and those that are known.
+  """
+  for field, names in (("methods", section.methods), ("dials", section.dials)):
+    unknown = [name for name in names if name not in METHODS and name != "all"]
+    if unknown:
+      raise ValueError(
+          f"config.evaluation.{field}: {unknown[0]!r} is no method; known are {', '.join(METHODS)}"
+      )

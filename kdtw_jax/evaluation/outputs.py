@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdtw_jax import data, decoding
+from kdtw_jax import data, decoding, devices
 from kdtw_jax.base import Batch, Params
 from kdtw_jax.evaluation import metrics
 from kdtw_jax.models import Model
-from kdtw_jax.training import sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +120,7 @@ class Runner:
       encoded = student.encode(params, batch.student_source)
       if student.config.gate == "difficulty_price":
         price = student.price(params, encoded)
-      hidden = student.decode(params, encoded, jnp.zeros((price.shape[0], 1), jnp.int32))
+      hidden = student.hidden(params, encoded, jnp.zeros((price.shape[0], 1), jnp.int32))
       values = student.values(params, hidden, price)[1][:, 0]
       return jnp.sum(jnp.where(batch.example_id >= 0, values, 0.0))
 
@@ -193,7 +192,7 @@ class Runner:
         batch_size=self._config.evaluation.batch_size,
     ):
       result = self.decode(
-          policy, params, sharding.shard_batch(self._mesh, batch), cap=cap, eager=True
+          policy, params, devices.shard_batch(self._mesh, batch), cap=cap, eager=True
       )
       results.append((batch.example_id, result))  # fetched later: the device goes on
     example_id = np.concatenate([ids for ids, _ in results])

@@ -18,20 +18,20 @@ from kdtw_jax.evaluation.tradeoff import bisect_dial, score_at_share
 
 
 def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Sweep]:
-  """The methods that the config gives dials, each with the student that serves it best.
+  """The methods that the config names, each with the student that serves it best.
 
   Chosen on validation among `evaluation.baseline_students`; methods of one family share the choice
   of their first.
 
   Args:
     measure: of the run.
-    names: of METHODS; None for all.
+    names: of METHODS; None for those of the config.
   """
   evaluation, found = measure.config.evaluation, {}
-  for name in METHODS if names is None else names:
-    dials = tuple(map(float, evaluation.dials.get(name, ())))
-    if not dials:
-      continue
+  if names is None:
+    names = METHODS if "all" in evaluation.methods else evaluation.methods
+  for name in names:
+    dials = tuple(map(float, evaluation.dials.get(name, METHODS[name].dials)))
     of_family = found.get(METHODS[name].student)
     stages = (
         [of_family.settings[0][2].stage]

@@ -29,8 +29,10 @@ from kdtw_jax.losses.path_consistency import (
 )
 from kdtw_jax.losses.reductions import token_count, token_mean, token_sum
 from kdtw_jax.losses.sequence_chunks import over_sequence_chunks
+from kdtw_jax.losses.token_losses import TOKEN_LOSSES, register_loss, weighted_losses
 
 __all__ = (
+    "TOKEN_LOSSES",
     "cost_consistency_error",
     "cross_entropy",
     "dual_ascent",
@@ -51,9 +53,11 @@ __all__ = (
     "over_sequence_chunks",
     "path_consistency_error",
     "path_consistency_loss",
+    "register_loss",
     "reverse_kl",
     "taken_log_probs",
     "token_count",
     "token_mean",
     "token_sum",
+    "weighted_losses",
 )

@@ -5,6 +5,7 @@ from kdtw_jax.models.cache import KeyValue as KeyValue
 from kdtw_jax.models.config import GATE_KINDS as GATE_KINDS
 from kdtw_jax.models.config import ModelConfig as ModelConfig
 from kdtw_jax.models.functional import Model as Model
+from kdtw_jax.models.functional import Models as Models
 from kdtw_jax.models.functional import build as build
 from kdtw_jax.models.functional import clear_tau as clear_tau
 from kdtw_jax.models.functional import num_params as num_params

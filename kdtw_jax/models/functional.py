@@ -8,14 +8,14 @@ Example:
   model = build(ModelConfig(vocab_size=100))
   params = model.init(jax.random.key(0))
   encoded = model.encode(params, source)
-  hidden = model.decode(params, encoded, shift_right(target))
+  hidden = model.hidden(params, encoded, shift_right(target))
   logits = model.logits(params, hidden)
 """
 
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import nnx, traverse_util
 import jax
@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from kdtw_jax.base import PAD_ID, ArrayLike, DecoderFns, Params, PRNGKey, StepOutput
 from kdtw_jax.models.cache import Cache
 from kdtw_jax.models.config import ModelConfig
-from kdtw_jax.models.student import Student
+from kdtw_jax.models.headed import HeadedEncoderDecoder
 from kdtw_jax.models.t5 import Encoded
 
 
@@ -48,7 +48,7 @@ class Model:
 
   def init(self, key: PRNGKey) -> Params:
     """Fresh params; see `kdtw_jax.models.t5` for the distributions."""
-    return nnx.to_pure_dict(nnx.state(Student(self.config, nnx.Rngs(params=key))))
+    return nnx.to_pure_dict(nnx.state(HeadedEncoderDecoder(self.config, nnx.Rngs(params=key))))
 
   def encode(
       self, params: Params, source: Int[ArrayLike, "B S"], *, dropout_key: PRNGKey | None = None
@@ -56,7 +56,7 @@ class Model:
     """Encodes a source padded with PAD_ID; a dropout key switches dropout on."""
     return self._merge(params).encode(jnp.asarray(source), dropout_key)
 
-  def decode(
+  def hidden(
       self,
       params: Params,
       encoded: Encoded,
@@ -68,7 +68,7 @@ class Model:
 
     The hidden state at t has seen inputs 0 .. t, so it speaks of target t.
     """
-    return self._merge(params).decode(encoded, jnp.asarray(inputs), dropout_key)
+    return self._merge(params).hidden(encoded, jnp.asarray(inputs), dropout_key)
 
   def logits(self, params: Params, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
     """Float32 logits of any slice of positions; the row of `<τ>` is MASKED_LOGIT."""
@@ -89,7 +89,7 @@ class Model:
       hidden: Float[Array, "B C D"],
       price: Float[Array, " B"],
   ) -> Float[Array, "B C"]:
-    """The log-odds of asking; zeros without a gate. See `Student.gate_logits`."""
+    """The log-odds of asking; zeros without a gate. See `HeadedEncoderDecoder.gate_logits`."""
     return self._merge(params).gate_logits(logits, hidden, price)
 
   def readout(
@@ -127,8 +127,15 @@ class Model:
     """The three functions of the decoding loop."""
     return DecoderFns(self.start, self.extend, _readout_of_cache(self.readout))
 
-  def _merge(self, params: Params) -> Student:
+  def _merge(self, params: Params) -> HeadedEncoderDecoder:
     return nnx.merge(self.graphdef, params)
+
+
+class Models(NamedTuple):
+  """The functions of a student and its teacher."""
+
+  student: Model
+  teacher: Model
 
 
 class _OneKey(nnx.Rngs):
@@ -155,7 +162,7 @@ def build(config: ModelConfig) -> Model:
     ValueError: a field of the config is impossible.
   """
   config.validate()
-  abstract = nnx.eval_shape(lambda: Student(config, _OneKey(jax.random.key(0))))
+  abstract = nnx.eval_shape(lambda: HeadedEncoderDecoder(config, _OneKey(jax.random.key(0))))
   return Model(config, nnx.graphdef(abstract), nnx.to_pure_dict(nnx.state(abstract)))
 
 

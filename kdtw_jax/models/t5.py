@@ -178,7 +178,7 @@ class EncoderDecoder(nnx.Module):
       x = layer(x, bias, seeds[4 * i : 4 * i + 4])
     return Encoded(dropout(self.encoder.final_norm(x), rate, seeds[-1]), mask)
 
-  def decode(
+  def hidden(
       self, encoded: Encoded, inputs: Int[Array, "B T"], dropout_key: PRNGKey | None = None
   ) -> Float[Array, "B T D"]:
     """One causal pass over decoder inputs, the targets shifted right."""

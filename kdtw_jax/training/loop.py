@@ -12,16 +12,21 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdtw_jax import checkpoint
 from kdtw_jax.base import PAD_ID, Batch
-from kdtw_jax.training.progress import StageProgress
+from kdtw_jax.terminal import StageProgress
 from kdtw_jax.training.state import TrainState
 
+_REMEDY = (
+    "Try a lower learning_rate or max_grad_norm: delete the stage's folder, or use a new workdir"
+)
 
-class NonFiniteLossError(RuntimeError):
-  """The loss is NaN or infinite; says in which stage, at which step, on which examples."""
+
+class NonFiniteError(RuntimeError):
+  """A loss, gradient or parameter is NaN or infinite; says in which stage, at which step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +72,7 @@ def run_stage(
     The final state and `{"stage", "steps", "seconds", "loss"}`.
 
   Raises:
-    NonFiniteLossError: see the class.
+    NonFiniteError: see the class.
     ValueError: the newest checkpoint cannot be read.
   """
   store = checkpoint.StageCheckpoints(directory / "checkpoints", keep=keep)
@@ -97,6 +102,7 @@ def run_stage(
           progress.log(step, scalars, tokens=sum(tokens for _, _, tokens, _ in pending))
           pending.clear()
         if save:
+          check_finite(name, step, state)
           store.save(
               step,
               state,
@@ -123,10 +129,41 @@ def _flush(name: str, pending: list[tuple[int, np.ndarray, int, dict]]) -> dict[
   """Fetches pending metrics, refuses non-finite losses, returns their means."""
   fetched = jax.device_get([metrics for _, _, _, metrics in pending])
   for (step, example_ids, _, _), metrics in zip(pending, fetched, strict=True):
-    if not np.isfinite(metrics["loss"]):
-      raise NonFiniteLossError(
-          f"stage {name}, step {step}: loss is {metrics['loss']} on examples "
-          f"{np.asarray(example_ids).tolist()}; the last checkpoint before it is kept. Try a lower "
-          "learning_rate or max_grad_norm, in a new workdir"
+    wrong = [field for field in ("loss", "grad_norm") if not np.isfinite(metrics[field])]
+    if wrong:
+      raise NonFiniteError(
+          f"stage {name}, step {step}: {wrong[0]} is {metrics[wrong[0]]} on examples "
+          f"{np.asarray(example_ids).tolist()}; the last checkpoint before it is kept. {_REMEDY}"
       )
   return {field: float(np.mean([metrics[field] for metrics in fetched])) for field in fetched[0]}
+
+
+def check_finite(name: str, step: int, state: TrainState) -> None:
+  """Refuses parameters, averages or duals that are not finite; waits for the device.
+
+  Args:
+    name: of the stage.
+    step: that made the state.
+    state: the state.
+
+  Raises:
+    NonFiniteError: names the part.
+  """
+  parts = {"params": state.params, "ema_params": state.ema_params, "duals": state.duals}
+  finite = jax.device_get(_all_finite(parts))
+  wrong = [part for part, is_finite in finite.items() if not is_finite]
+  if wrong:
+    raise NonFiniteError(
+        f"stage {name}, step {step}: {wrong[0]} hold values that are not finite; nothing of them "
+        f"is saved. {_REMEDY}"
+    )
+
+
+@jax.jit
+def _all_finite(parts: dict[str, Any]) -> dict[str, jax.Array]:
+  """True for each part all of whose arrays are finite."""
+
+  def finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)], bool))
+
+  return {name: finite(tree) for name, tree in parts.items()}

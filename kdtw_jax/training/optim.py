@@ -12,6 +12,9 @@ https://arxiv.org/abs/2502.16982.
 The heads (value, cost value, gate, price) train at their own rate. During `value_warmup_steps` the
 rest of the student stands still: path consistency with an untrained value pushes every sampled
 token down, whatever its merit.
+
+    heads  rise over the first tenth of the value warm-up, stay at their rate to its end, then decay
+    trunk  stands still, then warms up and decays over the steps that are left
 """
 
 from collections.abc import Callable
@@ -26,18 +29,37 @@ from kdtw_jax.models import HEADS
 ADAM_RMS = 0.2  # root mean square of Adam's updates, in learning rates
 
 
-def _schedule(peak: float, stage: ml_collections.ConfigDict) -> Callable:
+def _cosine(peak: float, stage: ml_collections.ConfigDict, *, warmup: int, steps: int) -> Callable:
+  """A linear rise over `warmup` steps, then a cosine down to the final rate at step `steps`."""
   return optax.warmup_cosine_decay_schedule(
       init_value=0.0,
       peak_value=peak,
-      warmup_steps=stage.warmup_steps,
-      decay_steps=max(stage.steps, stage.warmup_steps + 1),
+      warmup_steps=warmup,
+      decay_steps=max(steps, warmup + 1),
       end_value=peak * stage.final_learning_rate / stage.learning_rate,
   )
 
 
-def _delayed(schedule: Callable, steps: int) -> Callable:
-  return optax.join_schedules([optax.constant_schedule(0.0), schedule], [steps])
+def trunk_schedule(stage: ml_collections.ConfigDict) -> Callable:
+  """The learning rate by step of everything but the heads."""
+  waiting = stage.get("value_warmup_steps", 0)
+  schedule = _cosine(
+      stage.learning_rate, stage, warmup=stage.warmup_steps, steps=stage.steps - waiting
+  )
+  if not waiting:
+    return schedule
+  return optax.join_schedules([optax.constant_schedule(0.0), schedule], [waiting])
+
+
+def heads_schedule(stage: ml_collections.ConfigDict) -> Callable:
+  """The learning rate by step of the heads, for a stage that has one for them."""
+  peak, alone = stage.head_learning_rate, stage.value_warmup_steps
+  if not alone:
+    return _cosine(peak, stage, warmup=stage.warmup_steps, steps=stage.steps)
+  rise = optax.linear_schedule(0.0, peak, max(alone // 10, 1))
+  return optax.join_schedules(
+      [rise, _cosine(peak, stage, warmup=0, steps=stage.steps - alone)], [alone]
+  )
 
 
 def _adamw(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.GradientTransformation:
@@ -107,17 +129,8 @@ def make_optimizer(stage: ml_collections.ConfigDict) -> optax.GradientTransforma
   """
   make = {"adamw": _adamw, "muon": _muon, "adafactor": _adafactor}[stage.optimizer]
   clip = optax.clip_by_global_norm(stage.max_grad_norm)
-  trunk = _schedule(stage.learning_rate, stage)
+  trunk = make(trunk_schedule(stage), stage)
   if "head_learning_rate" not in stage:
-    return optax.chain(clip, make(trunk, stage))
-  heads = _schedule(stage.head_learning_rate, stage)
-  return optax.chain(
-      clip,
-      optax.partition(
-          {
-              False: make(_delayed(trunk, stage.value_warmup_steps), stage),
-              True: _adamw(heads, stage),
-          },
-          labels(HEADS),
-      ),
-  )
+    return optax.chain(clip, trunk)
+  heads = _adamw(heads_schedule(stage), stage)
+  return optax.chain(clip, optax.partition({False: trunk, True: heads}, labels(HEADS)))

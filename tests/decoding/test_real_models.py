@@ -73,7 +73,7 @@ def decoder_of(chunk, max_length, eager=False):
 @functools.partial(jax.jit, static_argnums=0)
 def full_forward(model, weights, source, targets):
   """Logits at each position of one teacher-forced pass: no cache, no loop."""
-  hidden = model.decode(weights, model.encode(weights, source), shift_right(targets))
+  hidden = model.hidden(weights, model.encode(weights, source), shift_right(targets))
   return model.logits(weights, hidden).at[..., base.PAD_ID].set(base.MASKED_LOGIT)
 
 

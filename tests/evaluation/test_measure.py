@@ -2,10 +2,10 @@
 
 import pytest
 
+from kdtw_jax import devices
 from kdtw_jax.evaluation import speed, sweeps
 from kdtw_jax.evaluation.measure import Measure
 from kdtw_jax.evaluation.methods import handover_sweeps, method_sweep
-from kdtw_jax.training import sharding
 from tests.evaluation.test_outputs import SENTENCES, parts, settings_of
 
 __all__ = ["parts"]
@@ -16,14 +16,13 @@ def measure(parts):
   models, tokenizer, params, source = parts
   config, kept = settings_of(parts, batch_size=4)
   config.evaluation.update(num_latency=1, throughput_batch=32, metric="chrf", compare_at=(0.2,))
-  for name in config.evaluation.dials:
-    config.evaluation.dials[name] = ()
+  config.evaluation.methods = ("random", "speculative")
   config.evaluation.dials.update(random=(0.1, 0.9), speculative=(2.0,))
   config.evaluation.baseline_students = ("distillation", "wheels")
   return Measure(
       config,
       models,
-      sharding.make_mesh(1, 1),
+      devices.make_mesh(1, 1),
       tokenizer,
       students={"distillation": params[0], "wheels": params[0]},
       teacher_params=params[1],
@@ -69,6 +68,6 @@ def test_a_batch_is_no_larger_than_the_test_set(measure):
   assert all(row.tokens_per_second > 0 for row in rows)
 
 
-def test_baselines_are_the_methods_with_dials(measure):
+def test_baselines_are_the_methods_of_the_config(measure):
   found = sweeps.baselines(measure)
   assert [sweep.method for sweep in found] == ["random", "speculative"]

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import data, decoding
+from kdtw_jax import data, decoding, devices
 from kdtw_jax.data.example import InMemorySource
 from kdtw_jax.evaluation.outputs import Outputs, Runner
 from kdtw_jax.models import ModelConfig, build
-from kdtw_jax.training import sharding
 
 SENTENCES = ["a", "b c", "d e f g", "a b c d e f", "g", "f e d", "c", "b a b a b"]
 
@@ -69,7 +68,7 @@ def runner(parts, batch_size):
   return Runner(
       config,
       models,
-      sharding.make_mesh(1, 1),
+      devices.make_mesh(1, 1),
       tokenizer,
       params[1],
       sources={"test": source},

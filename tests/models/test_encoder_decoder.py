@@ -62,7 +62,7 @@ def test_a_row_of_pure_padding_is_finite(tiny_model, text):
   source[0], target[0] = 0, 0
 
   def loss(params):
-    hidden = tiny.model.decode(params, tiny.model.encode(params, source), target)
+    hidden = tiny.model.hidden(params, tiny.model.encode(params, source), target)
     return jnp.square(tiny.model.logits(params, hidden)[..., 4:]).mean()
 
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(fast_jit(jax.grad(loss))(tiny.params)))
@@ -107,7 +107,7 @@ def test_dropout_acts_only_with_a_key_and_by_the_key(tiny_model, text):
   def noisy(key):
     keys = jax.random.split(key)
     encoded = tiny.model.encode(tiny.params, source, dropout_key=keys[0])
-    return tiny.model.decode(tiny.params, encoded, target, dropout_key=keys[1])
+    return tiny.model.hidden(tiny.params, encoded, target, dropout_key=keys[1])
 
   one, two = noisy(jax.random.key(1)), noisy(jax.random.key(2))
   np.testing.assert_array_equal(one, noisy(jax.random.key(1)))

@@ -107,7 +107,7 @@ def test_training_with_optax_learns_to_copy(tiny_model):
   )
 
   def loss_fn(params):
-    hidden = model.decode(params, model.encode(params, source), shift_right(source))
+    hidden = model.hidden(params, model.encode(params, source), shift_right(source))
     log_probs = jax.nn.log_softmax(model.logits(params, hidden))
     return -jnp.take_along_axis(log_probs, jnp.asarray(source)[..., None], axis=-1).mean()
 

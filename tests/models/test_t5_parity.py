@@ -35,7 +35,7 @@ def our_outputs(config: ModelConfig, params, source, inputs, steps: tuple[int, .
 
   def run(params, source, inputs):
     encoded = model.encode(params, source)
-    logits = model.logits(params, model.decode(params, encoded, inputs))
+    logits = model.logits(params, model.hidden(params, encoded, inputs))
     cache = model.start(params, source, inputs.shape[1])
     chunks, position = [], 0
     for size in steps:

@@ -53,7 +53,7 @@ class TinyModel:
   def outputs(self, params, source, target):
     """Hidden states, price, logits and gate logits of teacher forcing."""
     encoded = self.model.encode(params, source)
-    hidden = self.model.decode(params, encoded, shift_right(target))
+    hidden = self.model.hidden(params, encoded, shift_right(target))
     price = self.model.price(params, encoded)
     return hidden, price, *self.model.readout(params, price, hidden)
 

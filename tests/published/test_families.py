@@ -103,7 +103,7 @@ def test_a_student_of_ours_is_a_model_of_transformers(kind, tmp_path):
   source[1, 4:] = PAD_ID
 
   def run(params):
-    hidden = model.decode(params, model.encode(params, source), shift_right(target))
+    hidden = model.hidden(params, model.encode(params, source), shift_right(target))
     return model.logits(params, hidden)
 
   ours = np.asarray(jax.jit(run)(params))

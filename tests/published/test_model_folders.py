@@ -11,10 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny_folders import TINY, all_tensors, assert_same_bits, random_model, saved, without_heads
 
-from kdtw_jax import published
+from kdtw_jax import devices, published
 from kdtw_jax.base import MASKED_LOGIT
 from kdtw_jax.models import shift_right
-from kdtw_jax.training import sharding
 
 KINDS = {
     "teacher": {},
@@ -129,7 +128,7 @@ def logits_of(model, params, text):
   source, target = text
 
   def run(params):
-    hidden = model.decode(params, model.encode(params, source), shift_right(target))
+    hidden = model.hidden(params, model.encode(params, source), shift_right(target))
     return model.logits(params, hidden)
 
   return np.asarray(jax.jit(run)(params))
@@ -180,13 +179,11 @@ def test_a_table_that_lacks_rows_of_tokens_is_refused(tmp_path):
 
 
 def test_parameters_go_straight_to_their_shards(tmp_path, monkeypatch):
-  monkeypatch.setattr(sharding, "MIN_SHARDED_SIZE", 32)
+  monkeypatch.setattr(devices, "MIN_SHARDED_SIZE", 32)
   config, params = saved(tmp_path / "model", d_model=16)
-  mesh = sharding.make_mesh(1, 8)
+  mesh = devices.make_mesh(1, 8)
   found = published.load_params(
-      tmp_path / "model",
-      config,
-      lambda x: jax.device_put(x, sharding.param_sharding(mesh, x.shape)),
+      tmp_path / "model", config, lambda x: jax.device_put(x, devices.param_sharding(mesh, x.shape))
   )
   leaves = jax.tree.leaves(found)
   assert all(leaf.sharding.mesh == mesh for leaf in leaves)
@@ -263,7 +260,7 @@ def test_a_heads_file_that_is_gone_or_damaged(student):
 def test_a_folder_without_our_fields_or_with_junk_in_them(student):
   folder, _ = student
   (folder / "kdtw.json").write_text("{")
-  with pytest.raises(ValueError, match=r"kdtw\.json: not JSON"):
+  with pytest.raises(ValueError, match=r"kdtw\.json: damaged, not JSON"):
     published.load_model(folder)
   (folder / "kdtw.json").unlink()
   with pytest.raises(FileNotFoundError, match=r"kdtw\.json"):

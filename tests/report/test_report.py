@@ -281,7 +281,7 @@ def test_command_without_metrics_says_so(tmp_path, capsys):
   assert "metrics.json: no such file" in capsys.readouterr().err
   (tmp_path / "metrics.json").write_text("{")
   assert command.main([str(tmp_path)]) == 2
-  assert "metrics.json: not JSON" in capsys.readouterr().err
+  assert "metrics.json: damaged, not JSON" in capsys.readouterr().err
 
 
 def test_terminal_table(full_metrics):

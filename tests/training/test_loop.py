@@ -49,7 +49,7 @@ def run(directory, steps, batches=None, **overrides):
       batches=batches or Batches(),
       prepare=lambda state, batch, key: batch,
       key=jax.random.key(0),
-      **(settings | overrides)
+      **(settings | overrides),
   )
 
 
@@ -79,19 +79,50 @@ def test_a_loss_that_is_not_finite_stops_with_stage_step_and_examples(tmp_path):
         batch = batch._replace(example_id=np.array([-7, 9], np.int32))
       return batch
 
-  with pytest.raises(loop.NonFiniteLossError, match=r"toy, step 5: loss is nan.*\[-7, 9\]"):
+  with pytest.raises(loop.NonFiniteError, match=r"toy, step 5: loss is nan.*\[-7, 9\]"):
     run(tmp_path, 8, Poisoned())
   store = loop.checkpoint.StageCheckpoints(tmp_path / "checkpoints", keep=2)
   assert store.latest_step() == 3  # nothing after the bad step was saved
   store.close()
 
 
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
+  """The last update of a stage has no loss after it that would show it."""
+  optimizer = optax.sgd(jnp.inf)
+  with pytest.raises(loop.NonFiniteError, match=r"toy, step 1: params hold values that are not"):
+    loop.run_stage(
+        "toy",
+        state=state_lib.create({"w": jnp.zeros(())}, optimizer),
+        frozen=None,
+        step_fn=step.make_train_step(mean_target, optimizer),
+        batches=Batches(),
+        prepare=lambda state, batch, key: batch,
+        key=jax.random.key(0),
+        steps=1,
+        log_every=1,
+        checkpoint_every=1,
+        directory=tmp_path,
+        keep=1,
+    )
+  assert not [child for child in (tmp_path / "checkpoints").iterdir() if child.name.isdigit()]
+
+
+@pytest.mark.parametrize("part", ["params", "ema_params", "duals"])
+def test_every_part_of_a_state_is_checked(part):
+  state = state_lib.create({"w": jnp.ones(2)}, optax.sgd(0.1), ema=True, duals=jnp.ones(3))
+  loop.check_finite("toy", 1, state)
+  bad = state._replace(**{part: jax.tree.map(lambda x: x.at[0].set(jnp.nan), getattr(state, part))})
+  with pytest.raises(loop.NonFiniteError, match=f"toy, step 1: {part} hold"):
+    loop.check_finite("toy", 1, bad)
+
+
 def test_losses_are_fetched_at_log_points_only(tmp_path, monkeypatch):
   fetched = []
   original = jax.device_get
   monkeypatch.setattr(loop.jax, "device_get", lambda x: fetched.append(len(x)) or original(x))
+  monkeypatch.setattr(loop, "check_finite", lambda *args: fetched.append("state"))
   run(tmp_path, 6, log_every=3, checkpoint_every=6)
-  assert fetched == [3, 3]
+  assert fetched == [3, 3, "state"]
 
 
 def test_scalars_reach_tensorboard(tmp_path):

@@ -31,6 +31,26 @@ def test_trunk_stands_still_during_the_value_warm_up():
   assert moved(params, updates(optimizer, params, 5)) == set(params)
 
 
+def test_schedules_decay_over_what_is_left_after_the_value_warm_up():
+  stage = tiny.stage(
+      "distillation",
+      steps=200,
+      warmup_steps=20,
+      value_warmup_steps=50,
+      learning_rate=1e-3,
+      head_learning_rate=1e-2,
+      final_learning_rate=1e-4,
+  )
+  trunk, heads = (
+      np.array([float(schedule(step)) for step in range(201)])
+      for schedule in (optim.trunk_schedule(stage), optim.heads_schedule(stage))
+  )
+  assert (trunk[:51] == 0).all() and trunk[70] == trunk.max() == np.float32(1e-3)
+  assert heads[:50].mean() > 0.9e-2 and (heads[5:51] == np.float32(1e-2)).all()
+  np.testing.assert_allclose([trunk[200], heads[200]], [1e-4, 1e-3], rtol=1e-5)
+  assert (np.diff(trunk[70:]) < 0).all() and (np.diff(heads[50:]) < 0).all()
+
+
 def test_supervised_stages_train_everything_from_the_start():
   params, _ = tiny.params()
   optimizer = optim.make_optimizer(tiny.stage("sft"))

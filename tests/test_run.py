@@ -3,17 +3,20 @@
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 import signal
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdtw_jax import experiment, losses, pair
-from kdtw_jax.training import objectives
+from kdtw_jax import losses, pair, run
+from kdtw_jax.base import PAD_ID
+from kdtw_jax.stages import rollouts, wheels
 from tests.test_config import load as load_config
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +52,7 @@ def command(workdir, *flags, config=SMOKE):
   ]
 
 
-def run(cache, workdir, *flags, config=SMOKE):
+def start(cache, workdir, *flags, config=SMOKE):
   return subprocess.run(
       command(workdir, *flags, config=config),
       cwd=ROOT,
@@ -65,7 +68,7 @@ def run(cache, workdir, *flags, config=SMOKE):
 def finished(cache, tmp_path_factory):
   """A smoke run to its report: (workdir, terminal output)."""
   workdir = tmp_path_factory.mktemp("run")
-  done = run(cache, workdir)
+  done = start(cache, workdir)
   assert done.returncode == 0, done.stdout + done.stderr
   return workdir, done.stdout + done.stderr
 
@@ -77,7 +80,7 @@ def test_the_run_leaves_a_report_and_says_where(finished):
       "tradeoff.csv",
       "report.html",
       "config.json",
-      "tokenizer/tokenizer.model",
+      "stages/tokenizer/tokenizer.model",
   ):
     assert (workdir / name).stat().st_size > 0
   assert list(workdir.glob("*.png")) and list(workdir.glob("*.svg"))
@@ -125,7 +128,7 @@ def test_the_pair_loads_from_its_folder(finished):
   assert len(loaded.duals) == len(loaded.config["budgets"]["knots"])
   assert loaded.tokenizer.vocab_size == loaded.student.config.vocab_size
   source = np.array([[5, 6, 1]], np.int32)
-  hidden = loaded.teacher.decode(
+  hidden = loaded.teacher.hidden(
       loaded.teacher_params, loaded.teacher.encode(loaded.teacher_params, source), source
   )
   assert np.isfinite(np.asarray(hidden)).all()
@@ -134,7 +137,7 @@ def test_the_pair_loads_from_its_folder(finished):
 def test_a_finished_run_is_not_trained_again(finished, cache):
   workdir, _ = finished
   before = {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")}
-  again = run(cache, workdir, "--config.stages=('teacher','wheels')")
+  again = start(cache, workdir, "--config.stages=('teacher','wheels')")
   assert again.returncode == 0, again.stderr
   assert {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")} == before
 
@@ -160,7 +163,7 @@ def test_a_stage_killed_at_once_resumes_to_the_same_numbers(finished, cache, tmp
         break
   assert process.returncode == -signal.SIGKILL
   assert not (workdir / "stages" / stage / "summary.json").exists()
-  resumed = run(cache, workdir, *flags)
+  resumed = start(cache, workdir, *flags)
   assert resumed.returncode == 0, resumed.stderr
   old, new = (
       json.loads((d / "stages" / stage / "summary.json").read_text()) for d in (whole, workdir)
@@ -171,36 +174,77 @@ def test_a_stage_killed_at_once_resumes_to_the_same_numbers(finished, cache, tmp
 
 def test_user_errors_are_one_clear_line(finished, cache, tmp_path):
   workdir, _ = finished
-  other = run(cache, workdir, "--config.seed=1")
+  other = start(cache, workdir, "--config.seed=1")
   assert other.returncode == 1 and "Traceback" not in other.stderr
   assert "belongs to a run with another config" in other.stderr
   assert "config.seed: 0 != 1" in other.stderr
-  bad = run(cache, tmp_path, "--config.wheels.alpha=0.0")
+  bad = start(cache, tmp_path, "--config.wheels.alpha=0.0")
   assert bad.returncode == 1 and "config.wheels.alpha=0.0: must be > 0" in bad.stderr
-  unknown = run(cache, tmp_path, "--config.wheels.alfa=0.5")
+  unknown = start(cache, tmp_path, "--config.wheels.alfa=0.5")
   assert unknown.returncode != 0 and "alfa" in unknown.stderr
-  missing = run(
+  missing = start(
       cache, tmp_path, f"--config.data.path={tmp_path}/none", config="configs/multi30k.py:smoke"
   )
   assert missing.returncode == 1 and "none" in missing.stderr and "Traceback" not in missing.stderr
-  alone = run(cache, tmp_path / "x", "--config.stages=('wheels',)")
+  alone = start(cache, tmp_path / "x", "--config.stages=('wheels',)")
   assert alone.returncode == 1 and "add it to config.stages" in alone.stderr
+
+
+def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
+  """What is wrong in a later stage is said before the first one trains."""
+  only = "--config.stages=('tokenizer','teacher','wheels')"
+  for flag, message in (
+      ("--config.wheels.batch_size=100000", "config.wheels.batch_size=100000: the training split"),
+      ("--config.tokenizer.vocab_size=90000", "vocab_size=90000 on .*: the text supports at most"),
+      ("--config.evaluation.methods=('randem',)", "evaluation.methods: 'randem' is no method"),
+  ):
+    failed = start(cache, tmp_path, only, flag)
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert re.search(message, failed.stderr.replace("\n", " ")), failed.stderr
+    assert not (tmp_path / "stages" / "teacher").exists()
+  done = start(cache, tmp_path, "--config.stages=('tokenizer','teacher')", "--config.seed=3")
+  assert done.returncode == 0, done.stderr
+
+
+def test_a_resume_may_change_what_made_nothing(finished, cache, tmp_path):
+  workdir = tmp_path / "moved"
+  shutil.copytree(finished[0], workdir)
+  shutil.rmtree(workdir / "stages" / "wheels")
+  done = start(
+      cache,
+      workdir,
+      "--config.stages=('wheels',)",
+      "--config.name=another",
+      "--config.teacher.train.log_every=7",
+      "--config.wheels.steps=4",
+  )
+  assert done.returncode == 0, done.stderr
+  assert json.loads((workdir / "stages/wheels/summary.json").read_text())["steps"] == 4
+  assert json.loads((workdir / "pair/summary.json").read_text())["steps"] == 4  # and is handed on
+  other = start(cache, workdir, "--config.warm_start.steps=4", "--config.stages=('wheels',)")
+  assert "stage 'warm_start' was made by (there != here) config.warm_start.steps: 8 != 4" in (
+      other.stderr.replace("\n", " ")
+  )
 
 
 def test_a_token_gate_starts_at_its_log_odds(tmp_path):
   config = load_config("demo", "smoke")
   config.student.model.gate = "token"
-  run = experiment.Experiment(config, tmp_path)
-  student = run.models[0]
+  opened = run.open_run(config, tmp_path)
+  student = opened.inputs.models.student
+  batch = next(opened.batches("wheels", config.wheels, budgets=config.budgets.train))
+  references = jax.tree.map(jnp.asarray, rollouts.from_references(batch))
   params = student.init(jax.random.key(0))
   params["shared"]["embedding"] *= 3.0  # as training leaves it: logits of another sum
-  measure = jax.jit(objectives.gate_log_odds(student))
-  before, after = (
-      losses.token_mean(*measure(p, next(run._references())))
-      for p in (params, run._with_gate_at_start(params))
-  )
-  assert abs(float(before) - student.config.gate_bias_init) > 0.1
-  assert float(after) == pytest.approx(student.config.gate_bias_init, abs=1e-4)
+
+  def mean_log_odds(params):
+    log_odds = wheels.gate_log_odds(student, params, references)
+    return float(losses.token_mean(log_odds, references.tokens != PAD_ID))
+
+  before = mean_log_odds(params)
+  after = mean_log_odds(wheels.with_gate_at_start(student, params, references))
+  assert abs(before - student.config.gate_bias_init) > 0.1
+  assert after == pytest.approx(student.config.gate_bias_init, abs=1e-4)
 
 
 @pytest.mark.real_data
@@ -208,7 +252,7 @@ def test_the_same_job_runs_on_real_text(cache, tmp_path):
   data = os.environ.get("KDTW_DATA")
   if not data:
     pytest.skip("KDTW_DATA names no data directory")
-  done = run(
+  done = start(
       cache, tmp_path, f"--config.data.path={data}/multi30k", config="configs/multi30k.py:smoke"
   )
   assert done.returncode == 0, done.stdout + done.stderr

@@ -1,16 +1,57 @@
-"""Settings that several config files share: published models, summarization, every method's dial.
+"""What config files share: their argument, published models, summarization, sizes for tests.
 
 Sizes are meant for one GPU of 80 GB or a TPU host of four chips.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import ml_collections
 
-from kdtw_jax.config.argument import parse_arg
-from kdtw_jax.config.defaults import defaults, shrink
+from kdtw_jax.config import defaults, fast_compile_flags
 
 TEACHER, STUDENT = "google/flan-t5-xl", "google/flan-t5-small"
+
+
+class Argument(NamedTuple):
+  """What the argument says.
+
+  Attributes:
+    mode: one of the file's modes, "" for the default.
+    options: the file's options by name, given or default.
+  """
+
+  mode: str
+  options: ml_collections.ConfigDict
+
+
+def parse_arg(arg: str | None, modes: Iterable[str] = (), **options: str) -> Argument:
+  """Reads an argument such as `smoke` or `pair=en-fr,student=t5-base,smoke`.
+
+  Args:
+    arg: the text after the colon, or None or "" where there is none.
+    modes: the modes that this config file offers besides the default "".
+    **options: the options that it offers, with their defaults.
+
+  Returns:
+    The mode and the options.
+
+  Raises:
+    ValueError: for a mode or an option that the file does not offer, or two modes.
+  """
+  modes, found, mode = tuple(modes), dict(options), ""
+  offered = ", ".join([*modes, *(f"{name}=..." for name in options)])
+  for part in filter(None, (arg or "").split(",")):
+    name, is_option, value = part.partition("=")
+    if is_option and name in options and value:
+      found[name] = value
+    elif not is_option and part in modes and not mode:
+      mode = part
+    else:
+      raise ValueError(
+          f"config argument {part!r} is unknown or said twice; this file offers " f"{offered}"
+      )
+  return Argument(mode, ml_collections.ConfigDict(found))
 
 
 def from_published(config: ml_collections.ConfigDict, *, teacher: str, student: str) -> None:
@@ -59,7 +100,8 @@ def from_published(config: ml_collections.ConfigDict, *, teacher: str, student: 
         ema_decay=0.99,
         readout_chunk=32,
     )
-  config.wheels.update(path_consistency=0.05, forward_kl=1.0, rollout_temperature=0.5)
+  config.wheels.update(path_consistency=0.05, rollout_temperature=0.5)
+  config.wheels.losses.forward_kl.weight = 1.0
   config.evaluation.update(batch_size=64, baseline_students=("wheels",), tolerances=(2.0,))
   sweep_every_method(config)
 
@@ -133,32 +175,59 @@ def summarization(
 
 
 def sweep_every_method(config: ml_collections.ConfigDict) -> None:
-  """Gives every way to spend a teacher call a few settings of its dial, in place."""
-  ask, lenience = (0.1, 0.2, 0.3, 0.45, 0.65), (0.05, 0.15, 0.3, 0.6)
+  """Measures every registered way to spend a teacher call, each at a few settings; in place."""
+  config.evaluation.methods = ("all",)
   config.evaluation.dials.update(
-      max_prob=ask,
+      max_prob=(0.1, 0.2, 0.3, 0.45, 0.65),
       entropy=(4.0, 3.0, 2.2, 1.5, 0.8),
       margin=(0.02, 0.06, 0.15, 0.3, 0.5),
       oracle=(4.0, 2.0, 1.0, 0.3, 0.0),
       speculative=(2, 3, 4, 6),
-      periodic=(0.1, 0.2, 0.3, 0.5),
-      prefix=(1, 2, 4, 7),
-      span_max_prob=(0.05, 0.1, 0.2, 0.3),
-      prompt_lookup=(2,),
-      lenient=lenience,
-      lenient_8=lenience,
-      typical=(0.02, 0.1, 0.3, 0.6),
-      cascade_chow=(0.3, 0.6, 0.8),
-      cascade_diff=(0.0, 0.2, 0.4),
-      cascade_opt=(0.1, 0.3, 0.6),
-      cascade_token_v1=(0.2, 0.5, 0.8),
-      cascade_token_v2=(0.2, 0.4, 0.7),
-      cascade_token_v3=(0.4, 0.7, 0.9),
-      big_little=(0.1, 0.2, 0.35, 0.5),
-      verify_max_prob=(0.05, 0.1, 0.2, 0.3),
-      verify_max_prob_end=(0.05, 0.1, 0.2, 0.3),
-      verify_margin_end=(0.02, 0.06, 0.15),
-      verify_end=(4.0, 2.0, 1.0, 0.4),
+  )
+
+
+def shrink(config: ml_collections.ConfigDict) -> None:
+  """Makes a config the smallest run that goes through every stage, in place; for tests."""
+  config.xla_flags = fast_compile_flags()
+  config.teacher.model.update(
+      d_model=32,
+      d_ff=64,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      num_heads=2,
+      d_kv=16,
+      dropout_rate=0.0,
+  )
+  config.student.model.update(
+      d_model=16,
+      d_ff=32,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      num_heads=2,
+      d_kv=8,
+      gate_hidden=16,
+      value_hidden=16,
+  )
+  stages = (config.teacher.train, config.sft, config.warm_start, config.distillation, config.wheels)
+  for stage in stages:
+    stage.update(steps=8, batch_size=16, warmup_steps=2, log_every=4, checkpoint_every=4)
+  config.distillation.value_warmup_steps = config.wheels.value_warmup_steps = 2
+  config.calibration.update(steps=2, batch_size=16)
+  config.budgets.update(train=(0.0, 0.1, 0.2, 0.3), seen=(0.0, 0.2), held_out=(0.15,))
+  config.evaluation.methods = ("random", "max_prob", "oracle", "speculative", "lenient")
+  config.evaluation.dials.update(
+      random=(0.1, 0.3), max_prob=(0.3, 0.6), oracle=(0.5,), speculative=(2,), lenient=(0.3,)
+  )
+  config.evaluation.update(
+      offset_shares=(0.3,),
+      tolerances=(2.0,),
+      compare_at=(0.2,),
+      num_latency=2,
+      num_resamples=50,
+      num_samples=4,
+      batch_size=1,
+      baseline_students=("wheels",),
+      throughput_batch=1,
   )
 
 
@@ -170,7 +239,8 @@ def shrink_published(config: ml_collections.ConfigDict) -> None:
   """
   shrink(config)
   config.data.update(num_train=64, num_validation=16, num_test=8, buckets=((48, 24),))
-  config.evaluation.dials.update(max_prob=(), oracle=(), lenient=(), prompt_lookup=(2,))
+  config.evaluation.methods = ("random", "speculative", "prompt_lookup")
+  config.evaluation.dials.prompt_lookup = (2,)
   config.evaluation.update(offset_shares=(), tolerances=())
   config.decode.max_length = 24
   config.teacher.train.steps = 0

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdtw_jax import rollouts
-from kdtw_jax.training import objectives
+from kdtw_jax.models import Models
+from kdtw_jax.stages import distillation, rollouts, warm_start, wheels
 from tests import tiny
 
 
@@ -23,10 +23,14 @@ def trajectory():
 
 
 def evaluate(knots, gate="difficulty_price", data=None, **overrides):
-  student, teacher = tiny.models(gate)
+  models = tiny.models(gate)
   params, teacher_params = tiny.params(gate)
   stage = tiny.stage("wheels", **overrides)
-  objective = objectives.path_consistency(student, teacher, stage, knots=knots)
+  objective = (
+      wheels.constrained_path_consistency(models, stage, knots=knots)
+      if knots
+      else distillation.path_consistency(models, stage)
+  )
   duals = jnp.asarray([3.0, 1.0, 0.2]) if knots else None
   fn = jax.jit(jax.value_and_grad(objective, has_aux=True))
   (loss, metrics), grads = fn(
@@ -100,7 +104,7 @@ def test_readout_chunks_change_nothing():
 
 
 def test_the_dual_step_counts_own_gate_rows_only():
-  update = objectives.dual_step(tiny.stage("wheels", dual_learning_rate=1.0), (0.0, 1.0))
+  update = wheels.dual_step(tiny.stage("wheels", dual_learning_rate=1.0), (0.0, 1.0))
   t = trajectory()._replace(budget=jnp.zeros(8))
   used = float(t.asked[:4].sum() / (t.tokens[:4] != 0).sum())
   np.testing.assert_allclose(update(jnp.asarray([1.0, 1.0]), t), [1.0 + used, 1.0], rtol=1e-6)
@@ -112,17 +116,12 @@ def test_the_dual_step_counts_own_gate_rows_only():
 def test_divergences_vanish_for_a_student_that_is_the_teacher():
   _, teacher = tiny.models()
   params = tiny.params()[1]
-  stage = tiny.stage(
-      "warm_start",
-      cross_entropy=0.0,
-      forward_kl=1.0,
-      reverse_kl=1.0,
-      generalized_jsd=1.0,
-      budget_loss=0.0,
-  )
+  stage = tiny.stage("warm_start", budget_loss=0.0)
+  for name in ("reverse_kl", "generalized_jsd"):
+    stage.losses[name].weight = 1.0
   batch = tiny.batch()
   batch = batch._replace(student_source=batch.teacher_source)
-  loss, means = objectives.distribution_matching(teacher, teacher, stage)(
+  loss, means = warm_start.distribution_matching(Models(teacher, teacher), stage)(
       params, params, batch, jax.random.key(0), None
   )
   np.testing.assert_allclose(loss, 0.0, atol=1e-5)

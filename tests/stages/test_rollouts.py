@@ -7,17 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdtw_jax import rollouts
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.models import with_duals
+from kdtw_jax.stages import rollouts
 from tests import tiny
 
 
 @functools.cache
 def rollout(wheels, **overrides):
-  student, teacher = tiny.models()
   stage = tiny.stage("wheels", **overrides)
-  return rollouts.make_rollout(student.decoder_fns, teacher.decoder_fns, stage, wheels=wheels)
+  return rollouts.make_rollout(tiny.models(), stage, may_ask=wheels)
 
 
 def run(wheels, batch, duals=(3.0, 1.0, 0.2), **overrides):
@@ -32,7 +31,7 @@ def teacher_greedy(trajectory):
   _, teacher = tiny.models()
   params = tiny.params()[1]
   inputs = jnp.pad(trajectory.tokens[:, :-1], ((0, 0), (1, 0)))
-  hidden = teacher.decode(params, teacher.encode(params, trajectory.teacher_source), inputs)
+  hidden = teacher.hidden(params, teacher.encode(params, trajectory.teacher_source), inputs)
   logits = teacher.logits(params, hidden)
   return np.asarray(jnp.argmax(logits.at[..., PAD_ID].set(-1e9), axis=-1))
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import ml_collections
 
 from kdtw_jax import decoding
-from kdtw_jax.base import EOS_ID, Batch, DecoderFns, Params, Trajectory
+from kdtw_jax.base import EOS_ID, Batch, Params, Trajectory
+from kdtw_jax.models import Models
 
 
 def from_references(batch: Batch) -> Trajectory:
@@ -50,21 +51,20 @@ def _rows(batch: Batch, start: int, stop: int) -> Batch:
 
 
 def make_rollout(
-    student: DecoderFns, teacher: DecoderFns, stage: ml_collections.ConfigDict, *, wheels: bool
-) -> Callable:
+    models: Models, stage: ml_collections.ConfigDict, *, may_ask: bool = False
+) -> Callable[..., Trajectory]:
   """Compiles the mixture of on-policy and off-policy trajectories of a stage.
 
-  On-policy rows are sampled from the student at `stage.rollout_temperature` (0: greedy). With
-  wheels the gate decides when the teacher writes; every second on-policy row also asks at random
+  On-policy rows are sampled from the student at `stage.rollout_temperature` (0: greedy). Where it
+  may ask, the gate decides when the teacher writes; every second on-policy row also asks at random
   with probability `stage.explore`, so that the gate sees states that its own asking would not
   reach; the other rows measure its use of the teacher. Outputs are as long as the batch's targets.
 
   Args:
-    student: the student as the decoder sees it.
-    teacher: likewise.
-    stage: `on_policy_fraction`, `off_policy`, `rollout_temperature`, and with wheels
+    models: student and teacher.
+    stage: `on_policy_fraction`, `off_policy`, `rollout_temperature`, and where the student may ask
       `explore` and `gate_sampled`.
-    wheels: True where the student may ask.
+    may_ask: True where the student may ask.
 
   Returns:
     `(student_params, teacher_params, batch, key) -> Trajectory`, jitted. The student's prices must
@@ -74,8 +74,8 @@ def make_rollout(
 
   def decode(policy, length, params, teacher_params, batch, key):
     return decoding.decode(
-        student,
-        teacher,
+        models.student.decoder_fns,
+        models.teacher.decoder_fns,
         params,
         teacher_params,
         batch.student_source,
@@ -95,9 +95,9 @@ def make_rollout(
     parts = []
     if num_on:
       on = _rows(batch, 0, num_on)
-      own_gate = jnp.arange(num_on) % 2 == 0 if wheels else jnp.zeros((num_on,), bool)
+      own_gate = jnp.arange(num_on) % 2 == 0 if may_ask else jnp.zeros((num_on,), bool)
       policy = decoding.StudentAlone()
-      if wheels:
+      if may_ask:
         policy = decoding.Mixture(
             jnp.where(own_gate, 0.0, stage.explore), sampled=stage.gate_sampled
         )

@@ -60,6 +60,16 @@ def shard_params(mesh: Mesh, params: Any) -> Any:
   return jax.tree.map(lambda x: jax.device_put(x, param_sharding(mesh, np.shape(x))), params)
 
 
+def placed(mesh: Mesh, shapes: Any) -> Any:
+  """A pytree of `jax.ShapeDtypeStruct` with the sharding that `shard_params` would give."""
+  return jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+          leaf.shape, leaf.dtype, sharding=param_sharding(mesh, leaf.shape)
+      ),
+      shapes,
+  )
+
+
 def shard_batch(mesh: Mesh, batch: Any) -> Any:
   """Puts a batch of host arrays onto the mesh, split along its first axis.
 

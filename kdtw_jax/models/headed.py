@@ -1,6 +1,6 @@
 """The encoder-decoder together with the heads that its config asks for.
 
-A teacher is the same class without heads. Not a policy: it only says logits, gate logits, values.
+A teacher has none. Not a policy: it only says logits, gate logits, values.
 Letters: B batch, C positions, D width, V vocabulary.
 """
 
@@ -14,7 +14,7 @@ from kdtw_jax.models.heads import PRICE_INIT, ConfidenceGate, PriceHead, TokenGa
 from kdtw_jax.models.t5 import Encoded, EncoderDecoder
 
 
-class Student(EncoderDecoder):
+class HeadedEncoderDecoder(EncoderDecoder):
   """T5 with a gate (`gate`, `price`) and value heads (`value`, `cost_value`)."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):

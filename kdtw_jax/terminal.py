@@ -24,9 +24,9 @@ def _clock(seconds: float) -> str:
   return f"{minutes}:{seconds:02d}"
 
 
-def say(stage: str, what: str) -> None:
+def print_line(stage: str, text: str) -> None:
   """One line on the terminal."""
-  Console().print(f"{stage:<13} {what}", highlight=False)
+  Console().print(f"{stage:<13} {text}", highlight=False, markup=False)
 
 
 def tracked(steps: range, description: str) -> Iterable[int]:
@@ -35,7 +35,7 @@ def tracked(steps: range, description: str) -> Iterable[int]:
   if len(steps) < 2:
     return steps
   if not console.is_terminal:
-    say(description, f"{len(steps)} steps")
+    print_line(description, f"{len(steps)} steps")
   return track(steps, f"{description:<13}", console=console, disable=not console.is_terminal)
 
 

@@ -1,0 +1,89 @@
+"""A run, top to bottom: what is read, the seven stages, and the pair that training hands on.
+
+A stage that is done is loaded, one that was killed goes on, and one that the config leaves out is
+loaded if it is there. What each stage does stands in its own file of `stages/`.
+"""
+
+from pathlib import Path
+
+import ml_collections
+
+from kdtw_jax import config as config_lib
+from kdtw_jax import devices, pair
+from kdtw_jax.files import write_json
+from kdtw_jax.inputs import Inputs
+from kdtw_jax.stages import (
+    checks,
+    distillation,
+    evaluation,
+    sft,
+    teacher,
+    tokenizer,
+    warm_start,
+    wheels,
+)
+from kdtw_jax.stages.stage import Run
+from kdtw_jax.workdir import Workdir
+
+
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -> Path | None:
+  """Runs the stages of the config that are not done yet.
+
+  Args:
+    config: see `kdtw_jax.config.defaults`.
+    workdir: gets everything; made when the first stage begins.
+
+  Returns:
+    The path of the report page; None where the config leaves the evaluation out.
+
+  Raises:
+    FileNotFoundError: data or a published model are not there.
+    ValueError: the config, the data or a checkpoint is unusable, or the workdir is another run's.
+    training.loop.NonFiniteError: training diverged.
+  """
+  run = open_run(config, workdir)
+  checks.check_inputs(run)
+  stages = {
+      "tokenizer": tokenizer.make,
+      "teacher": teacher.train,
+      "sft": sft.train,
+      "warm_start": warm_start.train,
+      "distillation": distillation.train,
+      "wheels": wheels.train,
+  }
+  for name, stage in stages.items():
+    if name in config.stages:
+      stage(run)
+  if run.workdir.summary("wheels"):
+    hand_on(run)
+  return evaluation.measure(run) if "evaluation" in config.stages else None
+
+
+def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
+  """Validates the config and finds what the workdir holds; writes and trains nothing.
+
+  Raises:
+    ValueError: the config is impossible, or the workdir belongs to another one.
+  """
+  config_lib.validate(config)
+  folder = Workdir(workdir, config)
+  folder.check()
+  mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
+  return Run(config, folder, Inputs(config, folder), mesh)
+
+
+def hand_on(run: Run) -> None:
+  """Saves the trained pair as `pair/`, unless it is there already."""
+  folder, summary = run.workdir.path / "pair", run.workdir.summary("wheels")
+  if run.workdir.summary_of(folder) == summary:
+    return
+  pair.save_pair(
+      folder,
+      config=config_lib.to_json(run.config),
+      models=run.inputs.models,
+      tokenizer=run.inputs.tokenizer,
+      student_params=run.params("wheels"),
+      teacher_params=run.params("teacher"),
+      duals=summary["duals"],
+  )
+  write_json(folder / "summary.json", summary)

@@ -1,0 +1,92 @@
+"""After `wheels`: budgets in words made to mean what they say on sources not trained on.
+
+A teacher knows its training sources, so use measured there is lower than elsewhere. The duals are
+therefore moved on by dual ascent on rollouts over validation sources, the model standing still.
+
+Shape letters: K knots of the dual function.
+"""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdtw_jax import decoding, devices, losses
+from kdtw_jax.base import Batch, Params
+from kdtw_jax.models import with_duals
+from kdtw_jax.stages.stage import Run
+from kdtw_jax.terminal import tracked
+from kdtw_jax.training.state import TrainState
+
+
+def calibrated(run: Run, state: TrainState) -> TrainState:
+  """The state of a finished `wheels`, its duals fitted to validation and set as the prices."""
+  stage, params, duals = run.config.calibration, state.result(), state.duals
+  if stage.steps and "price" in params:
+    size = min(stage.batch_size, len(run.inputs.tokenised("validation").example_id))
+    batches = run.batches(
+        "wheels", stage, split="validation", batch_size=size, budgets=run.config.budgets.train
+    )
+    sharded = (devices.shard_batch(run.mesh, batch) for batch in batches)
+    duals = calibrate(run, params, run.params("teacher"), duals, sharded)
+  return state._replace(params=with_duals(params, duals), ema_params=None, duals=duals)
+
+
+def calibrate(
+    run: Run,
+    params: Params,
+    teacher_params: Params,
+    duals: Float[Array, " K"],
+    batches: Iterator[Batch],
+) -> Float[Array, " K"]:
+  """Dual ascent on held-out sources.
+
+  Args:
+    run: its student has the gate 'difficulty_price'.
+    params: the student's parameters.
+    teacher_params: the teacher's parameters.
+    duals: `[K]` prices at the knots to start from, nats per ask.
+    batches: endless, of held-out sources with random budgets in random wordings.
+
+  Returns:
+    `[K]` duals, the mean over the second half of the ascent.
+  """
+  student, teacher = run.inputs.models
+  knots, stage = jnp.asarray(run.config.budgets.knots), run.config.calibration
+  max_dual, max_length = run.config.wheels.max_dual, run.config.decode.max_length
+  by_gate = decoding.Mixture(explore=0.0, sampled=False)  # at a budget of 0 too
+
+  @jax.jit
+  def ascend(duals, params: Params, teacher_params: Params, batch: Batch, learning_rate):
+    result = decoding.decode(
+        student.decoder_fns,
+        teacher.decoder_fns,
+        with_duals(params, duals),
+        teacher_params,
+        batch.student_source,
+        batch.teacher_source,
+        batch.budget,
+        jax.random.key(0),  # not read: nothing is drawn
+        by_gate,
+        max_length=max_length,
+        eager=True,
+    )
+    return losses.dual_ascent(
+        duals,
+        knots,
+        batch.budget,
+        result.asks,
+        result.length,
+        learning_rate=learning_rate,
+        max_dual=max_dual,
+    )
+
+  visited = []
+  for number in tracked(range(stage.steps), "calibration"):
+    remaining = 1.0 - number / stage.steps  # large steps first, then a mean over small ones
+    learning_rate = jnp.float32(stage.dual_learning_rate * remaining)
+    duals = ascend(duals, params, teacher_params, next(batches), learning_rate)
+    if 2 * (number + 1) > stage.steps:
+      visited.append(duals)
+  return jnp.mean(jnp.stack(visited), axis=0)

@@ -1,0 +1,66 @@
+"""What can be known before the first step is known then: no error waits for a later stage."""
+
+from kdtw_jax import config as config_lib
+from kdtw_jax import losses
+from kdtw_jax.evaluation import methods
+from kdtw_jax.stages.stage import Run
+
+_NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
+
+
+def check_inputs(run: Run) -> None:
+  """Opens the data, finds the models, words the budgets, looks up what the config names.
+
+  Raises:
+    FileNotFoundError: data or a published model are not there.
+    ValueError: something does not fit; names the field, the value and the remedy.
+  """
+  config, stages = run.config, set(run.config.stages)
+  for name in _NEEDS_LOSSES:
+    losses.weighted_losses(config[name].losses.to_dict(), field=f"config.{name}.losses")
+  methods.check(config.evaluation)
+  sizes = {"train": len(run.inputs.source("train"))}
+  if stages & {"wheels", "evaluation"}:
+    sizes["validation"] = len(run.inputs.source("validation"))
+  if "evaluation" in stages:
+    sizes["test"] = len(run.inputs.source("test"))
+  _check_batch_sizes(run, sizes["train"])
+  _ = run.inputs.models, run.inputs.prompt_length
+  if _to_train(run):
+    _check_batch_sizes(run, len(run.inputs.tokenised("train").example_id))
+
+
+def _to_train(run: Run) -> dict[str, int]:
+  """Batch sizes of the stages that will train, by the field that names them."""
+  config = run.config
+  sections = {
+      name: (config.teacher.train if name == "teacher" else config[name])
+      for name in config_lib.STAGES
+      if name not in ("tokenizer", "evaluation")
+  }
+  trained = config.teacher.train.steps or not config.teacher.pretrained
+  if config.teacher.checkpoint or not trained:
+    del sections["teacher"]
+  return {
+      f"config.{'teacher.train' if name == 'teacher' else name}.batch_size": section.batch_size
+      for name, section in sections.items()
+      if name in config.stages and run.workdir.summary(name) is None
+  }
+
+
+def _check_batch_sizes(run: Run, num_examples: int) -> None:
+  parts = run.mesh.shape["data"]
+  for field, size in _to_train(run).items():
+    if size > num_examples:
+      raise ValueError(
+          f"{field}={size}: the training split has {num_examples} examples; lower it, or give more"
+      )
+  sizes = _to_train(run)
+  if "evaluation" in run.config.stages:
+    sizes["config.evaluation.batch_size"] = run.config.evaluation.batch_size
+  for field, size in sizes.items():
+    if size % parts:
+      raise ValueError(
+          f"{field}={size}: must divide by the {parts} devices along the batch; change it, or set"
+          " config.mesh.data"
+      )

@@ -1,0 +1,57 @@
+"""Stage `distillation`: path consistency on student samples and references; nobody may ask.
+
+r_t = log μ(y_t|s_t), clipped far below;    C = −V(s_i) + γ^d V(s_{i+d}) + Σ γ^{t−i} (r_t − α log π)
+"""
+
+import jax.numpy as jnp
+import ml_collections
+
+from kdtw_jax import losses
+from kdtw_jax.base import Params, Trajectory
+from kdtw_jax.models import Models
+from kdtw_jax.stages import rollouts, scoring
+from kdtw_jax.stages.stage import Run, fit
+from kdtw_jax.training.step import Objective
+
+
+def train(run: Run) -> None:
+  """Goes on from the warm start."""
+  stage, models = run.config.distillation, run.inputs.models
+  fit(
+      run,
+      "distillation",
+      stage,
+      start=lambda: run.params("warm_start"),
+      rollout=rollouts.make_rollout(models, stage),
+      objective=path_consistency(models, stage),
+      frozen=run.params("teacher"),
+      budgets=run.config.budgets.train,
+  )
+
+
+def path_consistency(models: Models, stage: ml_collections.ConfigDict) -> Objective:
+  """Path consistency with the teacher's log-probability as the reward.
+
+  Args:
+    models: the student to train, and the teacher.
+    stage: the section `distillation` of the config.
+
+  Returns:
+    The objective; its data is a `Trajectory`, `frozen` the teacher's parameters.
+  """
+  floor = losses.highest_clip_floor(models.student.config.vocab_size)
+
+  def objective(params: Params, teacher_params: Params, trajectory: Trajectory, key, duals):
+    scores = scoring.score(models, stage, params, teacher_params, trajectory)
+    terms, metrics = scoring.consistency_terms(
+        stage,
+        scores,
+        trajectory,
+        rewards=jnp.maximum(scores.teacher_log_probs, floor),
+        entropies=stage.alpha * scores.log_probs,
+        asked=jnp.zeros_like(scores.mask),
+    )
+    metrics |= {f"loss_{name}": term for name, term in terms.items()}
+    return scoring.weighted_sum(stage, terms), metrics
+
+  return objective

@@ -1,0 +1,46 @@
+"""Stage `evaluation`: every method measured, compared and reported; always done anew."""
+
+import dataclasses
+from pathlib import Path
+import time
+
+from kdtw_jax import config as config_lib
+from kdtw_jax.evaluation.evaluate import evaluate
+from kdtw_jax.evaluation.record import Stage
+from kdtw_jax.report import print_summary, write_report
+from kdtw_jax.stages.stage import Run
+
+STUDENTS = ("sft", "warm_start", "distillation", "wheels")
+
+
+def measure(run: Run) -> Path:
+  """Measures the trained pair and the run's other students, and writes the report.
+
+  Returns:
+    The path of the report page.
+
+  Raises:
+    ValueError: the wheels are not trained.
+  """
+  started = time.monotonic()
+  wheels = run.workdir.summary("wheels")
+  if wheels is None:
+    raise ValueError("stage 'evaluation' needs stage 'wheels': add it to config.stages")
+  metrics = evaluate(
+      run.config,
+      run.inputs.models,
+      run.mesh,
+      run.inputs.tokenizer,
+      students={name: run.params(name) for name in STUDENTS if run.workdir.summary(name)},
+      teacher_params=run.params("teacher"),
+      duals=tuple(wheels["duals"]),
+      sources={split: run.inputs.source(split) for split in ("train", "validation", "test")},
+      tokenised={split: run.inputs.tokenised(split) for split in ("validation", "test")},
+  )
+  summaries = [run.workdir.summary(name) for name in config_lib.STAGES]
+  stages = [Stage.from_summary(s) for s in summaries if s is not None and "steps" in s]
+  stages.append(Stage(stage="evaluation", seconds=time.monotonic() - started))
+  metrics = dataclasses.replace(metrics, stages=tuple(stages))
+  report = write_report(metrics, run.workdir.path)
+  print_summary(metrics, report)
+  return report

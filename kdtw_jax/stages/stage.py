@@ -1,0 +1,179 @@
+"""What every stage that trains has in common: where it begins, the loop, and what it leaves."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+import ml_collections
+import numpy as np
+
+from kdtw_jax import checkpoint, devices, pair
+from kdtw_jax import config as config_lib
+from kdtw_jax.base import Batch, Params
+from kdtw_jax.inputs import Inputs
+from kdtw_jax.models import HEADS, build, clear_tau, num_params, with_duals
+from kdtw_jax.training import loop, optim
+from kdtw_jax.training import state as state_lib
+from kdtw_jax.training import step as step_lib
+from kdtw_jax.training.state import TrainState
+from kdtw_jax.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+  """What the stages of a run share. Results are loaded once, when first needed.
+
+  Attributes:
+    config: validated.
+    workdir: what earlier stages left.
+    inputs: examples, tokenizer and models.
+    mesh: the devices.
+  """
+
+  config: ml_collections.ConfigDict
+  workdir: Workdir
+  inputs: Inputs
+  mesh: Mesh
+
+  def seed(self, stage: str) -> int:
+    """The seed of a stage: its own for each stage and seed of the config."""
+    return self.config.seed * len(config_lib.STAGES) + config_lib.STAGES.index(stage)
+
+  def put(self, array: np.ndarray) -> jax.Array:
+    """Brings one parameter to its place on the mesh."""
+    return jax.device_put(array, devices.param_sharding(self.mesh, array.shape))
+
+  def batches(
+      self,
+      stage: str,
+      section: ml_collections.ConfigDict,
+      *,
+      split: str = "train",
+      budgets: tuple[float, ...] = (),
+      batch_size: int | None = None,
+  ) -> Iterator[Batch]:
+    """A stage's endless batches of a split; of `section.batch_size` rows where no size is given."""
+    return self.inputs.batches(
+        split, batch_size=batch_size or section.batch_size, seed=self.seed(stage), budgets=budgets
+    )
+
+  @functools.cache  # noqa: B019  one run per process
+  def params(self, stage: str) -> Params:
+    """The parameters that a finished stage left, on the mesh.
+
+    Raises:
+      ValueError: the stage is not done, or what it left is damaged.
+    """
+    models = self.inputs.models
+    model = models.teacher if stage == "teacher" else models.student
+    if stage == "teacher" and pair.teacher_is_published(self.config):
+      return pair.published_params(self.config, "teacher", model, self.put)
+    folder = self.workdir.folder(stage)
+    if self.workdir.summary(stage) is None:
+      raise ValueError(
+          f"stage {stage!r} is needed and not done, {folder} has no summary.json: add it to "
+          "config.stages"
+      )
+    return checkpoint.load_params(folder / "params", devices.placed(self.mesh, model.shapes))
+
+
+def starting_params(run: Run, who: str, stage: str) -> Params:
+  """Where training begins: the published model, or fresh parameters; heads are always fresh.
+
+  Args:
+    run: the run.
+    who: "student" or "teacher".
+    stage: which begins; its seed draws what is fresh.
+
+  Returns:
+    Float32 parameters.
+  """
+  model = {"student": run.inputs.models.student, "teacher": run.inputs.models.teacher}[who]
+  model = build(dataclasses.replace(model.config, param_dtype="float32"))
+  key = jax.random.key(run.seed(stage))
+  if not run.config[who].pretrained:
+    return model.init(key)
+  params = pair.published_params(run.config, who, model, run.put)
+  if model.config.gate == "token":
+    params = clear_tau(params, model.config)
+  heads = jax.jit(lambda key: {k: v for k, v in model.init(key).items() if k in HEADS})
+  return {**params, **heads(key)}
+
+
+def fit(
+    run: Run,
+    name: str,
+    section: ml_collections.ConfigDict,
+    *,
+    start: Callable[[], Params],
+    objective: step_lib.Objective,
+    frozen: Params | None = None,
+    budgets: tuple[float, ...] = (),
+    rollout: Callable[..., Any] | None = None,
+    duals: Float[Array, " K"] | None = None,
+    update_duals: Callable[..., Any] | None = None,
+    finish: Callable[[TrainState], TrainState] | None = None,
+) -> None:
+  """Trains a stage to its last step, from its newest checkpoint if it has one; done ones are left.
+
+  Args:
+    run: the run.
+    name: of the stage.
+    section: its section of the config.
+    start: makes the first parameters.
+    objective: what is minimised; see `training.step`.
+    frozen: parameters that the objective only reads.
+    budgets: stated in the instructions of the batches; () for none.
+    rollout: `(params, frozen, batch, key) -> data`, what the objective sees of a batch.
+    duals: `[K]` prices at the start; None without budgets.
+    update_duals: `(duals, data) -> duals`.
+    finish: what is done to the last state before it is saved.
+
+  Raises:
+    loop.NonFiniteError: training diverged.
+  """
+  if run.workdir.summary(name) is not None:
+    return
+  splits = ("train", "validation") if finish else ("train",)
+  folder = run.workdir.begin(name, data={s: run.inputs.fingerprint(s) for s in splits})
+  optimizer = optim.make_optimizer(section)
+  state = devices.shard_params(
+      run.mesh, state_lib.create(start(), optimizer, ema=section.ema_decay > 0, duals=duals)
+  )
+
+  def prepare(state: TrainState, batch: Batch, key: jax.Array) -> Any:
+    batch = devices.shard_batch(run.mesh, batch)
+    if rollout is None:
+      return batch
+    params = state.params if state.duals is None else with_duals(state.params, state.duals)
+    return rollout(params, frozen, batch, key)
+
+  result = loop.run_stage(
+      name,
+      state=state,
+      frozen=frozen,
+      key=jax.random.key(run.seed(name)),
+      prepare=prepare,
+      step_fn=step_lib.make_train_step(
+          objective, optimizer, ema_decay=section.ema_decay, update_duals=update_duals
+      ),
+      batches=run.batches(name, section, budgets=budgets),
+      steps=section.steps,
+      log_every=section.log_every,
+      checkpoint_every=section.checkpoint_every,
+      directory=folder,
+      keep=run.config.checkpoint.keep,
+  )
+  state = result.state
+  if finish is not None:
+    state = finish(state)
+    loop.check_finite(name, section.steps, state)
+  checkpoint.save_params(folder / "params", state.result())
+  summary = {**result.summary, "num_params": num_params(state.params)}
+  if state.duals is not None:
+    summary["duals"] = np.asarray(state.duals).tolist()
+  run.workdir.finish(name, summary)

@@ -1,0 +1,24 @@
+"""Stage `teacher`: trained on references, or taken from another run or as it is published."""
+
+from kdtw_jax import pair
+from kdtw_jax.models import num_params
+from kdtw_jax.stages import supervised
+from kdtw_jax.stages.stage import Run, fit, starting_params
+from kdtw_jax.terminal import print_line
+
+
+def train(run: Run) -> None:
+  """Trains the teacher, unless the config names one that is."""
+  section = run.config.teacher
+  if section.checkpoint or pair.teacher_is_published(run.config):
+    millions = num_params(run.params("teacher")) / 1e6
+    name = section.checkpoint or section.pretrained
+    print_line("teacher", f"{name}: {millions:,.1f} M parameters")
+    return
+  fit(
+      run,
+      "teacher",
+      section.train,
+      start=lambda: starting_params(run, "teacher", "teacher"),
+      objective=supervised.cross_entropy(run.inputs.models.teacher, section.train),
+  )

@@ -1,0 +1,71 @@
+"""Stage `warm_start`: the teacher's distribution, with random budgets in the instruction.
+
+The student learns to read a budget before one means anything: an instruction that it has never seen
+would wreck it later.
+"""
+
+import jax
+import ml_collections
+
+from kdtw_jax import losses
+from kdtw_jax.base import PAD_ID, Batch, Params
+from kdtw_jax.models import Models, shift_right
+from kdtw_jax.stages import scoring
+from kdtw_jax.stages.stage import Run, fit, starting_params
+from kdtw_jax.training.step import Objective
+
+
+def train(run: Run) -> None:
+  """Trains the student on references, by the teacher's distribution at each token."""
+  stage = run.config.warm_start
+  fit(
+      run,
+      "warm_start",
+      stage,
+      start=lambda: starting_params(run, "student", "warm_start"),
+      objective=distribution_matching(run.inputs.models, stage),
+      frozen=run.params("teacher"),
+      budgets=run.config.budgets.train,
+  )
+
+
+def distribution_matching(models: Models, stage: ml_collections.ConfigDict) -> Objective:
+  """A weighted sum of token losses on references, and of reading the budget.
+
+  Args:
+    models: the student reads `student_source`, budget instruction included; the teacher reads
+      `teacher_source`, without dropout.
+    stage: `losses`, the weight `budget_loss`, `readout_chunk`.
+
+  Returns:
+    The objective; its data is a `Batch`, `frozen` the teacher's parameters.
+  """
+  student, teacher = models
+  token_losses = losses.weighted_losses(stage.losses.to_dict())
+
+  def objective(params: Params, teacher_params: Params, batch: Batch, key, duals):
+    encode_key, decode_key = jax.random.split(key)
+    inputs = shift_right(batch.target)
+    encoded = student.encode(params, batch.student_source, dropout_key=encode_key)
+    hidden = student.hidden(params, encoded, inputs, dropout_key=decode_key)
+    teacher_hidden = teacher.hidden(
+        teacher_params, teacher.encode(teacher_params, batch.teacher_source), inputs
+    )
+
+    def per_token(hidden, teacher_hidden, target):
+      logits = student.logits(params, hidden)
+      teacher_logits = jax.lax.stop_gradient(teacher.logits(teacher_params, teacher_hidden))
+      return {
+          name: loss(teacher_logits, logits, target) for name, (_, loss) in token_losses.items()
+      }
+
+    values = losses.over_sequence_chunks(
+        per_token, hidden, teacher_hidden, batch.target, chunk_size=stage.readout_chunk
+    )
+    mask = batch.target != PAD_ID
+    terms = {name: losses.token_mean(value, mask) for name, value in values.items()}
+    if stage.budget_loss:
+      terms["budget_loss"] = scoring.budget_error(student.budget(params, encoded), batch)
+    return scoring.weighted_sum(stage, terms), terms
+
+  return objective

@@ -1,0 +1,167 @@
+"""The folder of a run: what each stage left there, and whose it is.
+
+    stages/<name>/made_by.json   the fields of the config and the data that make the stage
+    stages/<name>/checkpoints/   while it runs
+    stages/<name>/params/, summary.json   when it is done; the summary is written last
+    pair/, metrics.json, report.html, ...
+
+A workdir belongs to a config stage by stage: a stage that has something to lose goes on only under
+a config that would make the same stage from the same data. Everything else may change.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from kdtw_jax import config as config_lib
+from kdtw_jax.files import read_json_object, write_json
+
+# Fields that change how a stage is run, logged or read, not what it makes.
+_FREE = ("log_every", "checkpoint_every", "path", "tfds_data_dir", "num_validation", "num_test")
+_MODELS = ("teacher.pretrained", "teacher.checkpoint", "student.pretrained")
+_TOKENS = ("seed", "data", "tokenizer", *_MODELS)
+_TEACHER = (*_TOKENS, "teacher")
+_PAIR = (*_TEACHER, "student", "budgets.knots", "budgets.train", "warm_start")
+MADE_BY = {
+    "tokenizer": _TOKENS,
+    "teacher": _TEACHER,
+    "sft": (*_TOKENS, "student", "sft"),
+    "warm_start": _PAIR,
+    "distillation": (*_PAIR, "distillation"),
+    "wheels": (*_PAIR, "distillation", "wheels", "calibration", "decode.max_length"),
+}
+
+
+class Workdir:
+  """A run's folder. Nothing is written before `begin`."""
+
+  def __init__(self, path: str | Path, config: ml_collections.ConfigDict):
+    """Names the folder.
+
+    Args:
+      path: the folder, made when the first stage begins.
+      config: of the run.
+
+    Raises:
+      ValueError: the path is empty, or is no path of this machine's file system.
+    """
+    if not str(path).strip():
+      raise ValueError("--workdir='': name a folder for the run, e.g. --workdir=runs/demo")
+    if "://" in str(path):
+      raise ValueError(
+          f"--workdir={path}: only folders of the file system are written; mount the bucket, e.g. "
+          "with gcsfuse, and give the folder"
+      )
+    self.path = Path(path)
+    self._config = config
+
+  def folder(self, stage: str) -> Path:
+    """Where a stage keeps what it makes; a teacher of another run lies in that run's workdir."""
+    if stage == "teacher" and self._config.teacher.checkpoint:
+      return Path(self._config.teacher.checkpoint) / "stages" / stage
+    return self.path / "stages" / stage
+
+  def summary(self, stage: str) -> dict[str, Any] | None:
+    """What a finished stage wrote of itself; None where it is not done.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    return self.summary_of(self.folder(stage))
+
+  def summary_of(self, folder: Path) -> dict[str, Any] | None:
+    """The summary in a folder; None where there is none."""
+    path = folder / "summary.json"
+    remedy = f"delete {folder} to make it again"
+    return read_json_object(path, remedy=remedy) if path.is_file() else None
+
+  def begun(self, stage: str) -> bool:
+    """True where a stage of this folder has something to lose: a result or a checkpoint."""
+    folder = self.path / "stages" / stage
+    checkpoints = folder / "checkpoints"
+    return (folder / "summary.json").exists() or (
+        checkpoints.is_dir() and any(child.name.isdigit() for child in checkpoints.iterdir())
+    )
+
+  def check(self) -> None:
+    """Refuses a config that would not make what is here.
+
+    Raises:
+      ValueError: names the stage, the fields that differ, and what to do.
+    """
+    for stage in MADE_BY:
+      if self.begun(stage):
+        self._check_fields(stage)
+
+  def begin(self, stage: str, *, data: dict[str, str]) -> Path:
+    """Claims a stage for this config and these data.
+
+    Args:
+      stage: its name.
+      data: fingerprint by split of what it reads.
+
+    Returns:
+      The stage's folder.
+
+    Raises:
+      ValueError: the stage, or another that is begun, was made from other data; or the folder
+        cannot be written.
+    """
+    for other in MADE_BY:
+      seen = self._read_made_by(other).get("data", {}) if self.begun(other) else {}
+      changed = [split for split in data if seen.get(split, data[split]) != data[split]]
+      if changed:
+        raise ValueError(
+            f"workdir {self.path}: stage {other!r} was made from other data (split"
+            f" {changed[0]!r} has changed since). Choose another --workdir, or delete its stages"
+        )
+    folder = self.folder(stage)
+    try:
+      write_json(self.path / "config.json", config_lib.to_json(self._config))
+      write_json(folder / "made_by.json", self.made_by(stage, data=data))
+    except OSError as error:
+      raise ValueError(
+          f"--workdir={self.path}: cannot be written ({error.strerror}); choose a folder with free "
+          "space and write permission"
+      ) from error
+    return folder
+
+  def made_by(self, stage: str, *, data: dict[str, str] | None = None) -> dict[str, Any]:
+    """What `made_by.json` of a stage holds under this config."""
+    return {"config": self._fields(stage), "data": data or {}}
+
+  def finish(self, stage: str, summary: dict[str, Any]) -> None:
+    """Marks a stage as done."""
+    write_json(self.folder(stage) / "summary.json", summary)
+
+  def _read_made_by(self, stage: str) -> dict[str, Any]:
+    path = self.path / "stages" / stage / "made_by.json"
+    return read_json_object(path, remedy=f"delete {path.parent} to run the stage again")
+
+  def _check_fields(self, stage: str) -> None:
+    found = self._read_made_by(stage).get("config")
+    lines = config_lib.differences(found, self._fields(stage))
+    if lines:
+      raise ValueError(
+          f"workdir {self.path} belongs to a run with another config: stage {stage!r} was made by"
+          f" (there != here) {'; '.join(lines[:5])}. Choose another --workdir, or delete the stage"
+          f" ({self.path / 'stages' / stage}) and those made after it"
+      )
+
+  def _fields(self, stage: str) -> dict[str, Any]:
+    """The part of the config that makes a stage, nested as in the config."""
+    whole, kept = config_lib.to_json(self._config), {}
+    for field in MADE_BY[stage]:
+      value, into = whole, kept
+      *sections, name = field.split(".")
+      for section in sections:
+        value, into = value[section], into.setdefault(section, {})
+      into[name] = _without_free(value[name])
+    return kept
+
+
+def _without_free(value: Any) -> Any:
+  if not isinstance(value, dict):
+    return value
+  return {name: _without_free(part) for name, part in value.items() if name not in _FREE}

@@ -1,0 +1,120 @@
+"""Whose a workdir is: decided stage by stage, by what makes a stage, and by nothing else."""
+
+import json
+
+import pytest
+
+from kdtw_jax import config as config_lib
+from kdtw_jax.workdir import MADE_BY, Workdir
+
+
+def config(**overrides):
+  made = config_lib.defaults()
+  made.update_from_flattened_dict(overrides)
+  return made
+
+
+def begun(path, *stages, data=None, **overrides):
+  workdir = Workdir(path, config(**overrides))
+  for stage in stages:
+    workdir.begin(stage, data=data or {})
+    workdir.finish(stage, {"stage": stage})
+  return workdir
+
+
+def test_nothing_is_written_before_a_stage_begins(tmp_path):
+  workdir = Workdir(tmp_path / "run", config())
+  workdir.check()
+  assert workdir.summary("teacher") is None
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path", ["", " ", "gs://bucket/run", "s3://bucket/run"])
+def test_paths_that_are_no_folder_are_refused(path):
+  with pytest.raises(ValueError, match="--workdir="):
+    Workdir(path, config())
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("name", "other"),
+        ("xla_flags", "--xla_cpu_enable_fast_math=true"),
+        ("mesh.model", 2),
+        ("evaluation.num_latency", 3),
+        ("teacher.train.log_every", 7),
+        ("teacher.train.checkpoint_every", 7),
+        ("data.path", "/moved"),
+        ("data.num_test", 3),
+        ("wheels.batch_size", 16),
+        ("wheels.losses.reverse_kl.weight", 1.0),
+        ("calibration.steps", 1),
+        ("budgets.train", (0.0, 0.2)),
+        ("student.model.d_model", 8),
+    ],
+)
+def test_what_does_not_touch_a_begun_stage_may_change(tmp_path, field, value):
+  begun(tmp_path, "tokenizer", "teacher")
+  Workdir(tmp_path, config(**{field: value})).check()
+
+
+@pytest.mark.parametrize(
+    "field, value, stage",
+    [
+        ("seed", 1, "tokenizer"),
+        ("tokenizer.vocab_size", 100, "tokenizer"),
+        ("data.task", "translate", "tokenizer"),
+        ("teacher.train.steps", 7, "teacher"),
+        ("teacher.model.d_ff", 64, "teacher"),
+    ],
+)
+def test_what_makes_a_begun_stage_may_not(tmp_path, field, value, stage):
+  begun(tmp_path, "tokenizer", "teacher")
+  with pytest.raises(ValueError, match=f"stage '{stage}' was made by.*config.{field}: .* != "):
+    Workdir(tmp_path, config(**{field: value})).check()
+
+
+def test_later_stages_depend_on_earlier_ones(tmp_path):
+  for stage in ("warm_start", "distillation", "wheels"):
+    fields = set(MADE_BY[stage])
+    assert {"teacher", "student", "warm_start", stage, "budgets.train"} <= fields
+  assert "distillation" in MADE_BY["wheels"] and "teacher" not in MADE_BY["sft"]
+
+
+def test_a_stage_without_a_checkpoint_has_nothing_to_lose(tmp_path):
+  Workdir(tmp_path, config()).begin("teacher", data={"train": "a"})
+  other = Workdir(tmp_path, config(**{"teacher.train.steps": 7}))
+  other.check()
+  other.begin("teacher", data={"train": "b"})
+  (tmp_path / "stages/teacher/checkpoints/7").mkdir(parents=True)
+  with pytest.raises(ValueError, match="teacher.train.steps: 7 != 1000"):
+    Workdir(tmp_path, config()).check()
+
+
+def test_other_data_are_refused_for_all_stages_of_a_run(tmp_path):
+  workdir = begun(tmp_path, "teacher", data={"train": "a"})
+  workdir.begin("sft", data={"train": "a", "validation": "v"})
+  with pytest.raises(ValueError, match="stage 'teacher' was made from other data"):
+    workdir.begin("warm_start", data={"train": "b"})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": "\xff"'])
+@pytest.mark.parametrize("name", ["summary.json", "made_by.json"])
+def test_damaged_files_name_the_file_and_the_remedy(tmp_path, name, content):
+  workdir = begun(tmp_path, "teacher")
+  path = tmp_path / "stages/teacher" / name
+  path.write_bytes(content.encode("latin-1"))
+  with pytest.raises(ValueError, match=f"{name}: damaged, .*delete .*teacher"):
+    workdir.check()
+    workdir.summary("teacher")
+
+
+def test_the_config_of_the_newest_stage_is_kept(tmp_path):
+  begun(tmp_path, "teacher", name="mine")
+  assert json.loads((tmp_path / "config.json").read_text())["name"] == "mine"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(ValueError, match="cannot be written .*; choose a folder with free space"):
+    Workdir(tmp_path / "file" / "run", config()).begin("teacher", data={})
