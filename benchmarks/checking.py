@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from kdtw_jax import decoding
-from kdtw_jax.evaluation.outputs import Runner, written
+from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.files import write_json
 from kdtw_jax.pair import load_pair
 from kdtw_jax.run import open_run
@@ -54,13 +54,12 @@ def main(argv):
     )
     for budget in BUDGETS:
       outputs = runner.run("test", policy, pair.student_params, budget=budget)
-      tokens = outputs.counts["length"].sum()
       rows.append(
           {
               "tolerance": tolerance,
               "budget": budget,
-              "calls": float(outputs.counts["teacher_calls"].sum() / tokens),
-              "written": float(written(outputs).sum() / tokens),
+              "calls": outputs.per_token("teacher_calls"),
+              "written": outputs.teacher_share,
               **runner.scores("test", outputs),
           }
       )

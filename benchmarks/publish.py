@@ -1,18 +1,20 @@
-"""Copies what is worth keeping of finished runs into a folder of results, one `seedN/` for each.
+"""Copies what is worth keeping of a finished run into a folder of results.
 
-    python benchmarks/publish.py --out=results/multi30k runs/m30k-0 runs/m30k-1
+    python benchmarks/publish.py --out=results/multi30k/seed0 runs/m30k-0
 
 Sample sentences stay behind (they are the data's), numbers are cut to six digits, and paths to what
 they mean: `DIR` for the data, `runs/...` for the workdirs.
 """
 
+import dataclasses
 from pathlib import Path
 import shutil
+from typing import Any
 
 from absl import app, flags
 
-from kdtw_jax.files import write_json
-from kdtw_jax.report.metrics_json import read_json
+from kdtw_jax.evaluation.record import Metrics, read_metrics, write_metrics
+from kdtw_jax.evaluation.typed_json import from_json, to_json
 
 FILES = (
     "tradeoff.csv",
@@ -25,10 +27,10 @@ FILES = (
 _OUT = flags.DEFINE_string("out", None, "Folder of this run's results", required=True)
 
 
-def portable(value, paths: dict[str, str]):
-  """A metrics value without this machine's paths and without digits that mean nothing."""
+def portable(value: Any, paths: dict[str, str]) -> Any:
+  """A JSON value without this machine's paths and without digits that mean nothing."""
   if isinstance(value, dict):
-    return {key: portable(item, paths) for key, item in value.items() if key != "samples"}
+    return {key: portable(item, paths) for key, item in value.items()}
   if isinstance(value, list):
     return [portable(item, paths) for item in value]
   if isinstance(value, float):
@@ -44,9 +46,10 @@ def main(argv):
   if len(argv) != 2:
     raise app.UsageError("name one workdir")
   workdir, folder = Path(argv[1]), Path(_OUT.value)
-  metrics = read_json(workdir / "metrics.json")
-  paths = {metrics["config"]["data"]["path"]: "DIR", f"{Path.cwd()}/": ""}
-  write_json(folder / "metrics.json", portable(metrics, {k: v for k, v in paths.items() if k}))
+  metrics = dataclasses.replace(read_metrics(workdir / "metrics.json"), samples=())
+  paths = {metrics.config["data"]["path"]: "DIR", f"{Path.cwd()}/": ""}
+  record = portable(to_json(metrics), {path: name for path, name in paths.items() if path})
+  write_metrics(from_json(Metrics, record), folder / "metrics.json")
   for name in FILES:
     shutil.copyfile(workdir / name, folder / name)
 

@@ -3,25 +3,27 @@
 python benchmarks/seeds.py results/multi30k/seed*/metrics.json
 """
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 import sys
 
 import numpy as np
 
+from kdtw_jax.evaluation.record import Comparison, Metrics, read_metrics
 from kdtw_jax.report import summary
-from kdtw_jax.report.metrics_json import read_json
+
+Runs = Sequence[Metrics]
 
 
 def over_seeds(values: Iterable[float | None], digits: int = 1) -> str:
   """`mean [low, high]` of the seeds, a dash where one of them has no value."""
-  values = list(values)
-  if any(value is None for value in values):
+  found = list(values)
+  known = [value for value in found if value is not None]
+  if len(known) < len(found):
     return "–"
-  mean = f"{np.mean(values):.{digits}f}"
-  if len(values) == 1:
+  mean = f"{np.mean(known):.{digits}f}"
+  if len(known) == 1:
     return mean
-  return f"{mean} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+  return f"{mean} [{min(known):.{digits}f}, {max(known):.{digits}f}]"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -30,18 +32,17 @@ def table(header: list[str], rows: list[list[str]]) -> str:
   return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def references(runs: list[dict]) -> str:
+def references(runs: Runs) -> str:
   """Scores of the teacher and of the students alone; of one run with their 95% intervals."""
-  first = runs[0]["reference"]
-  keys = [key for key in summary.METRIC_TITLES if key in next(iter(first.values()))]
+  first = runs[0].alone
+  keys = [key for key in summary.METRIC_TITLES if key in next(iter(first.values())).scores]
   rows = []
-  for name in first:
-    cells = [over_seeds(run["reference"][name][key] for run in runs) for key in keys]
+  for name, alone in first.items():
+    cells = [over_seeds(run.alone[name].scores[key] for run in runs) for key in keys]
     if len(runs) == 1:
-      intervals = first[name].get("intervals", {})
       cells = [
-          f"{cell} ({intervals[key][0]:.1f} to {intervals[key][1]:.1f})"
-          if key in intervals
+          f"{cell} ({alone.intervals[key][0]:.1f} to {alone.intervals[key][1]:.1f})"
+          if key in alone.intervals
           else cell
           for cell, key in zip(cells, keys, strict=True)
       ]
@@ -49,88 +50,82 @@ def references(runs: list[dict]) -> str:
   return table(["alone", *(summary.METRIC_TITLES[key] for key in keys)], rows)
 
 
-def equal_shares(runs: list[dict]) -> str:
+def equal_shares(runs: Runs) -> str:
   """Scores at equal shares of teacher tokens, of every method that all runs have."""
-  tables = [{row["method"]: row for row in summary.equal_share_table(run)} for run in runs]
+  tables = [{row.curve.method: row for row in summary.equal_share_table(run)} for run in runs]
   rows = []
   for method, first in tables[0].items():
     if all(method in table for table in tables):
       same = [table[method] for table in tables]
-      cells = (
-          over_seeds(row["cells"][i]["score"] for row in same)
-          for i in range(len(summary.EQUAL_SHARES))
-      )
       rows.append(
           [
-              first["title"],
-              *cells,
-              over_seeds((row["area"] for row in same), 2),
-              over_seeds((row["volume"] for row in same), 2),
+              first.curve.title,
+              *map(over_seeds, zip(*(row.scores for row in same), strict=True)),
+              over_seeds((row.area for row in same), 2),
+              over_seeds((row.volume for row in same), 2),
           ]
       )
   return table(["", *(f"{share:.0%}" for share in summary.EQUAL_SHARES), "area", "volume"], rows)
 
 
-def comparisons(runs: list[dict]) -> str:
+def comparisons(runs: Runs) -> str:
   """The handover against each method, run by run with 95% intervals."""
-  found: dict[tuple, list[dict]] = {}
+  found: dict[tuple, list[Comparison]] = {}
   for run in runs:
-    for row in run["comparisons"]:
-      found.setdefault((row["share"], row["equal"], row["title"]), []).append(row)
+    for row in run.comparisons:
+      found.setdefault((row.budget, row.equal, row.title), []).append(row)
   rows = []
-  for (share, equal, title), same in found.items():
+  for (budget, equal, title), same in found.items():
     if len(same) == len(runs):
       differences = "; ".join(
-          f"{row['delta']:+.1f} ({row['interval'][0]:+.1f} to {row['interval'][1]:+.1f}, "
-          f"p {row['p_value']:.3f})"
+          f"{row.delta:+.1f} ({row.interval[0]:+.1f} to {row.interval[1]:+.1f})" for row in same
+      )
+      ours = "; ".join(
+          _spent(row.handover, row.equal, row.handover_share, row.handover_cost) for row in same
+      )
+      theirs = "; ".join(
+          _spent(row.baseline_score, row.equal, row.baseline_share, row.baseline_cost)
+          + ("" if row.reached else " (its nearest)")
           for row in same
       )
-      of_both = ("; ".join(_spent(row, who) for row in same) for who in ("handover", "baseline"))
-      rows.append([f"{share:.0%}", equal, title, *of_both, differences])
-  return table(
-      ["budget", "equal", "handover against", "handover", "other", "difference, each run"], rows
-  )
+      rows.append([f"{budget:.0%}", equal, title, ours, theirs, differences])
+  header = ["budget", "equal", "handover against", "handover", "other", "difference, each run"]
+  return table(header, rows)
 
 
-def _spent(row: dict, who: str) -> str:
-  score = row["handover" if who == "handover" else "baseline_score"]
-  missed = " (its nearest)" if who == "baseline" and not row["reached"] else ""
-  if row["equal"] == "share":
-    return f"{score:.1f} @ {100 * row[f'{who}_share']:.0f}%{missed}"
-  return f"{score:.1f} @ {row[f'{who}_cost']:.2f}{missed}"
+def _spent(score: float, equal: str, share: float, cost: float) -> str:
+  return f"{score:.1f} @ {f'{100 * share:.0f}%' if equal == 'share' else f'{cost:.2f}'}"
 
 
-def frontier(runs: list[dict]) -> str:
+def frontier(runs: Runs) -> str:
   """Points that no other beats in both quality and teacher calls; of the first run."""
   return table(
       ["frontier of the first run", "setting", "calls, %", "cost", "score"],
       [
           [
-              row["title"],
-              row["label"],
-              f"{100 * row['calls']:.1f}",
-              f"{row['cost']:.2f}",
-              f"{row['score']:.1f}",
+              row.curve.title,
+              row.label,
+              f"{100 * row.calls:.1f}",
+              f"{row.cost:.2f}",
+              f"{row.score:.1f}",
           ]
           for row in summary.frontier(runs[0])
       ],
   )
 
 
-def budgets(runs: list[dict]) -> str:
+def budgets(runs: Runs) -> str:
   """Stated and realised use of the teacher."""
   rows = []
-  for same in zip(*(run["budgets"] for run in runs), strict=True):
-    kind = "seen" if same[0]["seen"] else "unseen"
-    wording = "seen" if same[0]["template_seen"] else "unseen"
+  for same in zip(*(run.budgets for run in runs), strict=True):
     rows.append(
         [
-            f"{same[0]['budget']:.0%}",
-            kind,
-            wording,
-            over_seeds(100 * row["realised"] for row in same),
-            over_seeds(100 * row["predicted"] for row in same),
-            over_seeds(100 * row["violations"] for row in same),
+            f"{same[0].budget:.0%}",
+            "seen" if same[0].seen else "unseen",
+            "seen" if same[0].template_seen else "unseen",
+            over_seeds(100 * row.realised for row in same),
+            over_seeds(100 * row.predicted for row in same),
+            over_seeds(100 * row.violations for row in same),
         ]
     )
   return table(["budget", "number", "wording", "use, %", "V_C, %", "sentences above, %"], rows)
@@ -138,10 +133,10 @@ def budgets(runs: list[dict]) -> str:
 
 def main() -> None:
   """Prints all tables."""
-  runs = [read_json(Path(name)) for name in sys.argv[1:]]
+  runs = [read_metrics(name) for name in sys.argv[1:]]
   if not runs:
     sys.exit(__doc__)
-  print(runs[0]["signature"], "\n")
+  print(runs[0].signature, "\n")
   for part in (references, equal_shares, comparisons, frontier, budgets):
     print(part(runs), "\n")
 

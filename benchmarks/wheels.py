@@ -19,8 +19,10 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import decoding
-from kdtw_jax.evaluation import comparing, evaluator
+from kdtw_jax.evaluation import sweeps
+from kdtw_jax.evaluation.comparing import comparisons
+from kdtw_jax.evaluation.measure import Measure
+from kdtw_jax.evaluation.typed_json import to_json
 from kdtw_jax.files import write_json
 from kdtw_jax.run import open_run
 from kdtw_jax.stages import wheels
@@ -78,7 +80,7 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
       shutil.copyfile(source / "summary.json", copy / "summary.json")
   wheels.train(run)
   params, splits = run.params("wheels"), ("validation",)
-  e = evaluator.Evaluator(
+  measure = Measure(
       config,
       run.inputs.models,
       run.mesh,
@@ -88,13 +90,24 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
       sources={split: run.inputs.source(split) for split in splits},
       tokenised={split: run.inputs.tokenised(split) for split in splits},
   )
-  alone = e.runner.run("validation", decoding.StudentAlone(), params)
+  alone = measure.alone("wheels", "validation")
+  compared = comparisons(
+      measure,
+      sweeps.baselines(measure, METHODS),
+      budgets=config.evaluation.compare_at,
+      references=measure.runner.references["validation"],
+      vocab_size=measure.tokenizer.vocab_size,
+      metric=config.evaluation.metric,
+      seed=config.seed,
+      num_resamples=config.evaluation.num_resamples,
+      split="validation",
+  )
   return {
       "variant": name,
       "overrides": overrides,
       "seed": config.seed,
-      "student": e.runner.scores("validation", alone)[e.key],
-      "comparisons": comparing.comparisons(e, e.sweeps(METHODS), "validation"),
+      "student": measure.runner.scores("validation", alone)[measure.key],
+      "comparisons": to_json(compared),
       "duals": run.workdir.summary("wheels")["duals"],
       "seconds": run.workdir.summary("wheels")["seconds"],
       "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from kdtw_jax.files import first_line
+
 
 def _describe(tree: Any) -> Any:
   """Shapes, dtypes and shardings of a pytree, as orbax wants them for a restore."""
@@ -81,7 +83,7 @@ class StageCheckpoints:
       )
     except Exception as error:
       raise ValueError(
-          f"checkpoint {self.directory / str(step)} cannot be read ({_first_line(error)}); delete "
+          f"checkpoint {self.directory / str(step)} cannot be read ({first_line(error)}); delete "
           f"that folder to go on from an earlier one (kept: {self._manager.all_steps()})"
       ) from error
     return found.state, found.progress
@@ -120,7 +122,7 @@ def load_params(directory: Path, like: Any) -> Any:
       params = checkpointer.restore(directory, _describe(like))
   except Exception as error:
     raise ValueError(
-        f"parameters in {directory} cannot be read ({_first_line(error)}): the folder "
+        f"parameters in {directory} cannot be read ({first_line(error)}): the folder "
         "is damaged or belongs to another config; delete it and run its stage again"
     ) from error
   wrong = [
@@ -136,7 +138,3 @@ def load_params(directory: Path, like: Any) -> Any:
         f"{'; '.join(wrong[:3])}"
     )
   return params
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

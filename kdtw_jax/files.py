@@ -42,25 +42,6 @@ def write_json(path: str | os.PathLike, value: Any) -> Path:
   return write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:
-  """Reads the JSON object in a file.
-
-  Args:
-    path: the file.
-    remedy: what a user can do where it is damaged, for the error.
-
-  Raises:
-    ValueError: the file holds no JSON object; names it, and the remedy.
-  """
-  try:
-    value = json.loads(Path(path).read_text(encoding="utf-8"))
-  except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-    raise ValueError(f"{path}: damaged, not JSON ({error}): {remedy}") from error
-  if not isinstance(value, dict):
-    raise ValueError(f"{path}: damaged, a JSON {type(value).__name__}, no object: {remedy}")
-  return value
-
-
 @contextlib.contextmanager
 def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
   """Makes a folder under another name, and puts it in its place when the block ends well.
@@ -96,3 +77,31 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
       old.rename(path)
     raise
   shutil.rmtree(old, ignore_errors=True)
+
+
+def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Args:
+    path: the file.
+    remedy: what to do where it cannot be read, e.g. "download the model again".
+
+  Raises:
+    FileNotFoundError: there is no such file; names it and the remedy.
+    ValueError: it holds no JSON object; names it, the reason and the remedy.
+  """
+  path = Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such file: {remedy}")
+  try:
+    value = json.loads(path.read_text(encoding="utf-8"))
+  except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, JSON nested without end
+    raise ValueError(f"{path}: damaged, not JSON ({first_line(error)}): {remedy}") from error
+  if not isinstance(value, dict):
+    raise ValueError(f"{path}: damaged, a JSON {type(value).__name__}, not an object: {remedy}")
+  return value
+
+
+def first_line(error: BaseException) -> str:
+  """The first line of an error's message, at most 200 characters; its type where it has none."""
+  return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

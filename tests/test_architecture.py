@@ -90,7 +90,7 @@ def test_libraries_have_one_door(package, rooms):
 
 
 def test_report_and_metrics_read_without_jax():
-  names = ("area", "bootstrap", "metrics", "tradeoff")
+  names = ("area", "bootstrap", "metrics", "record", "statistics", "tradeoff", "typed_json")
   pure = [
       *(PACKAGE / "report").rglob("*.py"),
       *(PACKAGE / "evaluation" / f"{name}.py" for name in names),

@@ -50,3 +50,36 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
   with pytest.raises(OSError, match="No space left"):
     files.write_atomically(path, b"new")
   assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"{", "not JSON (Expecting property name"),
+        (b"\xff", "not JSON ('utf-8' codec"),
+        (b"[" * 100_000, "not JSON (maximum recursion depth"),
+        (b"9" * 10_000, "not JSON (Exceeds the limit"),
+        (b"[1]", "a JSON list, not an object"),
+    ],
+)
+def test_a_file_without_an_object_is_named_with_the_remedy(tmp_path, content, reason):
+  path = tmp_path / "x.json"
+  path.write_bytes(content)
+  with pytest.raises(ValueError) as error:
+    files.read_json_object(path, remedy="make it again")
+  message = str(error.value)
+  assert message.startswith(f"{path}: damaged, {reason}") and message.endswith(": make it again")
+  assert "\n" not in message
+
+
+def test_an_object_is_read_and_a_missing_file_named(tmp_path):
+  path = files.write_json(tmp_path / "x.json", {"ä": [1, None]})
+  assert files.read_json_object(path, remedy="") == {"ä": [1, None]}
+  with pytest.raises(FileNotFoundError, match=r"y\.json: no such file: make it again"):
+    files.read_json_object(tmp_path / "y.json", remedy="make it again")
+
+
+def test_the_first_line_of_an_error_says_something():
+  assert files.first_line(ValueError("\none\ntwo")) == "one"
+  assert files.first_line(KeyError()) == "KeyError"
+  assert len(files.first_line(ValueError("x" * 500))) == 200

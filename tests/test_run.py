@@ -89,14 +89,8 @@ def test_the_run_leaves_a_report_and_says_where(finished):
 
 def test_the_metrics_hold_every_part_of_the_comparison(finished):
   metrics = json.loads((finished[0] / "metrics.json").read_text(encoding="utf-8"))
-  assert set(metrics["reference"]) == {
-      "teacher",
-      "student",
-      "sft_student",
-      "kl_student",
-      "pcl_student",
-  }
-  methods = {curve["method"]: curve["points"] for curve in metrics["methods"]}
+  assert set(metrics["alone"]) == {"teacher", "student", "sft_student", "kl_student", "pcl_student"}
+  methods = {curve["method"]: curve["points"] for curve in metrics["curves"]["test"]}
   assert set(methods) == {
       "handover",
       "handover_capped",
@@ -108,8 +102,8 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
       "speculative",
       "lenient",
   }
-  teacher = metrics["reference"]["teacher"]["bleu"]
-  assert methods["speculative"][0]["bleu"] == pytest.approx(teacher)  # exact
+  teacher = metrics["alone"]["teacher"]["scores"]["bleu"]
+  assert methods["speculative"][0]["scores"]["bleu"] == pytest.approx(teacher)  # exact
   for point in methods["handover_capped"]:
     assert point["asked_share"] <= point["dial"] + 1e-6
   assert all(point["cost"] > 0 for point in methods["handover"])

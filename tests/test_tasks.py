@@ -42,8 +42,8 @@ def test_every_task_runs_to_its_report(cache, tmp_path, task):
   assert done.returncode == 0, done.stdout + done.stderr
   metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
   assert metrics["metric"] == ("bleu" if task == "wmt" else "rougeLsum")
-  assert {curve["method"] for curve in metrics["methods"]} >= {"handover", "prompt_lookup"}
-  assert metrics["metric"] in metrics["reference"]["teacher"]["intervals"]
+  assert {curve["method"] for curve in metrics["curves"]["test"]} >= {"handover", "prompt_lookup"}
+  assert metrics["metric"] in metrics["alone"]["teacher"]["intervals"]
   told = {row["template"] for row in metrics["budgets"]}
   said = metrics["config"]["data"]["task"]
   assert said and all(text.startswith(f"{said}, ") for text in told)

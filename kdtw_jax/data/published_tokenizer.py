@@ -14,6 +14,7 @@ from typing import Any, SupportsIndex
 
 from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
 from kdtw_jax.data.tokenizer import MODEL_FILE, Tokenizer
+from kdtw_jax.files import first_line
 
 ROWS_MULTIPLE = 128  # T5's own: the table divides among devices and fills a TPU's lanes
 # What two vocabularies are compared on: words, digits, accents, other scripts, white space.
@@ -75,8 +76,7 @@ class PublishedTokenizer:
           str(folder), local_files_only=True, trust_remote_code=False
       )
     except (OSError, ValueError, KeyError) as error:
-      reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-      raise _no_tokenizer(folder, reason) from error
+      raise _no_tokenizer(folder, first_line(error)) from error
     # Without its vocabulary, transformers makes a T5 tokenizer of special tokens alone.
     if type(found).__name__ != "ByT5Tokenizer" and not any(
         (Path(folder) / name).is_file() for name in VOCABULARY_FILES

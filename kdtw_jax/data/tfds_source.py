@@ -10,6 +10,7 @@ import shlex
 from typing import Any, SupportsIndex
 
 from kdtw_jax.data.example import Example, check_index
+from kdtw_jax.files import first_line
 
 # Without TensorFlow their builders are found by name only after these groups are imported.
 _IMPORTED_ON_DEMAND = ("translate", "summarization")
@@ -155,7 +156,7 @@ def _records(name: str, split: str, data_dir: str) -> Any:
       AssertionError,
       ImportError,
   ) as error:  # what tfds raises
-    reason = str(error).strip().partition("\n")[0]
+    reason = first_line(error)
     if builder is not None and not builder.is_prepared():
       reason = f"it is not prepared in {builder.data_dir}."
     raise ValueError(

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kdtw_jax.evaluation.tradeoff import Curve, is_number, line
+from kdtw_jax.evaluation.record import Curve
+from kdtw_jax.evaluation.tradeoff import line
 
 AREA_UP_TO = 0.5  # the largest teacher share that the area of a method counts
 
@@ -62,24 +63,19 @@ def hypervolume(
   the area of that rectangle. Unlike `area_between` nothing is interpolated: one good point counts.
 
   Args:
-    curve: the method's points, with costs.
+    curve: the method's points.
     key: the score, e.g. "bleu".
     student: the score of the student alone.
     teacher: the score of the teacher alone.
     cheapest: cost of the student alone, in teacher passes per token.
 
   Returns:
-    0..1; None where the teacher is no better or no dearer than the student, or no point has a cost.
+    0..1; None where the teacher is no better or no dearer than the student, or there are no points.
   """
-  points = [
-      (p.cost, p.scores[key])
-      for p in curve.points
-      if is_number(p.cost) and is_number(p.scores.get(key))
-  ]
-  if not points or not teacher > student or not cheapest < 1:
+  if not curve.points or not teacher > student or not cheapest < 1:
     return None
   total, best = 0.0, student
-  steps = sorted((max(cost, cheapest), min(score, teacher)) for cost, score in points)
+  steps = sorted((max(p.cost, cheapest), min(p.scores[key], teacher)) for p in curve.points)
   for cost, score in steps:
     if score > best and cost < 1:
       total += (1 - cost) * (score - best)

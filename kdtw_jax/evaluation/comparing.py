@@ -5,78 +5,129 @@ the share of tokens that the teacher wrote (for methods that ask token by token)
 cost (for all). What both really have on the split that is scored is stated.
 """
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol, runtime_checkable
 
-from kdtw_jax.evaluation import bootstrap
+from kdtw_jax.evaluation.bootstrap import paired_bootstrap
 from kdtw_jax.evaluation.methods import Setting, Sweep
-from kdtw_jax.evaluation.tradeoff import Point, dial_for_share
+from kdtw_jax.evaluation.outputs import Outputs
+from kdtw_jax.evaluation.record import Comparison, Curve, Point
+from kdtw_jax.evaluation.tradeoff import dial_for_share
+
+Equal = Literal["share", "cost"]
 
 _CLOSE = 0.03  # a dial this near to the target, relative, is not refined
+_REACHED = 0.1  # a method that comes this near to the target, relative, has reached it
 
 
-def comparisons(e: Any, sweeps: list[Sweep], split: str = "test") -> list[dict]:
-  """Compares the handover with each sweep at the budgets of `evaluation.compare_at`.
+@runtime_checkable
+class Measured(Protocol):
+  """What is asked of `measure.Measure`."""
+
+  def outputs(self, split: str, setting: Setting) -> Outputs:
+    """What a setting writes."""
+    ...
+
+  def point(self, split: str, setting: Setting) -> Point:
+    """What it gave."""
+    ...
+
+  def curve(self, split: str, sweep: Sweep) -> Curve:
+    """A method's points."""
+    ...
+
+
+def comparisons(
+    measured: Measured,
+    sweeps: Iterable[Sweep],
+    *,
+    budgets: Sequence[float],
+    references: Sequence[Sequence[str]],
+    vocab_size: int,
+    metric: str,
+    seed: int,
+    num_resamples: int,
+    split: str = "test",
+) -> tuple[Comparison, ...]:
+  """Compares the handover with each sweep under each budget.
 
   Args:
-    e: the Evaluator.
+    measured: the settings' outputs and points.
     sweeps: the other methods; the handover itself and upper bounds are passed over.
+    budgets: that the handover is told, 0..1.
+    references: of the split's sentences.
+    vocab_size: V, at which some dials never ask.
+    metric: see `paired_bootstrap`.
+    seed: of the resampling.
+    num_resamples: of the bootstrap.
     split: which one is scored.
 
   Returns:
-    Rows with both scores, their difference, its 95% interval and p-value, and for both systems the
-    share and the cost; `equal` says which of the two was matched, `reached` whether the method has
-    such a point on validation (to a tenth).
+    The comparisons, budget by budget.
   """
   rows = []
-  for share in e.config.evaluation.compare_at:
-    setting = Setting("handover", 0.0, "wheels", share)
-    target, system = e.point("validation", setting), e.point(split, setting)
+  for budget in budgets:
+    setting = Setting("handover", 0.0, "wheels", budget)
+    target, ours = measured.point("validation", setting), measured.point(split, setting)
     for sweep in sweeps:
-      if sweep.method == "handover" or sweep.bound:
+      if sweep.method == setting.method or sweep.bound:
         continue
       for equal in ("share", "cost") if sweep.by_token else ("cost",):
-        dial = matched_dial(e, sweep, equal, _value(target, equal))
+        wanted = _value(target, equal)
+        dial = matched_dial(measured, sweep, equal, wanted, vocab_size=vocab_size)
         other = sweep.at(dial)
-        on_validation, measured = e.point("validation", other), e.point(split, other)
-        wanted, got = _value(target, equal), _value(on_validation, equal)
-        found = bootstrap.paired_bootstrap(
-            e.outputs(split, setting).texts,
-            e.outputs(split, other).texts,
-            e.runner.references[split],
-            metric=e.config.evaluation.metric,
-            seed=e.config.seed,
-            num_resamples=e.config.evaluation.num_resamples,
-        ).to_json()
-        rows.append(
-            {
-                "baseline": sweep.method,
-                "title": sweep.title,
-                "share": share,
-                "equal": equal,
-                "reached": bool(abs(got - wanted) <= 0.1 * wanted),
-                "dial": dial,
-                "student": other.stage,
-                "handover_share": system.teacher_share,
-                "baseline_share": measured.teacher_share,
-                "handover_cost": system.cost,
-                "baseline_cost": measured.cost,
-                "handover": found["score"],
-                **{k: found[k] for k in ("baseline_score", "delta", "interval", "p_value")},
-            }
+        got = _value(measured.point("validation", other), equal)
+        theirs = measured.point(split, other)
+        found = paired_bootstrap(
+            measured.outputs(split, setting).texts,
+            measured.outputs(split, other).texts,
+            references,
+            metric=metric,
+            seed=seed,
+            num_resamples=num_resamples,
         )
-  return rows
+        rows.append(
+            Comparison(
+                baseline=sweep.method,
+                title=sweep.title,
+                is_handover=sweep.is_handover,
+                budget=float(budget),
+                equal=equal,
+                reached=abs(got - wanted) <= _REACHED * wanted,
+                dial=dial,
+                student=other.stage,
+                handover=found.score,
+                baseline_score=found.baseline_score,
+                delta=found.delta,
+                interval=found.interval,
+                handover_share=ours.teacher_share,
+                baseline_share=theirs.teacher_share,
+                handover_cost=ours.cost,
+                baseline_cost=theirs.cost,
+            )
+        )
+  return tuple(rows)
 
 
-def matched_dial(e: Any, sweep: Sweep, equal: str, target: float) -> float:
+def matched_dial(
+    measured: Measured, sweep: Sweep, equal: Equal, target: float, *, vocab_size: int
+) -> float:
   """The dial at which a method has a share or cost on validation.
 
-  Interpolated and measured; for a method of few settings the nearest one. The dial
-  at which a rule never asks is known, so a share below the sweep's is found too.
+  Interpolated and measured; for a method of few settings the nearest one. The dial at which a rule
+  never asks is known, so a share below the sweep's is found too.
+
+  Args:
+    measured: the settings' points.
+    sweep: the method.
+    equal: which of the two is matched.
+    target: the share or cost wished for.
+    vocab_size: V.
   """
-  curve = e.curve("validation", sweep)
-  dials = [p.dial for p in curve.points]
-  values = [_value(p, equal) for p in curve.points]
-  never = sweep.never(e.tokenizer.vocab_size) if callable(sweep.never) else sweep.never
+  curve = measured.curve("validation", sweep)
+  dials = [point.dial for point in curve.points]
+  values = [_value(point, equal) for point in curve.points]
+  never = sweep.never(vocab_size) if callable(sweep.never) else sweep.never
   if never is not None and equal == "share":
     dials.append(never)
     values.append(0.0)
@@ -85,9 +136,9 @@ def matched_dial(e: Any, sweep: Sweep, equal: str, target: float) -> float:
     estimate = dial_for_share(dials, values, target)
     if not estimate.clamped and estimate.dial not in dials:
       dials.append(estimate.dial)
-      values.append(_value(e.point("validation", sweep.at(estimate.dial)), equal))
+      values.append(_value(measured.point("validation", sweep.at(estimate.dial)), equal))
   return min(zip(dials, values, strict=True), key=lambda pair: abs(pair[1] - target))[0]
 
 
-def _value(measured: Point, equal: str) -> float:
-  return measured.teacher_share if equal == "share" else measured.cost
+def _value(point: Point, equal: Equal) -> float:
+  return point.teacher_share if equal == "share" else point.cost

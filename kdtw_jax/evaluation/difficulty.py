@@ -9,40 +9,46 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from kdtw_jax.data import AnyTokenizer, Source
+from kdtw_jax.data import AnyTokenizer, Example, Source
 from kdtw_jax.evaluation.outputs import Outputs
+from kdtw_jax.evaluation.record import WordGroup
 
-# Frequency classes of untagged sources: rank of a word in the training targets.
 MOST_TARGETS = 100_000  # training targets that ranks are counted in
 EOS_PIECE = "</s>"
+# Frequency classes of untagged sources: rank of a word in the training targets.
 RANKS = ((100, "the 100 most frequent"), (1000, "up to rank 1,000"), (5000, "up to rank 5,000"))
 
 
 def difficulty_map(
-    outputs: Outputs, source: Source, tokenizer: AnyTokenizer, training: Source
-) -> list[dict]:
+    outputs: Outputs,
+    examples: Sequence[Example] | Source,
+    tokenizer: AnyTokenizer,
+    training: Source,
+) -> tuple[WordGroup, ...]:
   """Groups output tokens by kind of word.
 
   Args:
     outputs: of a split, with who wrote each token.
-    source: the example of each output.
+    examples: the one of each output.
     tokenizer: of the outputs.
     training: the training split; read where the split has no tags.
 
   Returns:
-    `{"kind", "frequency", "tokens", "asked"}` per group, `asked` the teacher's share 0..1.
+    The groups, sorted by kind and frequency.
   """
-  tagged = any(source[i].tags for i in range(min(len(source), 100)))
+  tagged = any(examples[i].tags for i in range(min(len(examples), 100)))
   ranks = {} if tagged else _ranks(training)
   counts = defaultdict(lambda: np.zeros(2, int))
   for i, (ids, by_teacher) in enumerate(zip(outputs.ids, outputs.by_teacher, strict=True)):
-    groups = _by_tag(ids, source[i].tags, tokenizer) if tagged else _by_rank(ids, ranks, tokenizer)
+    groups = (
+        _by_tag(ids, examples[i].tags, tokenizer) if tagged else _by_rank(ids, ranks, tokenizer)
+    )
     for group, teacher in zip(groups, by_teacher, strict=True):
       counts[group] += (1, int(teacher))
-  return [
-      {"kind": kind, "frequency": frequency, "tokens": int(tokens), "asked": float(asked / tokens)}
+  return tuple(
+      WordGroup(kind, frequency, int(tokens), float(asked / tokens))
       for (kind, frequency), (tokens, asked) in sorted(counts.items())
-  ]
+  )
 
 
 def _by_tag(

@@ -10,38 +10,36 @@ from typing import Any
 import jax
 import numpy as np
 
+from kdtw_jax.base import Batch
+from kdtw_jax.evaluation.record import Seconds
+
 _REPEATS = 3
 
 
-def seconds_per_sentence(
-    decode: Callable[[Any], Any], sentences: Sequence[Any]
-) -> dict[str, float]:
+def seconds_per_sentence(decode: Callable[[Batch], Any], sentences: Sequence[Batch]) -> Seconds:
   """Times sentences one by one.
 
   Args:
     decode: decodes a batch of one; its result is waited for.
     sentences: batches of one row.
-
-  Returns:
-    `mean`, `p50`, `p95` in seconds and `tokens`, output tokens per sentence.
   """
-  for shape in {np.shape(s.student_source): s for s in sentences}.values():
-    jax.block_until_ready(decode(shape))
+  for sentence in {np.shape(s.student_source): s for s in sentences}.values():  # one of each shape
+    jax.block_until_ready(decode(sentence))
   seconds, tokens = [], 0
   for sentence in sentences:
     started = time.perf_counter()
     result = jax.block_until_ready(decode(sentence))
     seconds.append(time.perf_counter() - started)
     tokens += int(result.length.sum())
-  return {
-      "mean": float(np.mean(seconds)),
-      "p50": float(np.percentile(seconds, 50)),
-      "p95": float(np.percentile(seconds, 95)),
-      "tokens": tokens / len(sentences),
-  }
+  return Seconds(
+      mean=float(np.mean(seconds)),
+      p50=float(np.percentile(seconds, 50)),
+      p95=float(np.percentile(seconds, 95)),
+      tokens=tokens / len(sentences),
+  )
 
 
-def tokens_per_second(decode: Callable[[Any], Any], batch: Any) -> float:
+def tokens_per_second(decode: Callable[[Batch], Any], batch: Batch) -> float:
   """Output tokens per second on one batch, the median of a few runs."""
   tokens = int(jax.block_until_ready(decode(batch)).length.sum())
   seconds = []

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 import functools
 import importlib.metadata
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
@@ -79,11 +80,7 @@ def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | No
 
 
 def corpus_scores(
-    hypotheses: Sequence[str],
-    references: Sequence[Sequence[str]],
-    *,
-    metric: str = "bleu",
-    tokenize: str | None = None,
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, metric: str = "bleu"
 ) -> dict[str, float]:
   """Scores a corpus of outputs.
 
@@ -92,7 +89,6 @@ def corpus_scores(
     references: for each output, its one or more reference texts, the main one first.
     metric: "bleu" or "chrf" give `bleu`, `chrf` and `length_ratio`; "rouge" (or one of its keys)
       gives `rouge1`, `rouge2`, `rougeL`, `rougeLsum` and `length_ratio`.
-    tokenize: sacrebleu's tokenizer of BLEU; None is its default, 13a.
 
   Returns:
     Scores of 0..100; `length_ratio` is output words per reference word (BLEU's own count for
@@ -104,22 +100,19 @@ def corpus_scores(
   check_corpus(hypotheses, references)
   if primary_score(metric) in ROUGE_KEYS:
     return _rouge_scores(hypotheses, references)
-  streams = reference_streams(references)
-  bleu = BLEU(tokenize=tokenize, force=True).corpus_score(list(hypotheses), streams)
+  streams = cast(list[list[str]], reference_streams(references))  # sacrebleu takes None for gaps
+  bleu = BLEU(force=True).corpus_score(list(hypotheses), streams)
   chrf = CHRF().corpus_score(list(hypotheses), streams)
   ratio = bleu.sys_len / bleu.ref_len if bleu.ref_len else 0.0
   return {"bleu": float(bleu.score), "chrf": float(chrf.score), "length_ratio": float(ratio)}
 
 
-def signature(
-    references: Sequence[Sequence[str]], *, metric: str = "bleu", tokenize: str | None = None
-) -> str:
+def signature(references: Sequence[Sequence[str]], *, metric: str = "bleu") -> str:
   """Returns what a reader needs to repeat the scores: versions, tokenisation, references.
 
   Args:
     references: the references that were scored against; their number is part of the signature.
     metric: as for `corpus_scores`.
-    tokenize: as for `corpus_scores`.
   """
   counts = {len(texts) for texts in references}
   num_refs = str(counts.pop()) if len(counts) == 1 else "var"
@@ -130,7 +123,7 @@ def signature(
         f"lsum:newlines-else-after-.!?|mean:fmeasure|version:{version}"
     )
   parts = []
-  for name, scorer in (("BLEU", BLEU(tokenize=tokenize, force=True)), ("chrF2", CHRF())):
+  for name, scorer in (("BLEU", BLEU(force=True)), ("chrF2", CHRF())):
     scorer.num_refs = -1 if num_refs == "var" else int(num_refs)
     parts.append(f"{name}|{scorer.get_signature().format()}")
   return "; ".join(parts)
@@ -199,28 +192,6 @@ def _rouge_scores(
 
 
 # Use of the teacher -----------------------------------------------
-
-
-def teacher_shares(asks: np.ndarray, written: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-  """Counts the teacher's part of a corpus, per output token.
-
-  asked_share = Σ_n asks_n / Σ_n lengths_n, teacher_share = Σ_n written_n / Σ_n lengths_n: the
-  constraint E[Σ c_t] / E[number of tokens] of arXiv 2502.17717 is on these ratios of sums, not on
-  the mean of the rows' ratios.
-
-  Args:
-    asks: `[N]` integers, how often the row's student asked.
-    written: `[N]` integers, how many of the row's tokens the teacher wrote.
-    lengths: `[N]` integers, output tokens of the row incl. EOS.
-
-  Returns:
-    `asked_share` and `teacher_share`, fractions of 0..1; both 0 if there are no tokens.
-  """
-  asks, written, lengths = _counts(asks=asks, written=written, lengths=lengths)
-  tokens = int(lengths.sum())
-  if tokens == 0:
-    return {"asked_share": 0.0, "teacher_share": 0.0}
-  return {"asked_share": asks.sum() / tokens, "teacher_share": written.sum() / tokens}
 
 
 def violation_rate(written: np.ndarray, lengths: np.ndarray, budget: float) -> float:

@@ -1,5 +1,6 @@
 """Decodes a split with one policy and keeps, per sentence, what was written and what it cost."""
 
+from collections.abc import Iterator, Mapping
 import dataclasses
 
 import jax
@@ -8,9 +9,8 @@ import ml_collections
 import numpy as np
 
 from kdtw_jax import data, decoding, devices
-from kdtw_jax.base import Params
+from kdtw_jax.base import Batch, Params
 from kdtw_jax.evaluation import metrics
-from kdtw_jax.evaluation.tradeoff import Point
 from kdtw_jax.models import Model
 
 
@@ -31,6 +31,25 @@ class Outputs:
   by_teacher: list[np.ndarray]
   counts: dict[str, np.ndarray]
 
+  @property
+  def num_tokens(self) -> int:
+    """Output tokens of all sentences, EOS included; at least 1, so that shares are defined."""
+    return max(int(self.counts["length"].sum()), 1)
+
+  @property
+  def written(self) -> np.ndarray:
+    """`[N]` how many tokens of each output the teacher wrote."""
+    return np.array([int(row.sum()) for row in self.by_teacher])
+
+  @property
+  def teacher_share(self) -> float:
+    """Σ written / Σ length: a budget bounds this ratio of sums, not a mean of ratios."""
+    return float(self.written.sum() / self.num_tokens)
+
+  def per_token(self, count: str) -> float:
+    """One of `counts` per output token, both summed over all sentences."""
+    return float(self.counts[count].sum() / self.num_tokens)
+
 
 COUNTS = (
     "length",
@@ -49,12 +68,12 @@ class Runner:
       self,
       config: ml_collections.ConfigDict,
       models: tuple[Model, Model],
-      mesh,
+      mesh: jax.sharding.Mesh,
       tokenizer: data.AnyTokenizer,
       teacher_params: Params,
       *,
-      sources: dict[str, data.Source],
-      tokenised: dict[str, data.TokenisedSplit],
+      sources: Mapping[str, data.Source],
+      tokenised: Mapping[str, data.TokenisedSplit],
   ):
     """Args: the run's parts; `sources` and `tokenised` by split."""
     self._config, self._mesh, self._tokenizer = config, mesh, tokenizer
@@ -116,7 +135,7 @@ class Runner:
       wording: data.Wording | None,
       batch_size: int,
       by_length: bool = False,
-  ):
+  ) -> Iterator[Batch]:
     """A split's batches; without a wording the student reads what the teacher does."""
     for batch in data.eval_batches(
         self._tokenised[split],
@@ -133,11 +152,11 @@ class Runner:
       self,
       policy: decoding.Policy,
       params: Params | None,
-      batch,
+      batch: Batch,
       *,
       cap: str = "none",
       eager: bool = False,
-  ):
+  ) -> decoding.DecodeResult:
     """Decodes one batch; the result is on the devices. Eager is faster for large batches."""
     return self._decode(cap, eager, params, self._teacher_params, batch, policy)
 
@@ -198,23 +217,6 @@ class Runner:
         outputs.texts, self.references[split], metric=self._config.evaluation.metric
     )
 
-  def point(self, split: str, outputs: Outputs, *, dial: float, label: str) -> Point:
-    """The outputs as a point of a trade-off curve; its sequential cost is added later."""
-    counts = outputs.counts
-    tokens = max(int(counts["length"].sum()), 1)
-    written = np.array([row.sum() for row in outputs.by_teacher])
-    shares = metrics.teacher_shares(counts["asks"], written, counts["length"])
-    return Point(
-        dial=float(dial),
-        label=label,
-        scores=self.scores(split, outputs),
-        **shares,
-        teacher_calls=counts["teacher_calls"].sum() / tokens,
-        teacher_passes=counts["teacher_row_passes"].sum() / tokens,
-        teacher_tokens=counts["teacher_tokens"].sum() / tokens,
-        student_steps=counts["student_row_steps"].sum() / tokens,
-    )
-
   def predicted_share(
       self,
       split: str,
@@ -223,7 +225,7 @@ class Runner:
       budget: float,
       wording: data.Wording,
       price: float,
-      tokens: int,
+      num_tokens: int,
   ) -> float:
     """V_C of the first states summed over a split, per output token: the share expected.
 
@@ -233,15 +235,10 @@ class Runner:
       budget: stated in the instruction.
       wording: how the instruction states it.
       price: λ of the budget, nats per ask; for a gate that reads no price of its own.
-      tokens: output tokens of the split.
+      num_tokens: output tokens of the split.
     """
     size = self._config.evaluation.batch_size
     prices = np.full(size, price, np.float32)
     batches = self.batches(split, budget=budget, wording=wording, batch_size=size)
     total = sum(float(self._first_cost_values(params, batch, prices)) for batch in batches)
-    return total / max(tokens, 1)
-
-
-def written(outputs: Outputs) -> np.ndarray:
-  """`[N]` how many tokens of each output the teacher wrote."""
-  return np.array([int(row.sum()) for row in outputs.by_teacher])
+    return total / num_tokens

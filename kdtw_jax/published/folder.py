@@ -6,12 +6,14 @@ Nothing is unpickled: weights are read from safetensors alone. Not the weights t
 
 from collections.abc import Mapping
 import functools
-import json
 import os
 from pathlib import Path
 import re
 from typing import Any
 
+from kdtw_jax.files import first_line, read_json_object
+
+DOWNLOAD = "download the model again"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PATTERNS = (
@@ -85,7 +87,7 @@ def _download(name: str) -> Path:
       errors.HFValidationError,
       OSError,
   ) as error:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     raise FileNotFoundError(
         f"{name}: no such local folder, not in the hub's cache ({constants.HF_HUB_CACHE}), and "
         f"cannot be downloaded ({type(error).__name__}: {reason}). Where there is a network, run "
@@ -95,7 +97,7 @@ def _download(name: str) -> Path:
 
 def read_config(folder: Path) -> dict[str, Any]:
   """The content of config.json; raises ValueError where it is no JSON object."""
-  return read_object(Path(folder) / "config.json")
+  return read_json_object(Path(folder) / "config.json", remedy=DOWNLOAD)
 
 
 def weight_files(folder: Path) -> dict[str, Path] | Path:
@@ -116,7 +118,7 @@ def weight_files(folder: Path) -> dict[str, Path] | Path:
     return folder / WEIGHTS
   if not (folder / INDEX).is_file():
     raise FileNotFoundError(_without_safetensors(folder))
-  shards = read_object(folder / INDEX).get("weight_map")
+  shards = read_json_object(folder / INDEX, remedy=DOWNLOAD).get("weight_map")
   if not isinstance(shards, Mapping) or not shards:
     raise ValueError(f"{folder / INDEX}: no weight_map in it: download the model again")
   for file in sorted(set(map(str, shards.values()))):
@@ -151,14 +153,3 @@ def _name(folder: Path) -> str:
   in_cache = folder.parent.parent.name
   is_cached = in_cache.startswith("models--") and folder.parent.name == "snapshots"
   return in_cache.removeprefix("models--").replace("--", "/") if is_cached else str(folder)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-  """The JSON object in a file; raises ValueError where there is none in it."""
-  try:
-    value = json.loads(path.read_text(encoding="utf-8"))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f"{path}: not JSON ({error}): download the model again") from error
-  if not isinstance(value, dict):
-    raise ValueError(f"{path}: a JSON {type(value).__name__}, not an object")
-  return value

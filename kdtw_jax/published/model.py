@@ -22,10 +22,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from kdtw_jax.base import Params
-from kdtw_jax.files import replaced_folder
+from kdtw_jax.files import read_json_object, replaced_folder
 from kdtw_jax.models import HEADS, Model, ModelConfig, build
 from kdtw_jax.published.architecture import architecture, config_json, generation_json
-from kdtw_jax.published.folder import locate, read_config, read_object
+from kdtw_jax.published.folder import DOWNLOAD, locate, read_config
 from kdtw_jax.published.names import export_t5, import_t5
 from kdtw_jax.published.tensors import SHARD_BYTES, Tensors, read_tensors, write_tensors
 
@@ -146,7 +146,7 @@ def load_model(folder: Path) -> Loaded:
   """
   published = open_published(folder)
   path = published.folder / EXTRAS_JSON
-  own = read_object(path)
+  own = read_json_object(path, remedy=DOWNLOAD)
   try:
     own["price_knots"] = tuple(own["price_knots"])
     config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 import sys
 
-from kdtw_jax.report.build import METRICS_FILE, rebuild_report
-from kdtw_jax.report.metrics_json import read_json
+from kdtw_jax.evaluation.record import read_metrics
+from kdtw_jax.report.build import METRICS_FILE, write_report
 from kdtw_jax.report.terminal import print_summary
 
 
@@ -22,11 +22,11 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument("workdir", type=Path, help=f"folder that holds {METRICS_FILE}")
   workdir = parser.parse_args(argv).workdir
   try:
-    page = rebuild_report(workdir)
+    metrics = read_metrics(workdir / METRICS_FILE)
   except (FileNotFoundError, ValueError) as error:
     print(error, file=sys.stderr)
     return 2
-  print_summary(read_json(workdir / METRICS_FILE), page)
+  print_summary(metrics, write_report(metrics, workdir))
   return 0
 
 

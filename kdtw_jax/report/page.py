@@ -1,18 +1,19 @@
 """The report as one self-contained HTML page: inlined SVG, style and script, nothing fetched.
 
 Numbers become text here and in `page.html.jinja`; every text is escaped by the template engine. A
-section without numbers is left out.
+section of which nothing was measured is left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 import re
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jinja2
 from markupsafe import Markup
 
 from kdtw_jax.evaluation.area import AREA_UP_TO
+from kdtw_jax.evaluation.record import Comparison, Metrics, Point, Sample, WordGroup
 from kdtw_jax.report import samples, style, summary
 
 CAPTIONS = {
@@ -26,41 +27,45 @@ CAPTIONS = {
         "at their price."
     ),
     "quality_latency": "Quality over measured time per sentence, one sentence at a time.",
-    "budget_calibration": "Realised teacher share over the budget stated in the instruction.",
+    "budget_calibration": "What the teacher wrote, over the budget stated in the instruction.",
 }
-POINT_COLUMNS = (  # key, heading, format
-    ("label", "Setting", str),
-    ("dial", "Dial", lambda value: f"{value:.4g}"),
-    ("asked_share", "Asked", lambda value: style.percent(value, 1)),
-    ("teacher_share", "Teacher wrote", lambda value: style.percent(value, 1)),
-    ("bleu", "BLEU", style.number),
-    ("chrf", "chrF", style.number),
-    ("rouge1", "R-1", style.number),
-    ("rouge2", "R-2", style.number),
-    ("rougeL", "R-L", style.number),
-    ("rougeLsum", "R-Lsum", style.number),
-    ("length_ratio", "Length", lambda value: style.number(value, 2)),
-    ("teacher_calls", "Calls", lambda value: style.number(value, 3)),
-    ("teacher_passes", "Passes", lambda value: style.number(value, 3)),
-    ("teacher_tokens", "Teacher tokens", lambda value: style.number(value, 2)),
-    ("student_steps", "Student steps", lambda value: style.number(value, 2)),
-    ("cost", "Cost", lambda value: style.number(value, 3)),
-    ("mean", "Time", style.milliseconds),
-    ("tokens_per_second", "Tokens/s", lambda value: style.number(value, 0)),
+_BUDGET_TAGS = {summary.SEEN: "", summary.REWORDED: "new words", summary.UNSEEN: "unseen"}
+SHORT_TITLES = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
+EQUAL_HEADINGS = {
+    "share": ("At equal teacher share", "the share of tokens that the teacher wrote"),
+    "cost": (
+        "At equal sequential cost",
+        "the cost in teacher passes per token, student steps included",
+    ),
+}
+# Heading, value and format of the columns of "All measurements", before the scores and after them.
+_SETTING_COLUMNS = (
+    ("Setting", lambda point: point.label, str),
+    ("Dial", lambda point: point.dial, lambda value: f"{value:.4g}"),
+    ("Asked", lambda point: point.asked_share, lambda value: style.percent(value, 1)),
+    ("Teacher wrote", lambda point: point.teacher_share, lambda value: style.percent(value, 1)),
+)
+_COST_COLUMNS = (
+    ("Calls", lambda point: point.teacher_calls, lambda value: style.number(value, 3)),
+    ("Passes", lambda point: point.teacher_passes, lambda value: style.number(value, 3)),
+    ("Teacher tokens", lambda point: point.teacher_tokens, lambda value: style.number(value, 2)),
+    ("Student steps", lambda point: point.student_steps, lambda value: style.number(value, 2)),
+    ("Cost", lambda point: point.cost, lambda value: style.number(value, 3)),
+    ("Time", lambda p: p.seconds_per_sentence and p.seconds_per_sentence.mean, style.milliseconds),
 )
 
 
-def render_page(metrics: Mapping[str, Any], figures: Mapping[str, str]) -> str:
+def render_page(metrics: Metrics, figures: Mapping[str, str]) -> str:
   """Returns the page's HTML.
 
   Args:
-    metrics: the dict of metrics.json, plain values only.
+    metrics: the run's numbers.
     figures: SVG text by file stem.
   """
   environment = jinja2.Environment(
       loader=jinja2.FileSystemLoader(Path(__file__).parent),
       autoescape=True,
-      undefined=jinja2.ChainableUndefined,
+      undefined=jinja2.StrictUndefined,
       trim_blocks=True,
       lstrip_blocks=True,
   )
@@ -70,36 +75,30 @@ def render_page(metrics: Mapping[str, Any], figures: Mapping[str, str]) -> str:
       "percent": style.percent,
       "milliseconds": style.milliseconds,
       "duration": style.duration,
-      "p_value": style.p_value,
   }
-  inlined = {name: inline_svg(text, name, CAPTIONS[name]) for name, text in figures.items()}
-  titles = summary.method_titles(metrics)
-  quality = summary.quality_title(metrics)
+  quality, rows = summary.quality_title(metrics), summary.equal_share_table(metrics)
   return environment.get_template("page.html.jinja").render(
       m=metrics,
-      title=metrics.get("name") or "run",
       headline=summary.headline(metrics),
       lead=summary.lead(metrics),
       quality=quality,
-      quality_key=summary.quality_key(metrics),
-      figures=inlined,
+      figures={n: inline_svg(text, n, CAPTIONS[n]) for n, text in figures.items()},
       captions=CAPTIONS,
-      titles=titles,
-      tiles=_tiles(metrics, quality),
+      metric_titles=summary.METRIC_TITLES,
+      titles={**summary.REFERENCE_TITLES, **{row.curve.method: row.curve.title for row in rows}},
+      handovers={row.curve.method for row in rows if row.curve.is_handover},
+      tiles=_tiles(metrics, quality, rows),
       equal_shares=summary.EQUAL_SHARES,
-      equal_rows=summary.equal_share_table(metrics),
+      equal_rows=rows,
       frontier=summary.frontier(metrics),
       calibration=summary.calibration(metrics),
-      budgets=[{**row, "kind": summary.budget_kind(row)} for row in metrics.get("budgets") or ()],
-      budget_kinds=summary.BUDGET_KINDS,
+      budgets=[(row, _BUDGET_TAGS[summary.budget_kind(row)]) for row in metrics.budgets],
       area_up_to=AREA_UP_TO,
-      comparisons=_comparisons(metrics, titles),
+      comparisons=_comparisons(metrics),
       points=_points(metrics),
       difficulty=_difficulty(metrics),
-      latency=_latency(metrics),
-      samples=_samples(metrics),
-      references=_references(metrics),
-      config=summary.flatten(metrics.get("config") or {}),
+      samples=[_sample(sample) for sample in metrics.samples],
+      config=summary.flatten(metrics.config),
       css=Markup(_css_variables()),
   )
 
@@ -145,109 +144,115 @@ def _css_variables() -> str:
   )
 
 
-def _tiles(metrics: Mapping[str, Any], quality: str) -> list[tuple[str, str, str]]:
+def _tiles(
+    metrics: Metrics, quality: str, rows: Sequence[summary.EqualShares]
+) -> list[tuple[str, str, str]]:
   """Returns the few numbers at the top: value, unit, words."""
   tiles = []
   for name in ("student", "teacher"):
     score = summary.reference_score(metrics, name)
     if score is not None:
       tiles.append((style.number(score), quality, summary.REFERENCE_TITLES[name].lower()))
-  rows = {row["method"]: row for row in summary.equal_share_table(metrics)}
-  main = summary.main_method(list(rows))
+  main = next((row for row in rows if row.curve.is_handover), None)
   if main:
-    cell = rows[main]["cells"][summary.EQUAL_SHARES.index(summary.HEADLINE_SHARE)]
-    if cell["score"] is not None:
+    score = main.scores[summary.EQUAL_SHARES.index(summary.HEADLINE_SHARE)]
+    if score is not None:
       at = style.percent(summary.HEADLINE_SHARE)
-      tiles.append((style.number(cell["score"]), quality, f"handover at {at} teacher share"))
-    if rows[main]["area"] is not None:
+      tiles.append((style.number(score), quality, f"handover at {at} teacher share"))
+    if main.area is not None:
       words = "handover’s area between student (0) and teacher (1)"
-      tiles.append((style.number(rows[main]["area"], 2), "", words))
-  for name, error in summary.calibration(metrics).items():
-    tiles.append((style.number(100 * error), "points", f"mean |use − budget|, {name} budgets"))
+      tiles.append((style.number(main.area, 2), "", words))
+  for kind, error in summary.calibration(metrics).items():
+    tiles.append((style.number(100 * error), "points", f"mean |use − budget| of {kind}"))
   return tiles
 
 
-def _comparisons(metrics: Mapping[str, Any], titles: Mapping[str, str]) -> list[dict[str, Any]]:
-  """Adds titles and the places (in percent of the width) of each interval's bar."""
-  rows = [dict(row) for row in metrics.get("comparisons") or () if row.get("baseline")]
-  ends = [0.0]
-  for row in rows:
-    ends += [v for v in (row.get("delta"), *(row.get("interval") or ())) if style.is_number(v)]
-  low, high = min(ends), max(ends)
-  margin = 0.06 * (high - low) or 1.0
-  low, span = low - margin, high - low + 2 * margin
-  for row in rows:
-    row["title"] = titles.get(row["baseline"], row["baseline"])
-    row["bound"] = summary.is_upper_bound(row["baseline"])
-    interval = row.get("interval")
-    known = isinstance(interval, Sequence) and len(interval) == 2
-    row["interval"] = interval if known and all(map(style.is_number, interval)) else None
-    if style.is_number(row.get("delta")) and row["interval"]:
-      left, right = ((v - low) / span * 100 for v in row["interval"])
-      places = {"left": left, "width": right - left, "dot": (row["delta"] - low) / span * 100}
-      row["bar"] = places | {"zero": -low / span * 100}
-      row["verdict"] = "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "unclear"
-  return rows
+class ComparisonRow(NamedTuple):
+  """A comparison and where its interval's bar stands, in percent of the width."""
+
+  found: Comparison
+  verdict: Literal["better", "worse", "unclear"]
+  zero: float
+  left: float
+  width: float
+  dot: float
 
 
-def _points(metrics: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the table of all points: headings, and rows of (text, sort value) cells."""
-  records = [
-      (record.get("title") or record["method"], point | (point.get("seconds_per_sentence") or {}))
-      for record in metrics.get("methods") or ()
-      for point in record.get("points") or ()
+def _comparisons(metrics: Metrics) -> list[tuple[str, str, list[ComparisonRow]]]:
+  """Returns a table for each respect in which methods were matched: heading, respect, rows."""
+  ends = [0.0, *(value for row in metrics.comparisons for value in (row.delta, *row.interval))]
+  margin = 0.06 * (max(ends) - min(ends)) or 1.0
+  low, span = min(ends) - margin, max(ends) - min(ends) + 2 * margin
+  tables = {equal: [] for equal in EQUAL_HEADINGS}
+  for row in metrics.comparisons:
+    zero, left, right, dot = ((v - low) / span * 100 for v in (0.0, *row.interval, row.delta))
+    verdict = "better" if row.interval[0] > 0 else "worse" if row.interval[1] < 0 else "unclear"
+    tables[row.equal].append(ComparisonRow(row, verdict, zero, left, right - left, dot))
+  return [(*EQUAL_HEADINGS[equal], rows) for equal, rows in tables.items() if rows]
+
+
+class Table(NamedTuple):
+  """Headings, and rows of (text, sort value) cells."""
+
+  headings: list[str]
+  rows: list[list[tuple[str, Any]]]
+
+
+def _points(metrics: Metrics) -> Table:
+  """Returns the table of all points on test."""
+  found = [(curve.title, point) for curve in summary.curves(metrics) for point in curve.points]
+  keys = [key for key in summary.METRIC_TITLES if any(key in point.scores for _, point in found)]
+  scores = [
+      (SHORT_TITLES.get(key, summary.METRIC_TITLES[key]), _score(key), style.number) for key in keys
   ]
-  columns = [c for c in POINT_COLUMNS if any(p.get(c[0]) not in (None, "") for _, p in records)]
+  length = ("Length", _score("length_ratio"), lambda value: style.number(value, 2))
+  columns = [*_SETTING_COLUMNS, *scores, length, *_COST_COLUMNS]
   rows = []
-  for title, point in records:
+  for title, point in found:
     cells = [(title, title)]
-    for key, _, show in columns:
-      value = point.get(key)
-      known = value not in (None, "") and (show is str or style.is_number(value))
-      cells.append((show(value) if known else style.MISSING, value if known else ""))
+    for _, value_of, show in columns:
+      value = value_of(point)
+      cells.append((style.MISSING, "") if value is None else (show(value), value))
     rows.append(cells)
-  return {"headings": ["Method", *(heading for _, heading, _ in columns)], "rows": rows}
+  return Table(["Method", *(heading for heading, _, _ in columns)], rows)
 
 
-def _difficulty(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Groups the difficulty map by word kind, the most asked-for first."""
-  kinds: dict[str, list[Mapping[str, Any]]] = {}
-  for row in metrics.get("difficulty") or ():
-    if style.is_number(row.get("asked")):
-      kinds.setdefault(str(row.get("kind")), []).append(row)
-  groups = []
-  for kind, rows in kinds.items():
-    weights = [row.get("tokens") or 1 for row in rows]
-    mean = sum(w * row["asked"] for w, row in zip(weights, rows, strict=True)) / sum(weights)
-    ordered = sorted(rows, key=lambda row: str(row.get("frequency")))
-    groups.append({"kind": kind.replace("_", " "), "rows": ordered, "mean": mean})
-  return sorted(groups, key=lambda group: -group["mean"])
+def _score(key: str) -> Callable[[Point], float | None]:
+  return lambda point: point.scores.get(key)
 
 
-def _latency(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Names each measured setting as its point does, "20%" rather than 0.2."""
-  labels = summary.setting_labels(metrics)
-  rows = []
-  for row in metrics.get("latency") or ():
-    dial = row.get("dial")
-    spare = f"{dial:.3g}" if style.is_number(dial) else style.MISSING
-    rows.append({**row, "label": labels.get((row.get("method"), dial)) or spare})
-  return rows
+class Kind(NamedTuple):
+  """A kind of word: its groups by frequency, and the share of all its tokens that was asked for."""
+
+  name: str
+  groups: list[WordGroup]
+  mean: float
 
 
-def _samples(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-  rows = []
-  for sample in metrics.get("samples") or ():
-    tokens = sample.get("tokens") or []
-    written, total = samples.teacher_tokens(tokens)
-    counts = {"written": written, "total": total}
-    rows.append({**sample, **counts, "runs": samples.author_runs(tokens)})
-  return rows
-
-
-def _references(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-  known = metrics.get("reference") or {}
-  return [
-      {"title": summary.REFERENCE_TITLES.get(name, name), **(scores or {})}
-      for name, scores in known.items()
+def _difficulty(metrics: Metrics) -> list[Kind]:
+  """Groups the difficulty map by kind of word, the most asked-for first."""
+  kinds: dict[str, list[WordGroup]] = {}
+  for group in metrics.difficulty:
+    kinds.setdefault(group.kind, []).append(group)
+  found = [
+      Kind(
+          kind.replace("_", " "),
+          sorted(groups, key=lambda group: group.frequency),
+          sum(g.tokens * g.asked for g in groups) / sum(g.tokens for g in groups),
+      )
+      for kind, groups in kinds.items()
   ]
+  return sorted(found, key=lambda kind: -kind.mean)
+
+
+class ShownSample(NamedTuple):
+  """A sample, its output as runs of one author, and how many tokens the teacher wrote."""
+
+  found: Sample
+  runs: list[samples.Run]
+  written: int
+
+
+def _sample(sample: Sample) -> ShownSample:
+  written = sum(token.author == "teacher" for token in sample.tokens)
+  return ShownSample(sample, samples.author_runs(sample.tokens), written)

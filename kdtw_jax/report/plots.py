@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from kdtw_jax.evaluation.tradeoff import Curve, Point
+from kdtw_jax.evaluation.record import Curve, Metrics, Point
 from kdtw_jax.files import write_atomically
 from kdtw_jax.report import style, summary
 
 SIZE = (6.6, 5.0)  # inches; at 11 pt the text reads well from 450 to 900 px
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: searchable, and in the page's font
     "svg.hashsalt": "kdtw_jax",
     "font.family": "DejaVu Sans",
@@ -36,16 +36,16 @@ _RC = {
 }
 
 
-def all_figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+def all_figures(metrics: Metrics) -> dict[str, Figure]:
   """Draws every figure that the numbers allow.
 
   Args:
-    metrics: the dict of metrics.json.
+    metrics: the run's numbers.
 
   Returns:
     Figures by file stem.
   """
-  makers: dict[str, Callable[[Mapping[str, Any]], Figure | None]] = {
+  makers: dict[str, Callable[[Metrics], Figure | None]] = {
       "quality_share": quality_share,
       "quality_calls": quality_calls,
       "quality_cost": quality_cost,
@@ -85,7 +85,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> dict[str, str]:
   return texts
 
 
-def quality_share(metrics: Mapping[str, Any]) -> Figure | None:
+def quality_share(metrics: Metrics) -> Figure | None:
   """Draws quality over the share of tokens that the teacher wrote."""
   figure = _quality_figure(metrics, lambda point: point.teacher_share, label_points=True)
   if figure is not None:
@@ -95,7 +95,7 @@ def quality_share(metrics: Mapping[str, Any]) -> Figure | None:
   return figure
 
 
-def quality_calls(metrics: Mapping[str, Any]) -> Figure | None:
+def quality_calls(metrics: Metrics) -> Figure | None:
   """Draws quality over the teacher's calls per token, whoever wrote the token then."""
   figure = _quality_figure(metrics, lambda point: point.teacher_calls)
   if figure is not None:
@@ -103,7 +103,7 @@ def quality_calls(metrics: Mapping[str, Any]) -> Figure | None:
   return figure
 
 
-def quality_cost(metrics: Mapping[str, Any]) -> Figure | None:
+def quality_cost(metrics: Metrics) -> Figure | None:
   """Draws quality over the sequential cost per token, in teacher passes."""
   figure = _quality_figure(metrics, lambda point: point.cost)
   if figure is not None:
@@ -111,9 +111,9 @@ def quality_cost(metrics: Mapping[str, Any]) -> Figure | None:
   return figure
 
 
-def quality_latency(metrics: Mapping[str, Any]) -> Figure | None:
+def quality_latency(metrics: Metrics) -> Figure | None:
   """Draws quality over the seconds that one sentence takes at batch 1."""
-  figure = _quality_figure(metrics, lambda point: (point.seconds_per_sentence or {}).get("mean"))
+  figure = _quality_figure(metrics, _mean_seconds)
   if figure is not None:
     axes = figure.axes[0]
     axes.set_xlim(left=0)
@@ -122,33 +122,20 @@ def quality_latency(metrics: Mapping[str, Any]) -> Figure | None:
   return figure
 
 
-def budget_calibration(metrics: Mapping[str, Any]) -> Figure | None:
+def budget_calibration(metrics: Metrics) -> Figure | None:
   """Draws the realised teacher share over the budget that the instruction states."""
-  rows = [
-      row
-      for row in metrics.get("budgets") or ()
-      if style.is_number(row.get("budget")) and style.is_number(row.get("realised"))
-  ]
+  rows = metrics.budgets
   if not rows:
     return None
   figure = Figure(figsize=SIZE, layout="constrained")
   axes = _style_axes(figure.add_subplot())
-  top = min(1.0, 1.12 * max(max(row["budget"], row["realised"]) for row in rows) + 0.02)
-  axes.plot([0, top], [0, top], "--", color=style.MUTED, linewidth=1.2, zorder=2)
-  axes.text(
-      0.97 * top,
-      0.97 * top,
-      "use = budget",
-      color=style.MUTED,
-      ha="right",
-      va="bottom",
-      rotation=45,
-      rotation_mode="anchor",
-      fontsize=10,
+  top = min(1.0, 1.12 * max(max(row.budget, row.realised) for row in rows) + 0.02)
+  axes.plot(
+      [0, top], [0, top], "--", color=style.MUTED, linewidth=1.2, zorder=2, label="use = budget"
   )
   marks = (("o", style.ACCENT), ("D", style.ACCENT), ("o", "white"))
-  for (kind, words), (mark, fill) in zip(summary.BUDGET_KINDS.items(), marks, strict=True):
-    points = [(row["budget"], row["realised"]) for row in rows if summary.budget_kind(row) == kind]
+  for kind, (mark, fill) in zip(summary.BUDGET_KINDS, marks, strict=True):
+    points = [(row.budget, row.realised) for row in rows if summary.budget_kind(row) == kind]
     if points:
       axes.plot(
           *zip(*points, strict=True),
@@ -159,7 +146,7 @@ def budget_calibration(metrics: Mapping[str, Any]) -> Figure | None:
           clip_on=False,
           markerfacecolor=fill,
           markeredgecolor=style.ACCENT,
-          label=f"budgets {words}",
+          label=kind,
       )
   axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
   axes.set_xlabel("budget in the instruction")
@@ -170,40 +157,42 @@ def budget_calibration(metrics: Mapping[str, Any]) -> Figure | None:
   return figure
 
 
+_Coordinates = Sequence[tuple[float, float, str]]  # x, y and label of a curve's points
+
+
+def _coordinates(curve: Curve, x_of: Callable[[Point], float | None], key: str) -> _Coordinates:
+  return [
+      (x, point.scores[key], point.label)
+      for point in curve.points
+      if (x := x_of(point)) is not None
+  ]
+
+
+def _mean_seconds(point: Point) -> float | None:
+  return point.seconds_per_sentence.mean if point.seconds_per_sentence else None
+
+
 def _quality_figure(
-    metrics: Mapping[str, Any], x_of: Callable[[Point], float | None], *, label_points: bool = False
+    metrics: Metrics, x_of: Callable[[Point], float | None], *, label_points: bool = False
 ) -> Figure | None:
-  key = summary.quality_key(metrics)
-  found = summary.plotted(metrics)
-  main = summary.main_method([curve.method for curve in found])
-  lines = {}
-  for curve in found:
-    points = _usable(curve, x_of, key)
-    if points:
-      keep_labels = label_points and curve.method == main
-      lines[curve.method] = points if keep_labels else [(x, y, "") for x, y, _ in points]
-  if not lines:
+  """Draws one line per method, in the order of its sweep, the main method's points labelled."""
+  found = [(curve, _coordinates(curve, x_of, metrics.metric)) for curve in summary.plotted(metrics)]
+  found = [(curve, points) for curve, points in found if points]
+  if not found:
     return None
-  figure = _new_figure(metrics)
-  _draw_lines(figure.axes[0], lines, {curve.method: curve.title for curve in found})
-  figure.axes[0].set_xlim(left=min(0.0, figure.axes[0].get_xlim()[0]))
-  _reference_lines(figure.axes[0], metrics)
-  _legend(figure)
-  return figure
-
-
-def _usable(
-    curve: Curve, x_of: Callable[[Point], float | None], key: str
-) -> list[tuple[float, float, str]]:
-  """Points with both numbers, in the order of the sweep: a line follows its dial."""
-  rows = [(x_of(point), point.scores.get(key), point.label) for point in curve.points]
-  return [row for row in rows if style.is_number(row[0]) and style.is_number(row[1])]
-
-
-def _new_figure(metrics: Mapping[str, Any]) -> Figure:
   figure = Figure(figsize=SIZE, layout="constrained")
   axes = _style_axes(figure.add_subplot())
   axes.set_ylabel(summary.quality_title(metrics))
+  drawn = [curve for curve, _ in found]
+  styles, main = style.method_styles(drawn), summary.main_curve(drawn)
+  for curve, points in found:
+    look = styles[curve.method]
+    _draw_line(axes, curve.title, points, look)
+    if label_points and curve is main:
+      _label_points(axes, points, look.colour)
+  axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+  _reference_lines(axes, metrics)
+  _legend(figure)
   return figure
 
 
@@ -215,39 +204,36 @@ def _style_axes(axes: Axes) -> Axes:
   return axes
 
 
-def _draw_lines(
-    axes: Axes, lines: Mapping[str, Sequence[tuple[float, float, str]]], titles: Mapping[str, str]
-) -> None:
-  """Draws one line per method; points with a label get it written beside them."""
-  styles = style.method_styles(list(lines))
-  for method, points in lines.items():
-    look = styles[method]
-    axes.plot(
-        [x for x, _, _ in points],
-        [y for _, y, _ in points],
-        label=titles.get(method, method),
-        color=look.colour,
-        marker=look.marker,
-        linestyle=look.dashes,
-        linewidth=look.width,
-        markersize=7.5 if look.order > 5 else 6,
-        zorder=look.order,
+def _draw_line(axes: Axes, title: str, points: _Coordinates, look: style.MethodStyle) -> None:
+  axes.plot(
+      [x for x, _, _ in points],
+      [y for _, y, _ in points],
+      label=title,
+      color=look.colour,
+      marker=look.marker,
+      linestyle=look.dashes,
+      linewidth=look.width,
+      markersize=7.5 if look.order > 5 else 6,
+      zorder=look.order,
+  )
+
+
+def _label_points(axes: Axes, points: _Coordinates, colour: str) -> None:
+  for x, y, label in points:
+    axes.annotate(
+        label,
+        (x, y),
+        xytext=(-5, 7),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=colour,
+        fontsize=9.5,
+        zorder=7,
     )
-    for x, y, label in (point for point in points if point[2]):
-      axes.annotate(
-          label,
-          (x, y),
-          xytext=(-5, 7),
-          textcoords="offset points",
-          ha="right",
-          va="bottom",
-          color=look.colour,
-          fontsize=9.5,
-          zorder=7,
-      )
 
 
-def _reference_lines(axes: Axes, metrics: Mapping[str, Any]) -> None:
+def _reference_lines(axes: Axes, metrics: Metrics) -> None:
   """Draws the student's and the teacher's quality as labelled level lines."""
   for name, gap, anchor in (("teacher", 3, "bottom"), ("student", -4, "top")):
     score = summary.reference_score(metrics, name)

@@ -1,12 +1,15 @@
 """Colours, markers and number formats that plots, page and terminal share.
 
-The palette is Okabe and Ito's (colour-blind safe), with marks that differ too, so that colour is
-never the only cue. Nothing here draws.
+A family of methods has a colour (Okabe and Ito's palette, colour-blind safe), and each method in it
+a marker of its own, so that colour is never the only cue. Nothing here draws.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 import dataclasses
 import math
-from typing import Any
+
+from kdtw_jax.evaluation.record import Curve
 
 INK = "#1c2128"
 MUTED = "#68707c"
@@ -41,78 +44,81 @@ class MethodStyle:
   order: int = 3
 
 
-_KNOWN = {
-    "handover": MethodStyle(ACCENT, "o", "-", 3.0, 6),
-    "random": MethodStyle(MUTED, "x", ":", 1.5, 2),
-    "max_prob": MethodStyle("#0a6ab0", "s"),
-    "entropy": MethodStyle("#00855f", "^"),
-    "margin": MethodStyle("#a8508c", "v"),
-    "oracle": MethodStyle(INK, "*", "--", 1.3, 2),
+_HANDOVER = MethodStyle(ACCENT, "o", width=3.0, order=6)
+_BOUND = MethodStyle(INK, "*", "--", 1.3, 2)
+_FAMILIES = {
+    "schedules": MethodStyle(MUTED, "x", ":", 1.5, 2),
+    "thresholds": MethodStyle("#0a6ab0", "s"),
     "speculative": MethodStyle("#9a6c00", "D"),
-    "student": MethodStyle(MUTED, "p"),
-    "teacher": MethodStyle(INK, "H"),
+    "cascades": MethodStyle("#a8508c", "v"),
+    "verify": MethodStyle("#00855f", "^"),
 }
-_OTHERS = (
-    MethodStyle("#7a5cc4", "P"),
-    MethodStyle("#3d8fb8", "X"),
-    MethodStyle("#a8508c", "<"),
-    MethodStyle("#00855f", ">"),
-    MethodStyle("#9a6c00", "h"),
-)
+_OTHER_FAMILIES = (MethodStyle("#7a5cc4", "P"), MethodStyle("#3d8fb8", "X"))
+_FURTHER_DASHES = ("--", "-.", ":")
+_FURTHER_MARKERS = ("s", "^", "v", "<", ">", "P", "X", "h", "p", "d")
 
 
-def method_styles(methods: list[str]) -> dict[str, MethodStyle]:
-  """Gives each method its look; unknown names take turns through the spare ones.
+def method_styles(curves: Sequence[Curve]) -> dict[str, MethodStyle]:
+  """Gives each method its look: the colour of its family, and a marker of its own in it.
+
+  The first method of a family has the family's own marker and line, the further ones have thinner,
+  broken lines. A family that is not known here takes a spare colour.
 
   Args:
-    methods: names in code, e.g. "max_prob"; "exact_speculative" looks like "speculative".
+    curves: of the methods, all that are drawn together.
   """
   styles: dict[str, MethodStyle] = {}
-  num_others = 0
-  for method in methods:
-    known = _KNOWN.get(method)
-    if known is None and "speculative" in method:
-      known = _KNOWN["speculative"]
-    if known is None or known in styles.values():
-      known = _OTHERS[num_others % len(_OTHERS)]
-      num_others += 1
-    styles[method] = known
+  members: Counter[str] = Counter()
+  others: list[str] = []
+  for curve in curves:
+    if curve.is_handover or curve.bound:
+      look = _HANDOVER if curve.is_handover else _BOUND
+    elif curve.family in _FAMILIES:
+      look = _FAMILIES[curve.family]
+    else:
+      if curve.family not in others:
+        others.append(curve.family)
+      look = _OTHER_FAMILIES[others.index(curve.family) % len(_OTHER_FAMILIES)]
+    rank = members[look.colour]
+    members[look.colour] += 1
+    if rank:
+      markers = [marker for marker in _FURTHER_MARKERS if marker != look.marker]
+      marker = markers[(rank - 1) % len(markers)]
+      look = dataclasses.replace(
+          look,
+          marker=marker,
+          dashes=_FURTHER_DASHES[(rank - 1) % len(_FURTHER_DASHES)],
+          width=min(look.width, 1.6),
+          order=min(look.order, 4),
+      )
+    styles[curve.method] = look
   return styles
 
 
-def is_number(value: Any) -> bool:
-  """True for a finite int or float that is no bool."""
-  return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def number(value: Any, digits: int = 1) -> str:
+def number(value: float | int | None, digits: int = 1) -> str:
   """Formats a number with a fixed count of decimals; a dash where there is none."""
-  return f"{value:,.{digits}f}".replace("-", "−") if is_number(value) else MISSING
+  return MISSING if value is None else f"{value:,.{digits}f}".replace("-", "−")
 
 
-def signed(value: Any, digits: int = 1) -> str:
+def signed(value: float, digits: int = 1) -> str:
   """Formats a difference with its sign, a true minus included."""
-  return f"{value:+.{digits}f}".replace("-", "−") if is_number(value) else MISSING
+  return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def percent(share: Any, digits: int = 0) -> str:
+def percent(share: float, digits: int = 0) -> str:
   """Formats a share of 0..1 as percent."""
-  return f"{100 * share:.{digits}f}%".replace("-", "−") if is_number(share) else MISSING
+  return f"{100 * share:.{digits}f}%".replace("-", "−")
 
 
-def milliseconds(seconds: Any) -> str:
+def milliseconds(seconds: float) -> str:
   """Formats seconds as milliseconds with three significant digits."""
-  if not is_number(seconds):
-    return MISSING
   value = 1000 * seconds
   digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
   return f"{value:,.{min(digits, 3)}f} ms"
 
 
-def duration(seconds: Any) -> str:
+def duration(seconds: float) -> str:
   """Formats seconds as a length of time that a person reads: "42 s", "3 min 20 s", "1 h 05 min"."""
-  if not is_number(seconds):
-    return MISSING
   if seconds < 10:
     return f"{seconds:.1f} s"
   whole = round(seconds)
@@ -121,10 +127,3 @@ def duration(seconds: Any) -> str:
   if whole < 3600:
     return f"{whole // 60} min {whole % 60:02d} s"
   return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def p_value(value: Any) -> str:
-  """Formats a p-value; below 0.001 only that is said."""
-  if not is_number(value):
-    return MISSING
-  return "< 0.001" if value < 0.001 else f"{value:.3f}"

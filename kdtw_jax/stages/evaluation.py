@@ -1,10 +1,12 @@
 """Stage `evaluation`: every method measured, compared and reported; always done anew."""
 
+import dataclasses
 from pathlib import Path
 import time
 
 from kdtw_jax import config as config_lib
-from kdtw_jax.evaluation import evaluator
+from kdtw_jax.evaluation.evaluate import evaluate
+from kdtw_jax.evaluation.record import Stage
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.stages.stage import Run
 
@@ -24,7 +26,7 @@ def measure(run: Run) -> Path:
   wheels = run.workdir.summary("wheels")
   if wheels is None:
     raise ValueError("stage 'evaluation' needs stage 'wheels': add it to config.stages")
-  metrics = evaluator.evaluate(
+  metrics = evaluate(
       run.config,
       run.inputs.models,
       run.mesh,
@@ -36,8 +38,9 @@ def measure(run: Run) -> Path:
       tokenised={split: run.inputs.tokenised(split) for split in ("validation", "test")},
   )
   summaries = [run.workdir.summary(name) for name in config_lib.STAGES]
-  metrics["stages"] = [s for s in summaries if s is not None and "steps" in s]
-  metrics["stages"].append({"stage": "evaluation", "seconds": time.monotonic() - started})
+  stages = [Stage.from_summary(s) for s in summaries if s is not None and "steps" in s]
+  stages.append(Stage(stage="evaluation", seconds=time.monotonic() - started))
+  metrics = dataclasses.replace(metrics, stages=tuple(stages))
   report = write_report(metrics, run.workdir.path)
   print_summary(metrics, report)
   return report

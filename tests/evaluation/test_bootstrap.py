@@ -23,7 +23,7 @@ def corpus(num_sentences, noise, seed):
 
 
 @pytest.mark.parametrize(("metric", "scorer"), [("bleu", BLEU()), ("chrf", CHRF())])
-def test_p_value_and_scores_are_sacrebleus(metric, scorer, monkeypatch):
+def test_scores_are_sacrebleus(metric, scorer, monkeypatch):
   monkeypatch.delenv("SACREBLEU_SEED", raising=False)
   system, references = corpus(60, 0.2, 1)
   baseline, _ = corpus(60, 0.21, 3)
@@ -34,8 +34,13 @@ def test_p_value_and_scores_are_sacrebleus(metric, scorer, monkeypatch):
   results = next(v for k, v in theirs.items() if k != "System")
   assert ours.baseline_score == pytest.approx(results[0].score, rel=1e-9)
   assert ours.score == pytest.approx(results[1].score, rel=1e-9)
-  assert ours.p_value == pytest.approx(results[1].p_value, abs=1e-9)
-  assert 0.01 < ours.p_value < 0.99  # a case in which the p-value says something
+  of_one = bootstrap.score_intervals(system, references, metric=metric, num_resamples=200)
+  middle, half = float(results[1].mean), float(
+      results[1].ci
+  )  # sacrebleu's interval, around its mean
+  low, high = of_one[metric]
+  assert (low + high) / 2 == pytest.approx(middle, abs=0.3 * half)
+  assert (high - low) / 2 == pytest.approx(half, rel=0.1)
 
 
 def test_interval_is_of_the_difference():
@@ -61,18 +66,17 @@ def test_identical_systems_are_not_told_apart(metric):
   )
   assert result.delta == 0.0
   assert result.interval == (0.0, 0.0)
-  assert result.p_value == 1.0
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf", "rouge"])
-def test_a_clearly_better_system_is_significant(metric):
+def test_the_interval_of_a_clearly_better_system_is_above_zero(metric):
   system, references = corpus(60, 0.1, 1)
   baseline, _ = corpus(60, 0.4, 2)
   better = bootstrap.paired_bootstrap(
       system, baseline, references, metric=metric, num_resamples=200
   )
   worse = bootstrap.paired_bootstrap(baseline, system, references, metric=metric, num_resamples=200)
-  assert better.delta > 5 and better.interval[0] > 0 and better.p_value < 0.01
+  assert better.delta > 5 and better.interval[0] > 0
   assert worse.delta == pytest.approx(-better.delta)
   assert worse.interval == pytest.approx((-better.interval[1], -better.interval[0]))
 
@@ -87,7 +91,6 @@ def test_the_seed_decides():
   assert runs[0] == runs[1]
   assert runs[0].interval != runs[2].interval
   assert runs[0].delta == runs[2].delta
-  assert runs[0].to_json()["interval"] == list(runs[0].interval)
 
 
 def test_resample_counts_are_those_of_the_drawn_indices(monkeypatch):

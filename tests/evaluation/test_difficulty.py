@@ -1,12 +1,12 @@
 """The difficulty map: tokens grouped by what they spell."""
 
 import numpy as np
-import pytest
 
 from kdtw_jax.data import Tokenizer
 from kdtw_jax.data.example import Example, InMemorySource
 from kdtw_jax.evaluation.difficulty import difficulty_map
 from kdtw_jax.evaluation.outputs import Outputs
+from kdtw_jax.evaluation.record import WordGroup
 
 
 class Pieces(Tokenizer):
@@ -40,10 +40,10 @@ def test_tagged_words_are_found_across_pieces():
       tokenizer,
       InMemorySource([("x", "y")]),
   )
-  assert rows == [
-      {"kind": "frame", "frequency": "", "tokens": 5, "asked": 0.0},
-      {"kind": "territory", "frequency": "tail", "tokens": 3, "asked": pytest.approx(2 / 3)},
-  ]
+  assert rows == (
+      WordGroup("frame", "", tokens=5, asked=0.0),
+      WordGroup("territory", "tail", tokens=3, asked=2 / 3),
+  )
 
 
 def test_untagged_words_are_grouped_by_their_rank_in_training():
@@ -52,7 +52,7 @@ def test_untagged_words_are_grouped_by_their_rank_in_training():
   rows = difficulty_map(
       outputs(range(5), [0, 1, 1, 0, 0]), InMemorySource([("x", "y")]), tokenizer, training
   )
-  assert rows == [
-      {"kind": "word", "frequency": "not in training", "tokens": 2, "asked": 1.0},
-      {"kind": "word", "frequency": "the 100 most frequent", "tokens": 3, "asked": 0.0},
-  ]
+  assert rows == (
+      WordGroup("word", "not in training", tokens=2, asked=1.0),
+      WordGroup("word", "the 100 most frequent", tokens=3, asked=0.0),
+  )

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from kdtw_jax.base import Batch
 from kdtw_jax.evaluation import latency
+from kdtw_jax.evaluation.record import Seconds
 
 
 @pytest.fixture
@@ -21,7 +23,8 @@ def clock(monkeypatch):
 
 
 def sentence(width):
-  return SimpleNamespace(student_source=np.zeros((1, width), np.int32))
+  ids = np.zeros((1, width), np.int32)
+  return Batch(ids, ids, ids, np.zeros(1, np.float32), np.zeros(1, np.int32))
 
 
 def test_sentences_are_timed_after_a_warm_up_of_each_shape(clock):
@@ -35,7 +38,7 @@ def test_sentences_are_timed_after_a_warm_up_of_each_shape(clock):
 
   found = latency.seconds_per_sentence(decode, [sentence(3), sentence(5), sentence(3)])
   assert sorted(calls) == [3, 3, 3, 5, 5]
-  assert found == {"mean": 1.0, "p50": 1.0, "p95": 1.0, "tokens": pytest.approx(11 / 3)}
+  assert found == Seconds(mean=1.0, p50=1.0, p95=1.0, tokens=11 / 3)
 
 
 def test_throughput_counts_all_rows(clock):
@@ -43,4 +46,4 @@ def test_throughput_counts_all_rows(clock):
     clock(0.5)
     return SimpleNamespace(length=np.array([4, 6]))
 
-  assert latency.tokens_per_second(decode, None) == pytest.approx(20.0)
+  assert latency.tokens_per_second(decode, sentence(3)) == pytest.approx(20.0)

@@ -91,13 +91,6 @@ def test_unknown_metric_is_refused():
     metrics.corpus_scores(["a"], [("a",)], metric="meteor")
 
 
-def test_shares_are_ratios_of_sums():
-  shares = metrics.teacher_shares(np.array([2, 1]), np.array([1, 1]), np.array([2, 8]))
-  assert shares == {"asked_share": 0.3, "teacher_share": 0.2}  # the mean of rows would be 0.3125
-  empty = np.zeros(2, np.int32)
-  assert metrics.teacher_shares(empty, empty, empty)["teacher_share"] == 0.0
-
-
 def test_violations_count_rows_strictly_above_the_budget():
   written, lengths = np.array([1, 2, 3, 0, 0]), np.array([10, 10, 10, 10, 0])
   assert metrics.violation_rate(written, lengths, 0.2) == 1 / 5
@@ -121,7 +114,7 @@ def test_calibration_error_by_hand():
 
 def test_impossible_counts_are_refused():
   with pytest.raises(ValueError, match="between 0 and"):
-    metrics.teacher_shares(np.array([3]), np.array([1]), np.array([2]))
+    metrics.violation_rate(np.array([3]), np.array([2]), 0.5)
   with pytest.raises(ValueError, match="shape"):
     metrics.violation_rate(np.array([1, 1]), np.array([2]), 0.5)
   with pytest.raises(ValueError, match="budget=20"):

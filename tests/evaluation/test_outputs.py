@@ -7,10 +7,25 @@ import pytest
 from kdtw_jax import config as config_lib
 from kdtw_jax import data, decoding, devices
 from kdtw_jax.data.example import InMemorySource
-from kdtw_jax.evaluation.outputs import Runner
+from kdtw_jax.evaluation.outputs import Outputs, Runner
 from kdtw_jax.models import ModelConfig, build
 
 SENTENCES = ["a", "b c", "d e f g", "a b c d e f", "g", "f e d", "c", "b a b a b"]
+
+
+def test_shares_are_ratios_of_sums():
+  written = [np.array([True] + [False]), np.array([True] + 7 * [False])]
+  outputs = Outputs(
+      texts=["", ""],
+      ids=[[5, 1], [5, 6, 7, 8, 9, 9, 9, 1]],
+      by_teacher=written,
+      counts={"length": np.array([2, 8]), "asks": np.array([2, 1])},
+  )
+  assert outputs.written.tolist() == [1, 1] and outputs.num_tokens == 10
+  assert outputs.teacher_share == 0.2  # the mean of the rows would be 0.3125
+  assert outputs.per_token("asks") == 0.3
+  empty = Outputs([""], [[]], [np.array([], bool)], {"length": np.array([0])})
+  assert empty.teacher_share == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +53,18 @@ def parts():
   return models, tokenizer, params, InMemorySource([(text, text) for text in SENTENCES])
 
 
-def runner(parts, batch_size):
-  models, tokenizer, params, source = parts
+def settings_of(parts, batch_size):
+  """(config, tokenised split) of the tiny models."""
+  _, tokenizer, _, source = parts
   config = config_lib.defaults()
   config.evaluation.batch_size, config.data.prompt_length = batch_size, 60
   config.decode.max_length = 12
-  kept = data.tokenise(source, tokenizer, buckets=((24, 24),), over_long="truncate")
+  return config, data.tokenise(source, tokenizer, buckets=((24, 24),), over_long="truncate")
+
+
+def runner(parts, batch_size):
+  models, tokenizer, params, source = parts
+  config, kept = settings_of(parts, batch_size)
   return Runner(
       config,
       models,
@@ -88,7 +109,12 @@ def test_a_gate_without_a_price_foresees_its_use_at_the_price_it_is_given(parts)
   student_params = jax.tree.map(lambda leaf: leaf + 0.1, parts[2][0])
   cheap, dear = (
       runner(parts, 3).predicted_share(
-          "test", student_params, budget=0.2, tokens=10, price=price, wording=data.TRAIN_WORDINGS[0]
+          "test",
+          student_params,
+          budget=0.2,
+          num_tokens=10,
+          price=price,
+          wording=data.TRAIN_WORDINGS[0],
       )
       for price in (0.0, 5.0)
   )

@@ -1,6 +1,5 @@
 """Curves: records, interpolation, areas and the table, on numbers worked out by hand."""
 
-import json
 import math
 
 from hypothesis import given, settings
@@ -10,44 +9,36 @@ import pytest
 
 from kdtw_jax.evaluation import tradeoff
 from kdtw_jax.evaluation.area import area_between, hypervolume
-from kdtw_jax.evaluation.tradeoff import Curve, Point
+from kdtw_jax.evaluation.record import Curve, Point
 
 
-def curve(pairs, **kwargs):
+def curve(pairs, costs=None):
+  """A curve through (share, score) pairs; its points cost what they are told, or nothing."""
   points = tuple(
-      Point(dial=float(i), teacher_share=share, scores={"bleu": score} if score else {})
+      Point(
+          dial=float(i),
+          label="",
+          scores={"bleu": score},
+          asked_share=share,
+          teacher_share=share,
+          teacher_calls=share,
+          teacher_passes=share,
+          teacher_tokens=share,
+          student_steps=1.0,
+          cost=costs[i] if costs else 0.0,
+      )
       for i, (share, score) in enumerate(pairs)
   )
-  return Curve("some", points, **kwargs)
-
-
-FULL = Point(
-    dial=0.2,
-    label="20%",
-    scores={"bleu": 31.25, "chrf": 55.1, "length_ratio": 0.98},
-    asked_share=0.21,
-    teacher_share=0.2,
-    teacher_calls=0.19,
-    teacher_passes=0.22,
-    teacher_tokens=0.9,
-    student_steps=1.0,
-    cost=0.1 + 0.2,
-    seconds_per_sentence={"mean": 0.01, "p50": 0.009, "p95": 0.02},
-    tokens_per_second=1234.5,
-)
-
-
-def test_records_survive_json():
-  written = Curve("handover", (FULL, Point(dial=0.5)), "Handover", "budget")
-  record = json.loads(json.dumps(written.to_json()))
-  assert record["points"][0]["bleu"] == 31.25  # scores stand flat beside the counts
-  assert record["points"][1]["teacher_share"] is None
-  assert Curve.from_json(record) == written
-
-
-def test_integers_and_gaps_in_json_are_read():
-  point = Point.from_json({"dial": 3, "bleu": 30, "chrf": None, "teacher_share": 0})
-  assert point == Point(dial=3.0, scores={"bleu": 30.0}, teacher_share=0.0)
+  return Curve(
+      method="some",
+      title="Some",
+      family="some",
+      bound=False,
+      is_handover=False,
+      dial_name="dial",
+      student="wheels",
+      points=points,
+  )
 
 
 def test_isotonic_fit_by_hand():
@@ -105,11 +96,11 @@ def test_unusable_sweeps_are_refused(dials, shares, target):
 
 
 def test_score_at_share():
-  line = curve([(0.4, 34.0), (0.0, 30.0), (0.2, 33.0), (0.2, 31.0), (0.3, None)])
+  line = curve([(0.4, 34.0), (0.0, 30.0), (0.2, 33.0), (0.2, 31.0)])
   assert tradeoff.score_at_share(line, "bleu", 0.1) == (31.0, 0.1, False)
   assert tradeoff.score_at_share(line, "bleu", 0.2).score == 32.0  # the mean of 33 and 31
   assert tradeoff.score_at_share(line, "bleu", 0.7) == (34.0, 0.4, True)
-  assert tradeoff.score_at_share(line, "chrf", 0.1) is None
+  assert tradeoff.score_at_share(curve([]), "bleu", 0.1) is None
 
 
 def test_areas_by_hand():
@@ -143,8 +134,8 @@ def test_bisection_finds_the_dial_of_a_share_or_the_nearest():
 
 def test_hypervolumes_by_hand():
   def volume(pairs, cheapest=0.2):
-    points = tuple(Point(dial=0.0, scores={"bleu": y}, cost=x) for x, y in pairs)
-    return hypervolume(Curve("m", points), "bleu", student=20.0, teacher=30.0, cheapest=cheapest)
+    line = curve([(0.0, score) for _, score in pairs], [cost for cost, _ in pairs])
+    return hypervolume(line, "bleu", student=20.0, teacher=30.0, cheapest=cheapest)
 
   assert volume([(0.2, 20.0), (1.0, 30.0)]) == pytest.approx(0.0)  # the two alone dominate nothing
   assert volume([(0.6, 25.0)]) == pytest.approx(0.5 * 0.5)
@@ -152,37 +143,14 @@ def test_hypervolumes_by_hand():
   assert volume([(0.6, 25.0), (0.7, 24.0), (1.4, 31.0)]) == pytest.approx(0.25)  # dominated, dear
   assert volume([(0.1, 33.0)]) == pytest.approx(1.0)  # better and cheaper than both
   assert volume([(0.5, 25.0)], cheapest=1.0) is None
-  assert (
-      hypervolume(curve([(0.2, 25.0)]), "bleu", student=20.0, teacher=30.0, cheapest=0.1) is None
-  )  # no costs
+  assert volume([]) is None
 
 
 def test_areas_that_mean_nothing_are_none():
   line = curve([(0.0, 20.0), (1.0, 30.0)])
   assert area_between(line, "bleu", student=30.0, teacher=30.0) is None
-  assert area_between(line, "chrf", student=20.0, teacher=30.0) is None
+  assert area_between(curve([]), "bleu", student=20.0, teacher=30.0) is None
   one_place = curve([(0.38, 30.0), (0.4, 30.0)])
   assert area_between(one_place, "bleu", student=20.0, teacher=30.0) is None
   with pytest.raises(ValueError, match="up_to=0"):
     area_between(line, "bleu", student=20.0, teacher=30.0, up_to=0.0)
-
-
-def test_table_round_trip(tmp_path):
-  splits = {
-      "test": [
-          Curve("handover", (FULL, Point(dial=1 / 3, label='a, "b"\nc')), "Handover", "budget"),
-          Curve("random", (Point(dial=0.1, scores={"bleu": 30.1}),), "Random", "rate"),
-      ],
-      "validation": [Curve("random", (Point(dial=0.1, scores={"bleu": 29.0}),), "Random", "rate")],
-  }
-  path = tradeoff.write_tradeoff_csv(splits, tmp_path / "tradeoff.csv")
-  assert tradeoff.read_tradeoff_csv(path) == splits
-  assert [file.name for file in tmp_path.iterdir()] == ["tradeoff.csv"]
-
-
-def test_an_empty_table_has_a_heading(tmp_path):
-  path = tradeoff.write_tradeoff_csv({"test": []}, tmp_path / "tradeoff.csv")
-  assert path.read_text().startswith("split,method,title,dial_name,dial,label,teacher_share\n")
-  assert tradeoff.read_tradeoff_csv(path) == {}
-  with pytest.raises(FileNotFoundError, match=r"absent\.csv"):
-    tradeoff.read_tradeoff_csv(tmp_path / "absent.csv")

@@ -109,7 +109,7 @@ def test_an_index_that_points_elsewhere_is_refused(sharded, file):
         ("{}", "no weight_map in it"),
         ('{"weight_map": []}', "no weight_map in it"),
         ("[1]", "a JSON list, not an object"),
-        ("{", r"index\.json: not JSON"),
+        ("{", r"index\.json: damaged, not JSON"),
     ],
 )
 def test_an_index_of_nothing(sharded, content, match):
@@ -181,7 +181,9 @@ def test_what_an_older_config_leaves_out_has_the_published_default(tmp_path):
 def test_a_config_that_is_no_json_object(tmp_path, content):
   saved(tmp_path / "model")
   (tmp_path / "model" / "config.json").write_bytes(content.encode("latin-1"))
-  with pytest.raises(ValueError, match=r"config\.json: (not JSON|a JSON str, not an object)"):
+  with pytest.raises(
+      ValueError, match=r"config\.json: damaged, (not JSON|a JSON str, not an object)"
+  ):
     published.open_published(tmp_path / "model")
 
 

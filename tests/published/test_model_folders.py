@@ -262,7 +262,7 @@ def test_a_heads_file_that_is_gone_or_damaged(student):
 def test_a_folder_without_our_fields_or_with_junk_in_them(student):
   folder, _ = student
   (folder / "kdtw.json").write_text("{")
-  with pytest.raises(ValueError, match=r"kdtw\.json: not JSON"):
+  with pytest.raises(ValueError, match=r"kdtw\.json: damaged, not JSON"):
     published.load_model(folder)
   (folder / "kdtw.json").unlink()
   with pytest.raises(FileNotFoundError, match=r"kdtw\.json"):

@@ -1,8 +1,9 @@
 """The written report: complete, escaped, self-contained, rebuilt from its numbers, free of jax."""
 
+import csv
+import dataclasses
 from html.parser import HTMLParser
 import io
-import json
 from pathlib import Path
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from kdtw_jax import report
-from kdtw_jax.evaluation.tradeoff import read_tradeoff_csv
+from kdtw_jax.evaluation.record import Token, read_metrics, write_metrics
 from kdtw_jax.report import __main__ as command
 from kdtw_jax.report import page as page_module
 from kdtw_jax.report import plots
@@ -77,10 +78,14 @@ def test_every_file_is_written_and_whole(built):
 
 def test_numbers_reach_the_files(built, full_metrics):
   path, _ = built
-  assert json.loads(path.with_name("metrics.json").read_text(encoding="utf-8")) == full_metrics
-  curves = read_tradeoff_csv(path.with_name("tradeoff.csv"))
-  assert curves["test"][0].points[2].scores["bleu"] == 36.0
-  assert curves["validation"][0].points[1].scores["bleu"] == 34.5
+  assert read_metrics(path.with_name("metrics.json")) == full_metrics
+  with path.with_name("tradeoff.csv").open(newline="", encoding="utf-8") as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 10 + 2  # points on test and on validation
+  third = rows[2]
+  assert (third["split"], third["method"], third["label"]) == ("test", "handover", "20%")
+  assert (third["bleu"], third["seconds_per_sentence.mean"]) == ("36.0", "0.03")
+  assert (rows[-1]["split"], rows[-1]["bleu"]) == ("validation", "34.5")
 
 
 def test_page_has_all_sections_and_their_numbers(built):
@@ -100,14 +105,15 @@ def test_page_has_all_sections_and_their_numbers(built):
       "With 20% of its tokens written by the teacher",
       "+2.0",
       "+1.2 to +2.8",
-      "0.012",  # the comparison
+      "At equal teacher share",  # the comparison
       "1.0 points",
       "5.0 points",
       "−5.0",  # calibration: means, and 15% that came out as 10%
       "62%",
       "300",  # the difficulty map
       "20.2 ms",
-      "101 ms",  # latency
+      "101 ms",
+      "batches of 8 sentences",  # latency
       "31.5",  # interpolated at 5%
       "40.0 38.7 to 41.3",  # the teacher alone
       "--config=configs/demo.py",
@@ -126,8 +132,8 @@ def test_the_teachers_words_are_marked(built):
 
 def test_hardest_kinds_come_first(full_metrics):
   groups = page_module._difficulty(full_metrics)
-  assert [group["kind"] for group in groups] == ["number", "territory"]
-  assert groups[1]["mean"] == pytest.approx((300 * 0.1 + 100 * 0.625) / 400)
+  assert [group.name for group in groups] == ["number", "territory"]
+  assert groups[1].mean == pytest.approx((300 * 0.1 + 100 * 0.625) / 400)
 
 
 def test_nothing_is_fetched(built):
@@ -154,15 +160,33 @@ def test_ids_are_unique_and_references_resolve(built):
 
 def test_every_text_is_escaped(full_metrics, tmp_path):
   evil = "<script>alert('x')</script>&\"$a$"
-  full_metrics |= {"name": evil, "command": evil, "hardware": evil, "signature": evil}
-  full_metrics["config"] = {evil: evil}
-  full_metrics["methods"][1]["title"] = evil
-  full_metrics["budgets"][0]["template"] = evil
-  full_metrics["difficulty"][0]["kind"] = evil
-  full_metrics["stages"][0]["stage"] = evil
-  sample = full_metrics["samples"][0]
-  sample |= {"source": evil, "reference": evil, "student": evil, "teacher": evil}
-  sample["tokens"][1]["text"] = "▁" + evil
+  found = dataclasses.replace
+
+  def first(rows, **fields):
+    return (found(rows[0], **fields), *rows[1:])
+
+  full_metrics = found(
+      full_metrics,
+      name=evil,
+      command=evil,
+      hardware=evil,
+      signature=evil,
+      config={evil: evil},
+      curves={"test": first(full_metrics.curves["test"], title=evil), "validation": ()},
+      comparisons=first(full_metrics.comparisons, title=evil),
+      budgets=first(full_metrics.budgets, template=evil),
+      difficulty=first(full_metrics.difficulty, kind=evil),
+      stages=first(full_metrics.stages, stage=evil),
+      latency=first(full_metrics.latency, setting=evil),
+      samples=first(
+          full_metrics.samples,
+          source=evil,
+          reference=evil,
+          student=evil,
+          teacher=evil,
+          tokens=(Token("▁Ein", "student"), Token("▁" + evil, "teacher")),
+      ),
+  )
   path = report.write_report(full_metrics, tmp_path)
   html = path.read_text(encoding="utf-8")
   assert "<script>alert" not in html
@@ -173,57 +197,57 @@ def test_every_text_is_escaped(full_metrics, tmp_path):
   assert "$a$" in (tmp_path / "quality_share.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("metrics", [{}, {"name": "bare", "methods": [], "areas": None}])
-def test_page_of_next_to_nothing(metrics, tmp_path):
-  path = report.write_report(metrics, tmp_path)
+def test_page_of_next_to_nothing(bare_metrics, tmp_path):
+  path = report.write_report(bare_metrics, tmp_path)
   page = Page(path.read_text(encoding="utf-8"))
-  assert page.ids("section") == []
+  assert page.ids("section") == ["settings"]
   assert "No quality has been measured yet." in page.text
   assert not list(tmp_path.glob("*.png"))
 
 
-def test_each_section_stands_alone(full_metrics, tmp_path):
-  expected = {
-      "methods": ["tradeoff", "points"],
-      "budgets": ["budgets"],
-      "comparisons": ["comparisons"],
-      "latency": ["latency"],
-      "difficulty": ["difficulty"],
-      "samples": ["samples"],
-      "stages": ["settings"],
-      "reference": ["points"],
-  }
-  for key, sections in expected.items():
-    path = report.write_report({key: full_metrics[key]}, tmp_path / key)
-    assert Page(path.read_text(encoding="utf-8")).ids("section") == sections, key
+@pytest.mark.parametrize(
+    "field, sections",
+    [
+        ("curves", ["tradeoff", "points"]),
+        ("budgets", ["budgets"]),
+        ("comparisons", ["comparisons"]),
+        ("latency", ["latency"]),
+        ("difficulty", ["difficulty"]),
+        ("samples", ["samples"]),
+        ("alone", ["points"]),
+        ("stages", []),
+    ],
+)
+def test_each_section_stands_alone(full_metrics, bare_metrics, tmp_path, field, sections):
+  metrics = dataclasses.replace(bare_metrics, **{field: getattr(full_metrics, field)})
+  path = report.write_report(metrics, tmp_path)
+  assert Page(path.read_text(encoding="utf-8")).ids("section") == [*sections, "settings"]
 
 
-def test_nulls_anywhere_are_dashes(full_metrics, tmp_path):
-  def emptied(value):
-    if isinstance(value, dict):
-      return {k: v if k in ("method", "baseline") else emptied(v) for k, v in value.items()}
-    if isinstance(value, list):
-      return [emptied(item) for item in value]
-    return value if isinstance(value, str) else None
+def test_what_was_not_measured_is_a_dash(full_metrics, tmp_path):
+  curve = full_metrics.curves["test"][0]
+  untimed = tuple(dataclasses.replace(p, seconds_per_sentence=None) for p in curve.points)
+  metrics = dataclasses.replace(
+      full_metrics,
+      curves={"test": (dataclasses.replace(curve, points=untimed),), "validation": ()},
+      areas={"handover": None},
+      hypervolumes={"handover": None},
+  )
+  page = Page(report.write_report(metrics, tmp_path).read_text(encoding="utf-8"))
+  assert "None" not in "".join(page.text) and "–" in page.text
+  assert not (tmp_path / "quality_latency.png").exists()
 
-  del full_metrics["config"]  # there None is a value that a reader wants to see
-  page = Page(report.write_report(emptied(full_metrics), tmp_path).read_text(encoding="utf-8"))
-  assert "None" not in "".join(page.text)
 
-
-def test_numpy_and_non_finite_values_become_strict_json(tmp_path):
-  metrics = {
-      "seed": np.int64(3),
-      "reference": {"teacher": {"bleu": np.float32(2.5), "chrf": float("nan")}},
-      "config": {"buckets": ((8, 8),), "path": Path("x"), "ids": np.arange(2)},
-  }
-  report.write_report(metrics, tmp_path)
-  loaded = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
-  assert loaded == {
-      "seed": 3,
-      "reference": {"teacher": {"bleu": 2.5, "chrf": None}},
-      "config": {"buckets": [[8, 8]], "path": "x", "ids": [0, 1]},
-  }
+def test_comparisons_at_equal_cost_have_a_table_of_their_own(full_metrics, tmp_path):
+  row = full_metrics.comparisons[0]
+  dear = dataclasses.replace(row, equal="cost", title="Dear", baseline_cost=0.777, reached=False)
+  metrics = dataclasses.replace(full_metrics, comparisons=(row, dear))
+  page = Page(report.write_report(metrics, tmp_path).read_text(encoding="utf-8"))
+  text = " ".join(" ".join(page.text).split())
+  text = text[text.index("Handover against every other method") :]
+  share, cost = (text.index(f"At equal {what}") for what in ("teacher share", "sequential cost"))
+  assert "@ 19.9%" in text[share:cost] and "Dear" not in text[share:cost]
+  assert "Dear" in text[cost:] and "@ 0.78, its nearest" in text[cost:]
 
 
 def test_figures_are_the_same_each_time(full_metrics, tmp_path):
@@ -257,21 +281,28 @@ def test_command_without_metrics_says_so(tmp_path, capsys):
   assert "metrics.json: no such file" in capsys.readouterr().err
   (tmp_path / "metrics.json").write_text("{")
   assert command.main([str(tmp_path)]) == 2
-  assert "not valid JSON" in capsys.readouterr().err
+  assert "metrics.json: damaged, not JSON" in capsys.readouterr().err
 
 
 def test_terminal_table(full_metrics):
-  full_metrics["methods"][1]["title"] = "[red]Max[/red]"
+  first, second, *rest = full_metrics.curves["test"]
+  named = dataclasses.replace(second, title="[red]Max[/red]")
+  full_metrics = dataclasses.replace(full_metrics, curves={"test": (first, named, *rest)})
   out = io.StringIO()
-  report.print_summary(full_metrics, "runs/demo/report.html", Console(file=out, width=120))
+  report.print_summary(full_metrics, "runs/demo/report.html", Console(file=out, width=200))
   text = out.getvalue()
   assert "[red]Max[/red]" in text  # titles are no markup
-  for words in ("Handover", "0.78", "1.0 points (seen)", "Report: runs/demo/report.html"):
+  for words in (
+      "Handover",
+      "0.78",
+      "1.0 points for budgets seen in training",
+      "Report: runs/demo/report.html",
+  ):
     assert words in text
 
 
 def test_report_never_imports_jax(full_metrics, tmp_path):
-  (tmp_path / "metrics.json").write_text(json.dumps(full_metrics))
+  write_metrics(full_metrics, tmp_path / "metrics.json")
   code = (
       "import sys; from kdtw_jax.report.__main__ import main; "
       "assert main([sys.argv[1]]) == 0; assert 'jax' not in sys.modules, 'jax was imported'"

@@ -1,0 +1,134 @@
+"""Measures a trained pair: every method's dial swept on validation and on test, and compared."""
+
+from collections.abc import Mapping, Sequence
+import datetime
+import platform
+import shlex
+import sys
+
+import jax
+import ml_collections
+
+from kdtw_jax import config as config_lib
+from kdtw_jax import data
+from kdtw_jax.base import Params
+from kdtw_jax.evaluation import metrics, speed, sweeps
+from kdtw_jax.evaluation.area import AREA_UP_TO, area_between, hypervolume
+from kdtw_jax.evaluation.budget_use import budget_uses
+from kdtw_jax.evaluation.comparing import comparisons
+from kdtw_jax.evaluation.difficulty import difficulty_map
+from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
+from kdtw_jax.evaluation.methods import Setting
+from kdtw_jax.evaluation.record import Metrics
+from kdtw_jax.evaluation.samples import samples
+from kdtw_jax.models import Model
+from kdtw_jax.terminal import print_line
+
+# What `Metrics.alone` calls each stage's student, the teacher first.
+_ALONE = {
+    "teacher": "teacher",
+    "sft": "sft_student",
+    "warm_start": "kl_student",
+    "distillation": "pcl_student",
+    PAIR_STAGE: "student",
+}
+
+
+def evaluate(
+    config: ml_collections.ConfigDict,
+    models: tuple[Model, Model],
+    mesh: jax.sharding.Mesh,
+    tokenizer: data.AnyTokenizer,
+    *,
+    students: Mapping[str, Params],
+    teacher_params: Params,
+    duals: Sequence[float],
+    sources: Mapping[str, data.Source],
+    tokenised: Mapping[str, data.TokenisedSplit],
+) -> Metrics:
+  """Measures everything that the report shows.
+
+  Args:
+    config: of the run.
+    models: (student, teacher).
+    mesh: devices.
+    tokenizer: of both.
+    students: parameters by the stage that made them; `wheels` is the pair's student.
+    teacher_params: the teacher's parameters.
+    duals: `[K]` λ at the knots, nats per ask.
+    sources: train, validation and test examples.
+    tokenised: validation and test as token ids.
+
+  Returns:
+    The record that `kdtw_jax.report` writes and shows; its `stages` are empty.
+  """
+  measure = Measure(
+      config,
+      models,
+      mesh,
+      tokenizer,
+      students=students,
+      teacher_params=teacher_params,
+      sources=sources,
+      tokenised=tokenised,
+  )
+  alone = {_ALONE[who]: measure.alone_scores(who) for who in ("teacher", *students)}
+  print_line("evaluation", "teacher and students alone")
+  baselines = sweeps.baselines(measure)
+  swept = [*sweeps.handovers(measure), *baselines]
+  curves = {"validation": [], "test": []}
+  for sweep in swept:
+    for split, found in curves.items():
+      found.append(measure.curve(split, sweep))
+    print_line("evaluation", f"{sweep.title}, student of stage {curves['test'][-1].student}")
+  compared = comparisons(
+      measure,
+      swept,
+      budgets=config.evaluation.compare_at,
+      references=measure.runner.references["test"],
+      vocab_size=tokenizer.vocab_size,
+      metric=config.evaluation.metric,
+      seed=config.seed,
+      num_resamples=config.evaluation.num_resamples,
+  )
+  print_line("evaluation", "comparisons")
+  ends = {who: alone[who].scores[measure.key] for who in ("student", "teacher")}
+  middle = config.evaluation.compare_at[len(config.evaluation.compare_at) // 2]
+  handover = measure.outputs("test", Setting("handover", 0.0, PAIR_STAGE, middle))
+  examples = measure.runner.examples["test"]
+  return Metrics(
+      name=config.name,
+      metric=measure.key,
+      seed=config.seed,
+      signature=metrics.signature(
+          measure.runner.references["test"], metric=config.evaluation.metric
+      ),
+      created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+      command=shlex.join(["python", *sys.orig_argv[1:]]),
+      hardware=f"{jax.device_count()} x {jax.devices()[0].device_kind}, {platform.machine()}",
+      config=config_lib.to_json(config),
+      alone=alone,
+      curves={split: tuple(found) for split, found in curves.items()},
+      step_ratio=measure.step_ratio,
+      areas={
+          curve.method: area_between(curve, measure.key, **ends, up_to=AREA_UP_TO)
+          for curve in curves["test"]
+      },
+      hypervolumes={
+          curve.method: hypervolume(curve, measure.key, **ends, cheapest=measure.step_ratio)
+          for curve in curves["test"]
+      },
+      budgets=budget_uses(measure, duals),
+      comparisons=compared,
+      throughput_batch=speed.throughput_batch(measure),
+      latency=speed.latencies(measure, curves["test"]),
+      samples=samples(
+          examples[: config.evaluation.num_samples],
+          handover,
+          student=measure.alone(PAIR_STAGE),
+          teacher=measure.alone("teacher"),
+          tokenizer=tokenizer,
+          budget=middle,
+      ),
+      difficulty=difficulty_map(handover, examples, tokenizer, sources["train"]),
+  )

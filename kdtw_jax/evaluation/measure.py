@@ -1,0 +1,189 @@
+"""Decodes each setting on each split once, and says what it gave: scores, counts, cost, seconds.
+
+Not here: which settings there are (methods.py, sweeps.py), and what is made of the points.
+"""
+
+from collections.abc import Mapping
+import functools
+import itertools
+
+import jax
+import ml_collections
+
+from kdtw_jax import data, decoding
+from kdtw_jax.base import Params
+from kdtw_jax.evaluation import metrics
+from kdtw_jax.evaluation.bootstrap import score_intervals
+from kdtw_jax.evaluation.latency import seconds_per_sentence
+from kdtw_jax.evaluation.methods import Setting, Sweep
+from kdtw_jax.evaluation.outputs import Outputs, Runner
+from kdtw_jax.evaluation.record import Alone, Curve, Point, Seconds
+from kdtw_jax.models import Model
+
+PAIR_STAGE = "wheels"  # the stage whose student is the pair's
+
+
+class Measure:
+  """A pair and its earlier students on the splits of a run; what was decoded is kept.
+
+  Attributes:
+    config: of the run.
+    models: (student, teacher).
+    tokenizer: of both.
+    students: parameters by the stage that made them, `wheels` among them.
+    runner: decodes.
+    key: the score that stands for quality.
+  """
+
+  def __init__(
+      self,
+      config: ml_collections.ConfigDict,
+      models: tuple[Model, Model],
+      mesh: jax.sharding.Mesh,
+      tokenizer: data.AnyTokenizer,
+      *,
+      students: Mapping[str, Params],
+      teacher_params: Params,
+      sources: Mapping[str, data.Source],
+      tokenised: Mapping[str, data.TokenisedSplit],
+  ):
+    """Args: the run's parts; `sources` and `tokenised` by split."""
+    self.config, self.models, self.tokenizer, self.students = config, models, tokenizer, students
+    self.runner = Runner(
+        config, models, mesh, tokenizer, teacher_params, sources=sources, tokenised=tokenised
+    )
+    self.key = metrics.primary_score(config.evaluation.metric)
+
+  @functools.cache  # noqa: B019  one measure per run
+  def outputs(self, split: str, setting: Setting) -> Outputs:
+    """What a setting writes."""
+    return self.runner.run(
+        split,
+        setting.policy(),
+        self.students[setting.stage],
+        budget=setting.budget,
+        wording=setting.wording,
+        cap=setting.cap,
+    )
+
+  @functools.cache  # noqa: B019
+  def alone(self, who: str, split: str = "test") -> Outputs:
+    """What the teacher, or the student of a stage, writes without the other."""
+    if who == "teacher":
+      return self.runner.run(split, decoding.TeacherAlone(), None)
+    return self.runner.run(
+        split,
+        decoding.StudentAlone(),
+        self.students[who],
+        wording=None if who == "sft" else data.TRAIN_WORDINGS[0],
+    )
+
+  def alone_scores(self, who: str) -> Alone:
+    """Test scores of the teacher or of a stage's student, with 95% intervals."""
+    outputs, evaluation = self.alone(who), self.config.evaluation
+    return Alone(
+        scores=self.runner.scores("test", outputs),
+        intervals=score_intervals(
+            outputs.texts,
+            self.runner.references["test"],
+            seed=self.config.seed,
+            metric=evaluation.metric,
+            num_resamples=evaluation.num_resamples,
+        ),
+    )
+
+  @functools.cache  # noqa: B019
+  def curve(self, split: str, sweep: Sweep) -> Curve:
+    """A method's points on a split; on test they are timed."""
+    return Curve(
+        method=sweep.method,
+        title=sweep.title,
+        family=sweep.family,
+        bound=sweep.bound,
+        is_handover=sweep.is_handover,
+        dial_name=sweep.dial_name,
+        student=sweep.settings[0][2].stage,
+        points=tuple(
+            self.point(split, setting, dial=dial, label=label, timed=split == "test")
+            for dial, label, setting in sweep.settings
+        ),
+    )
+
+  def point(
+      self,
+      split: str,
+      setting: Setting,
+      *,
+      dial: float | None = None,
+      label: str = "",
+      timed: bool = False,
+  ) -> Point:
+    """A setting's scores, shares and counts per token, and its sequential cost.
+
+    Cost in teacher passes: c · student steps + teacher passes.
+
+    Args:
+      split: its name.
+      setting: to decode.
+      dial: what the point calls its dial, where that is not the policy's own.
+      label: the setting in words.
+      timed: whether to measure seconds per sentence too.
+    """
+    outputs = self.outputs(split, setting)
+    per_token = {name: outputs.per_token(name) for name in outputs.counts}
+    return Point(
+        dial=float(setting.dial if dial is None else dial),
+        label=label,
+        scores=self.runner.scores(split, outputs),
+        asked_share=per_token["asks"],
+        teacher_share=outputs.teacher_share,
+        teacher_calls=per_token["teacher_calls"],
+        teacher_passes=per_token["teacher_row_passes"],
+        teacher_tokens=per_token["teacher_tokens"],
+        student_steps=per_token["student_row_steps"],
+        cost=self.step_ratio * per_token["student_row_steps"] + per_token["teacher_row_passes"],
+        seconds_per_sentence=(
+            self.seconds(setting.policy(), setting.stage, budget=setting.budget, cap=setting.cap)
+            if timed
+            else None
+        ),
+    )
+
+  @functools.cached_property
+  def step_ratio(self) -> float:
+    """c: time per token of the student over that of the teacher, both alone at batch 1."""
+    student, teacher = (
+        self.seconds(policy, stage, split="validation")
+        for policy, stage in (
+            (decoding.StudentAlone(), PAIR_STAGE),
+            (decoding.TeacherAlone(), None),
+        )
+    )
+    return (student.mean / student.tokens) / (teacher.mean / teacher.tokens)
+
+  def seconds(
+      self,
+      policy: decoding.Policy,
+      stage: str | None,
+      *,
+      budget: float = 0.0,
+      cap: str = "none",
+      split: str = "test",
+  ) -> Seconds:
+    """Seconds per sentence at batch 1, over the first sentences of a split.
+
+    Args:
+      policy: who writes.
+      stage: whose student; None for the teacher alone.
+      budget: stated in the student's instruction.
+      cap: `none` or `hard`.
+      split: its name.
+    """
+    batches = self.runner.batches(
+        split, budget=budget, wording=data.TRAIN_WORDINGS[0], batch_size=1
+    )
+    params = self.students[stage] if stage else None
+    return seconds_per_sentence(
+        lambda batch: self.runner.decode(policy, params, batch, cap=cap),
+        list(itertools.islice(batches, self.config.evaluation.num_latency)),
+    )

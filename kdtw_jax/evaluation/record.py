@@ -1,0 +1,334 @@
+"""metrics.json as one typed record: what an evaluation finds, and all that its report reads.
+
+`write_metrics` and `read_metrics` are the only ways to the file and back. Not here: measuring
+(measure.py), and what the numbers say (report/summary.py). Never imports jax.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from kdtw_jax.evaluation.typed_json import from_json, to_json
+from kdtw_jax.files import read_json_object, write_json
+
+VERSION = 2  # of the file; goes up when a field is added, renamed or removed
+
+# The method whose outputs are the teacher's own: no sweep of its dial changes its quality, so it is
+# judged and timed by cost alone.
+EXACT_METHOD = "speculative"
+
+_REMEDY = "run the evaluation stage of this workdir again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds:
+  """Wall-clock seconds per sentence at batch 1.
+
+  Attributes:
+    mean: over sentences.
+    p50: median.
+    p95: 95th percentile.
+    tokens: output tokens per sentence.
+  """
+
+  mean: float
+  p50: float
+  p95: float
+  tokens: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+  """What one setting of a method's dial gave. Shares and counts are per output token.
+
+  Attributes:
+    dial: the setting.
+    label: the setting in words, e.g. "20%".
+    scores: quality by name, e.g. `{"bleu": 31.2, "chrf": 55.0, "length_ratio": 0.98}`.
+    asked_share: asks.
+    teacher_share: tokens that the teacher wrote, 0..1.
+    teacher_calls: times the teacher was called.
+    teacher_passes: sequential forward passes of the teacher.
+    teacher_tokens: tokens that went through the teacher.
+    student_steps: forward passes of the student.
+    cost: sequential cost in teacher passes, student steps included.
+    seconds_per_sentence: None where time was not measured.
+  """
+
+  dial: float
+  label: str
+  scores: Mapping[str, float]
+  asked_share: float
+  teacher_share: float
+  teacher_calls: float
+  teacher_passes: float
+  teacher_tokens: float
+  student_steps: float
+  cost: float
+  seconds_per_sentence: Seconds | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+  """One method's points on one split.
+
+  Attributes:
+    method: its name in code, e.g. "max_prob".
+    title: its name for readers.
+    family: methods of one family have one look in plots.
+    bound: True for an upper bound, which looks at the teacher's answer before it decides; it
+      competes with nobody.
+    is_handover: True for the learned gate, in all its ways.
+    dial_name: what the dial is, e.g. "threshold".
+    student: the stage whose student it uses.
+    points: in the order of the sweep.
+  """
+
+  method: str
+  title: str
+  family: str
+  bound: bool
+  is_handover: bool
+  dial_name: str
+  student: str
+  points: tuple[Point, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Alone:
+  """One model without the other.
+
+  Attributes:
+    scores: quality by name.
+    intervals: 95% interval of a score over resamples of the test set, by name; of some of them.
+  """
+
+  scores: Mapping[str, float]
+  intervals: Mapping[str, tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BudgetUse:
+  """What became of one budget, stated in one wording, on test.
+
+  Attributes:
+    budget: stated share, 0..1.
+    seen: whether training showed the number.
+    template: the wording.
+    template_seen: whether training used the wording.
+    asked: asks per output token.
+    realised: share of tokens that the teacher wrote.
+    violations: share of sentences in which it wrote more than the budget.
+    dual: λ of the budget, nats per ask.
+    predicted: share that the secondary value V_C foresees.
+  """
+
+  budget: float
+  seen: bool
+  template: str
+  template_seen: bool
+  asked: float
+  realised: float
+  violations: float
+  dual: float
+  predicted: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+  """The handover under one budget against one other method, matched in one respect.
+
+  Attributes:
+    baseline: the other method's name in code.
+    title: its name for readers.
+    is_handover: True where it is the same gate used in another way.
+    budget: of the handover, as stated.
+    equal: what the other's dial was set to match: teacher share or sequential cost.
+    reached: whether it has such a point on validation, to a tenth; else its nearest is meant.
+    dial: of the other.
+    student: the stage whose student the other uses.
+    handover: the handover's score.
+    baseline_score: the other's.
+    delta: their difference.
+    interval: its 95% interval over paired resamples.
+    handover_share: tokens that the teacher wrote, 0..1.
+    baseline_share: likewise.
+    handover_cost: teacher passes per token, student steps included.
+    baseline_cost: likewise.
+  """
+
+  baseline: str
+  title: str
+  is_handover: bool
+  budget: float
+  equal: Literal["share", "cost"]
+  reached: bool
+  dial: float
+  student: str
+  handover: float
+  baseline_score: float
+  delta: float
+  interval: tuple[float, float]
+  handover_share: float
+  baseline_share: float
+  handover_cost: float
+  baseline_cost: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Latency:
+  """How fast one setting is.
+
+  Attributes:
+    method: its name in code; "student" or "teacher" for one of them alone.
+    setting: its dial in words; "" for a model alone.
+    quality: its score on test.
+    seconds_per_sentence: one sentence at a time.
+    tokens_per_second: of a batch of `Metrics.throughput_batch` sentences.
+  """
+
+  method: str
+  setting: str
+  quality: float
+  seconds_per_sentence: Seconds
+  tokens_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+  """A piece of an output and who wrote it."""
+
+  text: str
+  author: Literal["student", "teacher"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+  """One sentence of the test set as the handover wrote it, and as each model writes it alone."""
+
+  source: str
+  reference: str
+  budget: float
+  student: str
+  teacher: str
+  tokens: tuple[Token, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class WordGroup:
+  """The teacher's part in one group of words: `asked` of `tokens` are its, a share of 0..1."""
+
+  kind: str
+  frequency: str
+  tokens: int
+  asked: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+  """What a stage of the run took and came to; None where a stage has no such thing."""
+
+  stage: str
+  seconds: float
+  steps: int | None = None
+  loss: float | None = None
+  num_params: int | None = None
+  duals: tuple[float, ...] | None = None
+
+  @classmethod
+  def from_summary(cls, summary: Mapping[str, Any]) -> "Stage":
+    """The part of a stage's summary.json that a report shows."""
+    known = {f.name for f in dataclasses.fields(cls)}
+    return from_json(
+        cls, dict.fromkeys(known) | {k: v for k, v in summary.items() if k in known}, "summary"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metrics:
+  """Everything that a run's report says.
+
+  Attributes:
+    name: of the config.
+    metric: the score that stands for quality, e.g. "bleu".
+    seed: of the run.
+    signature: of the scores: what a reader needs to repeat them.
+    created: date and time, ISO 8601.
+    command: that made the run.
+    hardware: that it ran on.
+    config: of the run, plain JSON values.
+    alone: "teacher", "student" and the students of earlier stages, each without the other.
+    curves: one per method, by split: "validation" and "test".
+    step_ratio: price of a student step in teacher passes.
+    areas: by method on test, see `area.area_between`; None where it has none.
+    hypervolumes: by method on test, see `area.hypervolume`.
+    budgets: stated and realised use.
+    comparisons: the handover against every other method.
+    throughput_batch: sentences in a batch of `Latency.tokens_per_second`.
+    latency: of a few settings.
+    samples: outputs to look at.
+    difficulty: which words it asks for.
+    stages: of the run, in order.
+    version: of the file.
+  """
+
+  name: str
+  metric: str
+  seed: int
+  signature: str
+  created: str
+  command: str
+  hardware: str
+  config: Mapping[str, Any]
+  alone: Mapping[str, Alone]
+  curves: Mapping[str, tuple[Curve, ...]]
+  step_ratio: float
+  areas: Mapping[str, float | None]
+  hypervolumes: Mapping[str, float | None]
+  budgets: tuple[BudgetUse, ...]
+  comparisons: tuple[Comparison, ...]
+  throughput_batch: int
+  latency: tuple[Latency, ...]
+  samples: tuple[Sample, ...]
+  difficulty: tuple[WordGroup, ...]
+  stages: tuple[Stage, ...] = ()
+  version: int = VERSION
+
+
+def write_metrics(metrics: Metrics, path: Path | str) -> Path:
+  """Writes the file, whole or not at all.
+
+  Args:
+    metrics: the record.
+    path: of the file.
+
+  Raises:
+    ValueError: a number is not finite, or a field is not of its type; names the field.
+  """
+  record = to_json(metrics)
+  try:
+    from_json(Metrics, record)
+  except ValueError as error:
+    raise ValueError(f"metrics.{error}: it cannot be written to {path}") from error
+  return write_json(path, record)
+
+
+def read_metrics(path: Path | str) -> Metrics:
+  """Reads the file of `write_metrics`.
+
+  Args:
+    path: of the file.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is damaged or of another version; names the file, the field and the remedy.
+  """
+  record = read_json_object(path, remedy=_REMEDY)
+  version = record.get("version")
+  if version != VERSION:
+    raise ValueError(f"{path}: field version is {version}, this code reads {VERSION}: {_REMEDY}")
+  try:
+    return from_json(Metrics, record)
+  except ValueError as error:
+    raise ValueError(f"{path}: damaged, field {error}: {_REMEDY}") from error

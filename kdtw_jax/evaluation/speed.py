@@ -1,0 +1,100 @@
+"""How fast the pair is: a few settings timed one sentence at a time, and in batches.
+
+The clock is in latency.py.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from kdtw_jax import data, decoding
+from kdtw_jax.evaluation.latency import tokens_per_second
+from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
+from kdtw_jax.evaluation.methods import METHODS, Setting
+from kdtw_jax.evaluation.record import EXACT_METHOD, Curve, Latency
+
+
+def latencies(measure: Measure, curves: Iterable[Curve]) -> tuple[Latency, ...]:
+  """Times both models alone, the handover, and the fastest setting of exact speculation, on test.
+
+  Args:
+    measure: of the run.
+    curves: the methods' points on test.
+  """
+  rows = [
+      _latency(
+          measure,
+          who,
+          policy,
+          stage,
+          quality=measure.runner.scores("test", measure.alone(stage or who))[measure.key],
+      )
+      for who, policy, stage in (
+          ("teacher", decoding.TeacherAlone(), None),
+          ("student", decoding.StudentAlone(), PAIR_STAGE),
+      )
+  ]
+  for budget in measure.config.evaluation.compare_at:
+    setting = Setting("handover", 0.0, PAIR_STAGE, budget)
+    rows.append(
+        _latency(
+            measure,
+            setting.method,
+            setting.policy(),
+            setting.stage,
+            quality=measure.runner.scores("test", measure.outputs("test", setting))[measure.key],
+            setting=f"{budget:.0%}",
+            budget=budget,
+        )
+    )
+  for curve in curves:
+    if curve.method == EXACT_METHOD:
+      means = [p.seconds_per_sentence.mean for p in curve.points if p.seconds_per_sentence]
+      fastest = curve.points[int(np.argmin(means))]  # on test, every point is timed
+      rows.append(
+          _latency(
+              measure,
+              curve.method,
+              METHODS[curve.method].make(fastest.dial),
+              curve.student,
+              quality=fastest.scores[measure.key],
+              setting=fastest.label,
+          )
+      )
+  return tuple(rows)
+
+
+def throughput_batch(measure: Measure) -> int:
+  """Sentences in the batch that is timed: as configured, or all of a small test set."""
+  return min(measure.config.evaluation.throughput_batch, len(measure.runner.examples["test"]))
+
+
+def _latency(
+    measure: Measure,
+    method: str,
+    policy: decoding.Policy,
+    stage: str | None,
+    *,
+    quality: float,
+    setting: str = "",
+    budget: float = 0.0,
+) -> Latency:
+  batch = next(
+      measure.runner.batches(
+          "test",
+          budget=budget,
+          wording=data.TRAIN_WORDINGS[0],
+          batch_size=throughput_batch(measure),
+      )
+  )
+  params = measure.students[stage] if stage else None
+  throughput = tokens_per_second(
+      lambda batch: measure.runner.decode(policy, params, batch, eager=True), batch
+  )
+  return Latency(
+      method=method,
+      setting=setting,
+      quality=quality,
+      seconds_per_sentence=measure.seconds(policy, stage, budget=budget),
+      tokens_per_second=throughput,
+  )

@@ -1,0 +1,98 @@
+"""Sufficient statistics of corpus scores: per sentence, they add up, and their sum has the score.
+
+A bootstrap scores a thousand resamples of the sentences; with these a resample costs a sum. Only
+public parts of sacrebleu are used: BLEU's counts come from its score of each sentence, chrF, which
+gives no counts, is counted here (Popović 2015, W15-3049). Strings in, numbers out.
+
+Shape letters: N sentences, K statistics of one sentence.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from kdtw_jax.evaluation import metrics
+
+ScoreFn = Callable[[np.ndarray], float]
+
+
+def sentence_statistics(
+    texts: Sequence[str], references: Sequence[Sequence[str]], key: str
+) -> tuple[np.ndarray, ScoreFn]:
+  """Counts what a corpus score needs of each sentence.
+
+  Args:
+    texts: N outputs.
+    references: for each output, its reference texts.
+    key: the score, as `metrics.corpus_scores` names it.
+
+  Returns:
+    `[N, K]` float64 statistics, and the function from the sum over sentences, `[K]`, to the score.
+  """
+  if key == "bleu":
+    return _bleu_statistics(texts, references), _bleu
+  if key == "chrf":
+    rows = [_chrf_row(text, own) for text, own in zip(texts, references, strict=True)]
+    return np.asarray(rows, np.float64), _chrf
+  values = metrics.rouge_per_sentence(texts, references)[key]
+  return np.stack([values, np.ones_like(values)], axis=1), lambda sums: float(sums[0] / sums[1])
+
+
+def _bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+  """`[N, 10]`: output words, reference words, then matches and totals of 1- to 4-grams."""
+  scorer = BLEU(force=True)
+  rows = []
+  for text, own in zip(texts, references, strict=True):
+    found = scorer.corpus_score([text], [[reference] for reference in own])
+    rows.append([found.sys_len, found.ref_len, *found.counts, *found.totals])
+  return np.asarray(rows, np.float64)
+
+
+def _bleu(sums: np.ndarray) -> float:
+  words, reference_words = (int(value) for value in sums[:2])
+  found = BLEU.compute_bleu(
+      list(sums[2:6]), list(sums[6:]), words, reference_words, smooth_method="exp"
+  )
+  return float(found.score)
+
+
+def _chrf_row(text: str, references: Sequence[str]) -> list[int]:
+  """n-grams of characters in the output, in the reference and in both, for n of 1 to 6.
+
+  Of several references, the one with which the sentence scores best.
+  """
+  grams = _character_grams(text)
+  rows = [_gram_counts(grams, _character_grams(reference)) for reference in references]
+  return max(rows, key=lambda row: _chrf(np.asarray(row)))
+
+
+def _character_grams(text: str) -> list[Counter[str]]:
+  text = "".join(text.split())
+  return [
+      Counter(text[i : i + n] for i in range(len(text) - n + 1))
+      for n in range(1, CHRF.CHAR_ORDER + 1)
+  ]
+
+
+def _gram_counts(grams: list[Counter[str]], reference: list[Counter[str]]) -> list[int]:
+  counts = []
+  for ours, theirs in zip(grams, reference, strict=True):
+    matched = sum(min(count, theirs[gram]) for gram, count in ours.items() if gram in theirs)
+    # Where the reference is too short for any n-gram, the output's count as none either.
+    counts += [ours.total() if theirs else 0, theirs.total(), matched]
+  return counts
+
+
+def _chrf(sums: np.ndarray) -> float:
+  """100 (1 + β²) P R / (β² P + R), β = 2; P and R are means over the orders that both have."""
+  ours, theirs, matched = np.asarray(sums, np.float64).reshape(-1, 3).T
+  usable = (ours > 0) & (theirs > 0)
+  if not matched.any():
+    return 0.0
+  precision = np.mean(matched[usable] / ours[usable])
+  recall = np.mean(matched[usable] / theirs[usable])
+  weight = CHRF.BETA**2
+  return float(100 * (1 + weight) * precision * recall / (weight * precision + recall))

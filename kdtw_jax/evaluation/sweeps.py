@@ -1,0 +1,78 @@
+"""Which sweeps a run measures: every method with the student that serves it best, every handover.
+
+Baselines ask with whichever of the run's students serves them better on validation, so that none is
+held back by how the handover's student was trained.
+"""
+
+from collections.abc import Iterable
+import functools
+
+import numpy as np
+
+from kdtw_jax.evaluation import methods
+from kdtw_jax.evaluation.area import AREA_UP_TO
+from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
+from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
+from kdtw_jax.evaluation.record import EXACT_METHOD, Curve
+from kdtw_jax.evaluation.tradeoff import bisect_dial, score_at_share
+
+
+def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Sweep]:
+  """The methods that the config names, each with the student that serves it best.
+
+  Chosen on validation among `evaluation.baseline_students`; methods of one family share the choice
+  of their first.
+
+  Args:
+    measure: of the run.
+    names: of METHODS; None for those of the config.
+  """
+  evaluation, found = measure.config.evaluation, {}
+  if names is None:
+    names = METHODS if "all" in evaluation.methods else evaluation.methods
+  for name in names:
+    dials = tuple(map(float, evaluation.dials.get(name, METHODS[name].dials)))
+    of_family = found.get(METHODS[name].student)
+    stages = (
+        [of_family.settings[0][2].stage]
+        if of_family
+        else [stage for stage in evaluation.baseline_students if stage in measure.students]
+    )
+    candidates = [methods.method_sweep(name, dials, stage) for stage in stages]
+    found[name] = candidates[0]
+    if len(candidates) > 1:
+      found[name] = max(
+          candidates, key=lambda sweep: _merit(measure.curve("validation", sweep), measure.key)
+      )
+  return list(found.values())
+
+
+def _merit(curve: Curve, key: str) -> float:
+  """How well a student serves a baseline: its mean score; of exact outputs, few teacher passes."""
+  if curve.method == EXACT_METHOD:
+    return -min(point.teacher_passes for point in curve.points)
+  found = [score_at_share(curve, key, share) for share in np.linspace(0.05, AREA_UP_TO, 10)]
+  return float(np.mean([estimate.score for estimate in found if estimate]))
+
+
+def handovers(measure: Measure) -> list[Sweep]:
+  """The learned gate, in all its ways.
+
+  Args:
+    measure: of the run.
+  """
+  config = measure.config
+  budgets = sorted({*config.budgets.seen, *config.budgets.held_out})
+  sweeps = methods.handover_sweeps(tuple(budgets), tuple(map(float, config.evaluation.tolerances)))
+  if config.evaluation.offset_shares:
+    budget = budgets[len(budgets) // 2]
+    share_of = functools.partial(_offset_share, measure, budget)
+    offsets = {share: bisect_dial(share_of, share) for share in config.evaluation.offset_shares}
+    sweeps.append(methods.offset_sweep(budget, offsets))
+  return sweeps
+
+
+def _offset_share(measure: Measure, budget: float, offset: float) -> float:
+  """Share of the teacher's tokens on validation with an offset added to the gate."""
+  setting = Setting("handover", offset, PAIR_STAGE, budget)
+  return measure.outputs("validation", setting).teacher_share

@@ -1,0 +1,73 @@
+"""A measured point is finished: counts, scores, cost and seconds of one setting, in one place."""
+
+import pytest
+
+from kdtw_jax import devices
+from kdtw_jax.evaluation import speed, sweeps
+from kdtw_jax.evaluation.measure import Measure
+from kdtw_jax.evaluation.methods import handover_sweeps, method_sweep
+from tests.evaluation.test_outputs import SENTENCES, parts, settings_of
+
+__all__ = ["parts"]
+
+
+@pytest.fixture(scope="module")
+def measure(parts):
+  models, tokenizer, params, source = parts
+  config, kept = settings_of(parts, batch_size=4)
+  config.evaluation.update(num_latency=1, throughput_batch=32, metric="chrf", compare_at=(0.2,))
+  config.evaluation.methods = ("random", "speculative")
+  config.evaluation.dials.update(random=(0.1, 0.9), speculative=(2.0,))
+  config.evaluation.baseline_students = ("distillation", "wheels")
+  return Measure(
+      config,
+      models,
+      devices.make_mesh(1, 1),
+      tokenizer,
+      students={"distillation": params[0], "wheels": params[0]},
+      teacher_params=params[1],
+      sources={"validation": source, "test": source},
+      tokenised={"validation": kept, "test": kept},
+  )
+
+
+def test_a_point_is_what_its_outputs_say(measure):
+  sweep = method_sweep("random", (0.1, 0.9), "wheels")
+  curve = measure.curve("test", sweep)
+  assert (curve.method, curve.family, curve.student) == ("random", sweep.family, "wheels")
+  for point, (dial, label, setting) in zip(curve.points, sweep.settings, strict=True):
+    outputs = measure.outputs("test", setting)
+    assert (point.dial, point.label) == (dial, label)
+    assert point.scores == measure.runner.scores("test", outputs)
+    assert point.teacher_share == outputs.written.sum() / outputs.num_tokens
+    assert point.cost == pytest.approx(
+        measure.step_ratio * point.student_steps + point.teacher_passes
+    )
+    assert point.seconds_per_sentence.mean > 0 and point.seconds_per_sentence.tokens > 0
+  assert curve.points[0].teacher_share < curve.points[1].teacher_share
+
+
+def test_the_dial_of_a_handover_is_its_budget_and_validation_is_not_timed(measure):
+  sweep = handover_sweeps((0.2,), ())[0]
+  (point,) = measure.curve("validation", sweep).points
+  assert (point.dial, point.label) == (0.2, "20%") and point.seconds_per_sentence is None
+  assert measure.curve("validation", sweep).is_handover
+
+
+def test_each_setting_is_decoded_once(measure):
+  setting = method_sweep("random", (0.9,), "wheels").settings[0][2]
+  assert measure.outputs("test", setting) is measure.outputs("test", setting)
+
+
+def test_a_batch_is_no_larger_than_the_test_set(measure):
+  assert speed.throughput_batch(measure) == len(SENTENCES)
+  rows = speed.latencies(measure, [measure.curve("test", sweeps.baselines(measure)[1])])
+  measured = [(row.method, row.setting) for row in rows]
+  assert measured[:2] == [("teacher", ""), ("student", "")]
+  assert ("handover", "20%") in measured and measured[-1] == ("speculative", "2")
+  assert all(row.tokens_per_second > 0 for row in rows)
+
+
+def test_baselines_are_the_methods_of_the_config(measure):
+  found = sweeps.baselines(measure)
+  assert [sweep.method for sweep in found] == ["random", "speculative"]
