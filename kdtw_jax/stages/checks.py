@@ -3,7 +3,9 @@
 from kdtw_jax import config as config_lib
 from kdtw_jax import losses
 from kdtw_jax.evaluation import methods
+from kdtw_jax.models import num_params
 from kdtw_jax.stages.stage import Run
+from kdtw_jax.terminal import print_line
 
 _NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
 
@@ -25,7 +27,12 @@ def check_inputs(run: Run) -> None:
   if "evaluation" in stages:
     sizes["test"] = len(run.inputs.source("test"))
   _check_batch_sizes(run, sizes["train"])
-  _ = run.inputs.models, run.inputs.prompt_length
+  student, teacher = run.inputs.models
+  print_line(
+      "models",
+      f"student {num_params(student.shapes):,}, teacher {num_params(teacher.shapes):,} parameters;"
+      f" instructions of up to {run.inputs.prompt_length} tokens",
+  )
   if _to_train(run):
     _check_batch_sizes(run, len(run.inputs.tokenised("train").example_id))
 
