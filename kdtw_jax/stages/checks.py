@@ -21,12 +21,14 @@ def check_inputs(run: Run) -> None:
   for name in _NEEDS_LOSSES:
     losses.weighted_losses(config[name].losses.to_dict(), field=f"config.{name}.losses")
   methods.check(config.evaluation)
-  sizes = {"train": len(run.inputs.source("train"))}
-  if stages & {"wheels", "evaluation"}:
-    sizes["validation"] = len(run.inputs.source("validation"))
-  if "evaluation" in stages:
-    sizes["test"] = len(run.inputs.source("test"))
-  _check_batch_sizes(run, sizes["train"])
+  parts = run.mesh.shape["data"]
+  for split, needed_by in (("validation", {"wheels", "evaluation"}), ("test", {"evaluation"})):
+    if stages & needed_by and len(run.inputs.source(split)) < parts:
+      raise ValueError(
+          f"split {split!r}: has {len(run.inputs.source(split))} examples for {parts} devices along"
+          " the batch; give more, or set config.mesh.data"
+      )
+  _check_batch_sizes(run, len(run.inputs.source("train")))
   student, teacher = run.inputs.models
   print_line(
       "models",
@@ -63,6 +65,8 @@ def _check_batch_sizes(run: Run, num_examples: int) -> None:
           f"{field}={size}: the training split has {num_examples} examples; lower it, or give more"
       )
   sizes = _to_train(run)
+  if "config.wheels.batch_size" in sizes:
+    sizes["config.calibration.batch_size"] = run.config.calibration.batch_size
   if "evaluation" in run.config.stages:
     sizes["config.evaluation.batch_size"] = run.config.evaluation.batch_size
   for field, size in sizes.items():

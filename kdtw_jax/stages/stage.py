@@ -118,6 +118,7 @@ def fit(
     objective: step_lib.Objective,
     frozen: Params | None = None,
     budgets: tuple[float, ...] = (),
+    splits: tuple[str, ...] = ("train",),
     rollout: Callable[..., Any] | None = None,
     duals: Float[Array, " K"] | None = None,
     update_duals: Callable[..., Any] | None = None,
@@ -133,6 +134,7 @@ def fit(
     objective: what is minimised; see `training.step`.
     frozen: parameters that the objective only reads.
     budgets: stated in the instructions of the batches; () for none.
+    splits: of the data that the stage reads; they belong to what makes it.
     rollout: `(params, frozen, batch, key) -> data`, what the objective sees of a batch.
     duals: `[K]` prices at the start; None without budgets.
     update_duals: `(duals, data) -> duals`.
@@ -143,7 +145,6 @@ def fit(
   """
   if run.workdir.summary(name) is not None:
     return
-  splits = ("train", "validation") if finish else ("train",)
   folder = run.workdir.begin(name, data={s: run.inputs.fingerprint(s) for s in splits})
   optimizer = optim.make_optimizer(section)
   state = devices.shard_params(
