@@ -152,7 +152,7 @@ def teacher_is_published(config: Config) -> bool:
 
 
 def published_params(
-    config: Config, who: str, model: Model, put: Callable[[np.ndarray], Any] = jax.device_put
+    config: Config, who: str, model: Model, place_fn: Callable[[np.ndarray], Any] = jax.device_put
 ) -> Params:
   """The weights of the published model that a section of the config names, without heads.
 
@@ -160,13 +160,13 @@ def published_params(
     config: of the run.
     who: "student" or "teacher".
     model: from `build_models`.
-    put: brings a host array to its devices.
+    place_fn: brings a host array to its devices.
 
   Raises:
     FileNotFoundError: it is not to be found.
     ValueError: it is damaged or does not fit.
   """
-  return published.load_params(locate_published(config, who), model.config, put)
+  return published.load_params(locate_published(config, who), model.config, place_fn)
 
 
 def save_pair(

@@ -26,7 +26,7 @@ def _clock(seconds: float) -> str:
 
 def print_line(stage: str, text: str) -> None:
   """One line on the terminal."""
-  Console().print(f"{stage:<13} {text}", highlight=False, markup=False)
+  Console().print(f"{stage:<13} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def tracked(steps: range, description: str) -> Iterable[int]:

@@ -152,6 +152,8 @@ VALUES = [
     ("data.prompt_length", -1, "must be >= 0"),
     ("data.prompt_length", 10**7, "<= 4,096"),
     ("data.over_long", "keep", "must be one of drop, truncate"),
+    ("data.path", "gs://bucket/data", "mount a bucket"),
+    ("teacher.checkpoint", "s3://a/b", "mount a bucket"),
     ("data.path", "a\0b", "printable"),
     ("data.path", "\ud800", "printable"),
     ("data.path", 3, TEXT),

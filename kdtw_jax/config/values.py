@@ -122,6 +122,10 @@ _RATE = _between(0, 1, above=True)
 _SHARE = _between(0, 1)
 _WEIGHT = _between(0, 1000)
 _TEXT = Rule(str.isprintable, "must be one line of printable characters")
+_PATH = Rule(
+    lambda v: v.isprintable() and "://" not in v,
+    "must be a path of the file system in printable characters; mount a bucket, e.g. with gcsfuse",
+)
 _NAME = Rule(_is_text, "must be one line of printable characters, not empty")
 
 # The first pattern that matches a field's name decides; "*" stands for any part of it.
@@ -243,10 +247,10 @@ RULES = {
     "mesh.data": Rule(lambda v: v == -1 or 1 <= v <= 2**20, "must be -1 (all that remain) or >= 1"),
     "mesh.model": _between(1, 2**20),
     "checkpoint.keep": _between(1, 10**6),
-    "data.path": _TEXT,
+    "data.path": _PATH,
     "data.tfds_*": _TEXT,
-    "tokenizer.path": _TEXT,
-    "teacher.checkpoint": _TEXT,
+    "tokenizer.path": _PATH,
+    "teacher.checkpoint": _PATH,
     "*.pretrained": _TEXT,
 }
 

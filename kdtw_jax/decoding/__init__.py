@@ -1,16 +1,7 @@
 """Decoding with a student and a teacher: one batched loop, many policies."""
 
 from kdtw_jax.decoding.chunking import best_chunk, pass_seconds
-from kdtw_jax.decoding.gating import (
-    CAPS,
-    entropy,
-    gap,
-    gate_greedy,
-    gate_sampled,
-    margin,
-    max_prob,
-    within_cap,
-)
+from kdtw_jax.decoding.gating import CAPS, gate_greedy, gate_sampled, margin, max_prob, within_cap
 from kdtw_jax.decoding.loop import decode, make_decoder
 from kdtw_jax.decoding.policies.alone import StudentAlone, TeacherAlone
 from kdtw_jax.decoding.policies.cascades import Cascade
@@ -63,8 +54,6 @@ __all__ = [
     "best_chunk",
     "choose_token",
     "decode",
-    "entropy",
-    "gap",
     "gate_greedy",
     "gate_sampled",
     "make_continuous_decoder",

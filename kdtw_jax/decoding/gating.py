@@ -33,36 +33,11 @@ def max_prob(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
   return jnp.exp(jnp.max(jax.nn.log_softmax(logits, axis=-1), axis=-1))
 
 
-def entropy(logits: Float[Array, "... V"]) -> Float[Array, "..."]:
-  """Entropy of the next token, in nats."""
-  log_probs = jax.nn.log_softmax(logits, axis=-1)
-  return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-
-
 def margin(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
   """Probability of the best token less that of the second best."""
   probs = jax.nn.softmax(logits, axis=-1)
   is_best = jnp.arange(probs.shape[-1])[None, :] == jnp.argmax(probs, axis=-1)[:, None]
   return jnp.max(probs, axis=-1) - jnp.max(jnp.where(is_best, 0.0, probs), axis=-1)
-
-
-def gap(
-    teacher_logits: Float[Array, "B V"], student_logits: Float[Array, "B V"]
-) -> Float[Array, " B"]:
-  """Teacher log-probability that the student's best token gives away.
-
-      log max_v μ(v|s) − log μ(argmax_v π(v|s) | s)
-
-  Args:
-    teacher_logits: float32 logits of μ.
-    student_logits: float32 logits of π.
-
-  Returns:
-    Nats, >= 0; 0 where both prefer the same token.
-  """
-  choice = jnp.argmax(student_logits, axis=-1)
-  of_choice = jnp.take_along_axis(teacher_logits, choice[:, None], axis=-1)[:, 0]
-  return jnp.max(teacher_logits, axis=-1) - of_choice
 
 
 def within_cap(

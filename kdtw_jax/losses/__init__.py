@@ -2,10 +2,8 @@
 
 from kdtw_jax.losses.distillation import (
     cross_entropy,
-    entropy,
     forward_kl,
     generalized_jsd,
-    log_prob_gap,
     reverse_kl,
     taken_log_probs,
 )
@@ -36,7 +34,6 @@ __all__ = (
     "cost_consistency_error",
     "cross_entropy",
     "dual_ascent",
-    "entropy",
     "forward_kl",
     "gate_advantage_error",
     "gate_cross_entropy",
@@ -48,7 +45,6 @@ __all__ = (
     "initial_duals",
     "interpolate_duals",
     "lagrangian_rewards",
-    "log_prob_gap",
     "logsumexp_values",
     "over_sequence_chunks",
     "path_consistency_error",

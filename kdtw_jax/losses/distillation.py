@@ -1,4 +1,4 @@
-"""Token-level distillation losses and difficulties, from the logits of teacher and student.
+"""Token-level distillation losses, from the logits of teacher and student.
 
 Not here: sequence-level distillation (`path_consistency.py`), reductions over tokens.
 
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdtw_jax.base import MASKED_LOGIT, ArrayLike
+from kdtw_jax.distributions import log_softmax
 
 
 def taken_log_probs(
@@ -89,7 +90,7 @@ def forward_kl(
   Returns:
     `[B, C]` float32, nats.
   """
-  return _divergence(_log_softmax(teacher_logits), _log_softmax(student_logits))
+  return _divergence(log_softmax(teacher_logits), log_softmax(student_logits))
 
 
 def reverse_kl(
@@ -109,7 +110,7 @@ def reverse_kl(
   Returns:
     `[B, C]` float32, nats.
   """
-  return _divergence(_log_softmax(student_logits), _log_softmax(teacher_logits))
+  return _divergence(log_softmax(student_logits), log_softmax(teacher_logits))
 
 
 def generalized_jsd(
@@ -138,53 +139,10 @@ def generalized_jsd(
   """
   if not 0.0 < beta < 1.0:
     raise ValueError(f"beta={beta}: must lie between 0 and 1; the ends are forward_kl, reverse_kl")
-  teacher = _log_softmax(teacher_logits)
-  student = _log_softmax(student_logits)
+  teacher = log_softmax(teacher_logits)
+  student = log_softmax(student_logits)
   mixture = jnp.logaddexp(jnp.log(beta) + teacher, jnp.log1p(-beta) + student)
   return beta * _divergence(teacher, mixture) + (1.0 - beta) * _divergence(student, mixture)
-
-
-def log_prob_gap(
-    teacher_logits: Float[ArrayLike, "B C V"], student_logits: Float[ArrayLike, "B C V"]
-) -> Float[Array, "B C"]:
-  """What the teacher loses, in its own eyes, by letting the student pick greedily.
-
-      log max_v μ_v − log μ(argmax_v π_v)
-
-  A difficulty for the gate, not a loss: it has no gradient for the student.
-
-  Args:
-    teacher_logits: `[B, C, V]` of μ.
-    student_logits: `[B, C, V]` of π.
-
-  Returns:
-    `[B, C]` float32, nats, >= 0; zero where both pick the same token.
-  """
-  teacher = jnp.asarray(teacher_logits).astype(jnp.float32)
-  choice = jnp.argmax(jnp.asarray(student_logits), axis=-1)[..., None]
-  chosen = jnp.take_along_axis(teacher, choice, axis=-1)[..., 0]
-  return jnp.max(teacher, axis=-1) - chosen  # the normaliser cancels
-
-
-def entropy(logits: Float[ArrayLike, "B C V"]) -> Float[Array, "B C"]:
-  """Entropy of the distribution at each position.
-
-      H = −Σ_v p_v log p_v
-
-  Args:
-    logits: `[B, C, V]`.
-
-  Returns:
-    `[B, C]` float32, nats.
-  """
-  log_probs = _log_softmax(logits)
-  return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
-
-
-def _log_softmax(logits: Float[ArrayLike, "B C V"]) -> Float[Array, "B C V"]:
-  """Float32 log-probabilities, none below MASKED_LOGIT: 0 log 0 is then 0, in gradients too."""
-  log_probs = jax.nn.log_softmax(jnp.asarray(logits).astype(jnp.float32), axis=-1)
-  return jnp.maximum(log_probs, MASKED_LOGIT)
 
 
 def _divergence(log_p: Float[Array, "B C V"], log_q: Float[Array, "B C V"]) -> Float[Array, "B C"]:

@@ -69,14 +69,16 @@ def open_published(name: str | os.PathLike) -> Published:
 
 
 def load_params(
-    name: str | os.PathLike, config: ModelConfig, put: Callable[[np.ndarray], Any] = jax.device_put
+    name: str | os.PathLike,
+    config: ModelConfig,
+    place_fn: Callable[[np.ndarray], Any] = jax.device_put,
 ) -> Params:
   """The encoder-decoder's parameters from a published model, one at a time.
 
   Args:
     name: a folder or hub id.
     config: the architecture, its `vocab_size` and `param_dtype` the ones wanted.
-    put: brings a host array, which nobody else has, to its devices.
+    place_fn: brings a host array, which nobody else has, to its devices.
 
   Returns:
     Our params without heads.
@@ -87,7 +89,7 @@ def load_params(
   """
   tensors = Tensors(locate(name))
   try:
-    return import_t5(tensors, config, put=put)
+    return import_t5(tensors, config, place_fn=place_fn)
   except ValueError as error:
     raise ValueError(f"{name}: {error}") from error
 

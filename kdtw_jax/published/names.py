@@ -49,18 +49,18 @@ def import_t5(
     weights: Mapping[str, ArrayLike],
     config: ModelConfig,
     *,
-    put: Callable[[np.ndarray], Any] = jnp.asarray,
+    place_fn: Callable[[np.ndarray], Any] = jnp.asarray,
 ) -> Params:
   """Our params from published weights, without the student's heads.
 
-  The published arrays of one parameter are in memory at a time, and what `put` keeps of it.
+  The published arrays of one parameter are in memory at a time, and what `place_fn` keeps of it.
 
   Args:
     weights: state dict of a T5ForConditionalGeneration as arrays; names that T5 ties to
       `shared.weight` are not read. A table of more or fewer rows than `config.vocab_size` is cut or
       grown by zeros where `config.num_tokens` says which rows are tokens.
     config: the architecture that the weights belong to.
-    put: brings a host array of `config.param_dtype` to where it shall lie; it may be one of the
+    place_fn: brings a host array of `config.param_dtype` to its devices; it may be one of the
       published arrays itself, which the default copies.
 
   Returns:
@@ -73,7 +73,7 @@ def import_t5(
   return traverse_util.unflatten_dict(
       {
           # A transfer keeps its host array until it is done.
-          entry.path: jax.block_until_ready(put(_read(entry, weights, config, shapes)))
+          entry.path: jax.block_until_ready(place_fn(_read(entry, weights, config, shapes)))
           for entry in _entries(config)
       }
   )

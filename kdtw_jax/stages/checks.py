@@ -3,7 +3,9 @@
 from kdtw_jax import config as config_lib
 from kdtw_jax import losses
 from kdtw_jax.evaluation import methods
+from kdtw_jax.models import num_params
 from kdtw_jax.stages.stage import Run
+from kdtw_jax.terminal import print_line
 
 _NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
 
@@ -19,13 +21,20 @@ def check_inputs(run: Run) -> None:
   for name in _NEEDS_LOSSES:
     losses.weighted_losses(config[name].losses.to_dict(), field=f"config.{name}.losses")
   methods.check(config.evaluation)
-  sizes = {"train": len(run.inputs.source("train"))}
-  if stages & {"wheels", "evaluation"}:
-    sizes["validation"] = len(run.inputs.source("validation"))
-  if "evaluation" in stages:
-    sizes["test"] = len(run.inputs.source("test"))
-  _check_batch_sizes(run, sizes["train"])
-  _ = run.inputs.models, run.inputs.prompt_length
+  parts = run.mesh.shape["data"]
+  for split, needed_by in (("validation", {"wheels", "evaluation"}), ("test", {"evaluation"})):
+    if stages & needed_by and len(run.inputs.source(split)) < parts:
+      raise ValueError(
+          f"split {split!r}: has {len(run.inputs.source(split))} examples for {parts} devices along"
+          " the batch; give more, or set config.mesh.data"
+      )
+  _check_batch_sizes(run, len(run.inputs.source("train")))
+  student, teacher = run.inputs.models
+  print_line(
+      "models",
+      f"student {num_params(student.shapes):,}, teacher {num_params(teacher.shapes):,} parameters;"
+      f" instructions of up to {run.inputs.prompt_length} tokens",
+  )
   if _to_train(run):
     _check_batch_sizes(run, len(run.inputs.tokenised("train").example_id))
 
@@ -56,6 +65,8 @@ def _check_batch_sizes(run: Run, num_examples: int) -> None:
           f"{field}={size}: the training split has {num_examples} examples; lower it, or give more"
       )
   sizes = _to_train(run)
+  if "config.wheels.batch_size" in sizes:
+    sizes["config.calibration.batch_size"] = run.config.calibration.batch_size
   if "evaluation" in run.config.stages:
     sizes["config.evaluation.batch_size"] = run.config.evaluation.batch_size
   for field, size in sizes.items():

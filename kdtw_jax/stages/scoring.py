@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 import ml_collections
 import optax
 
-from kdtw_jax import losses
+from kdtw_jax import distributions, losses
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Trajectory
 from kdtw_jax.models import Models, shift_right
 
@@ -88,7 +88,7 @@ def score(
     found = {
         "log_probs": losses.taken_log_probs(logits, tokens),
         "teacher_log_probs": losses.taken_log_probs(teacher_logits, tokens),
-        "teacher_entropies": losses.entropy(teacher_logits),
+        "teacher_entropies": distributions.entropy(teacher_logits),
         "token_losses": {
             name: loss(teacher_logits, logits, tokens) for name, (_, loss) in token_losses.items()
         },
@@ -97,7 +97,7 @@ def score(
     if may_ask:
       gate_logits = student.gate_logits(params, logits, hidden, prices)
       by_kl = stage.gate_credit == "expected_kl"
-      difficulty = losses.reverse_kl if by_kl else losses.log_prob_gap
+      difficulty = losses.reverse_kl if by_kl else distributions.log_prob_gap
       found["gate_logits"] = gate_logits
       found["difficulties"] = jax.lax.stop_gradient(difficulty(teacher_logits, logits))
     if stage.value == "logsumexp":

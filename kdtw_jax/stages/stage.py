@@ -43,7 +43,7 @@ class Run:
     """The seed of a stage: its own for each stage and seed of the config."""
     return self.config.seed * len(config_lib.STAGES) + config_lib.STAGES.index(stage)
 
-  def put(self, array: np.ndarray) -> jax.Array:
+  def place(self, array: np.ndarray) -> jax.Array:
     """Brings one parameter to its place on the mesh."""
     return jax.device_put(array, devices.param_sharding(self.mesh, array.shape))
 
@@ -71,9 +71,14 @@ class Run:
     models = self.inputs.models
     model = models.teacher if stage == "teacher" else models.student
     if stage == "teacher" and pair.teacher_is_published(self.config):
-      return pair.published_params(self.config, "teacher", model, self.put)
+      return pair.published_params(self.config, "teacher", model, self.place)
     folder = self.workdir.folder(stage)
     if self.workdir.summary(stage) is None:
+      if folder.parent.parent != self.workdir.path:
+        raise ValueError(
+            f"config.teacher.checkpoint={self.config.teacher.checkpoint!r}: holds no finished"
+            f" teacher, {folder} has no summary.json: give the workdir of a run that trained one"
+        )
       raise ValueError(
           f"stage {stage!r} is needed and not done, {folder} has no summary.json: add it to "
           "config.stages"
@@ -97,7 +102,7 @@ def starting_params(run: Run, who: str, stage: str) -> Params:
   key = jax.random.key(run.seed(stage))
   if not run.config[who].pretrained:
     return model.init(key)
-  params = pair.published_params(run.config, who, model, run.put)
+  params = pair.published_params(run.config, who, model, run.place)
   if model.config.gate == "token":
     params = clear_tau(params, model.config)
   heads = jax.jit(lambda key: {k: v for k, v in model.init(key).items() if k in HEADS})
@@ -113,6 +118,7 @@ def fit(
     objective: step_lib.Objective,
     frozen: Params | None = None,
     budgets: tuple[float, ...] = (),
+    splits: tuple[str, ...] = ("train",),
     rollout: Callable[..., Any] | None = None,
     duals: Float[Array, " K"] | None = None,
     update_duals: Callable[..., Any] | None = None,
@@ -128,6 +134,7 @@ def fit(
     objective: what is minimised; see `training.step`.
     frozen: parameters that the objective only reads.
     budgets: stated in the instructions of the batches; () for none.
+    splits: of the data that the stage reads; they belong to what makes it.
     rollout: `(params, frozen, batch, key) -> data`, what the objective sees of a batch.
     duals: `[K]` prices at the start; None without budgets.
     update_duals: `(duals, data) -> duals`.
@@ -138,7 +145,6 @@ def fit(
   """
   if run.workdir.summary(name) is not None:
     return
-  splits = ("train", "validation") if finish else ("train",)
   folder = run.workdir.begin(name, data={s: run.inputs.fingerprint(s) for s in splits})
   optimizer = optim.make_optimizer(section)
   state = devices.shard_params(

@@ -43,6 +43,7 @@ def train(run: Run) -> None:
       objective=constrained_path_consistency(models, stage, knots=knots),
       frozen=teacher_params,
       budgets=run.config.budgets.train,
+      splits=("train", "validation"),
       duals=_initial_duals(run, start, teacher_params),
       update_duals=dual_step(stage, knots),
       finish=lambda state: calibration.calibrated(run, state),

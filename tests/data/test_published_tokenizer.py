@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import sentencepiece
 
-from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
+from kdtw_jax.base import EOS_ID, PAD_ID, TAU
 from kdtw_jax.data import (
     PublishedTokenizer,
     check_same_vocabulary,
@@ -14,19 +13,8 @@ from kdtw_jax.data import (
     tokenizer_text,
     train_tokenizer,
 )
-from kdtw_jax.data.phrasebook import PhrasebookSource
+from tests.t5_tokenizer import PIECES, TEXTS, make_t5
 
-PIECES = 320
-TEXTS = (
-    "The letter costs €12.50, Maria?",
-    "Für 3.205 Äpfel übt Paul groß.",
-    "",
-    " ",
-    "a",
-    "你好 привет",
-    "two  spaces and\ttabs",
-    "Use the teacher for at most 20% of the tokens.",
-)
 SPELLINGS = (
     "</s>",
     "<pad>",
@@ -37,31 +25,6 @@ SPELLINGS = (
     f"x{TAU}{TAU}",
     "▁<τ>",
 )
-
-
-def make_t5(folder, sentences=600, extra_ids=100):
-  """A tokenizer in the layout of the published T5: a SentencePiece model and its config."""
-  source = PhrasebookSource("train", size=sentences, seed=0)
-  lines = [text for i in range(sentences) for text in (source[i].source, source[i].target)]
-  lines += [*tokenizer_text()[:200], *TEXTS[:2], "< > / s p a d τ"]
-  folder.mkdir()
-  with open(folder / "spiece.model", "wb") as file:
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_writer=file,
-        vocab_size=PIECES,
-        pad_id=PAD_ID,
-        eos_id=EOS_ID,
-        unk_id=UNK_ID,
-        bos_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
-  (folder / "tokenizer_config.json").write_text(
-      json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": extra_ids})
-  )
-  (folder / "config.json").write_text(json.dumps({"model_type": "t5"}))
-  return folder
 
 
 def make_byt5(folder):

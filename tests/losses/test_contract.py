@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 import numpy as np
 import pytest
 
-from kdtw_jax import losses
+from kdtw_jax import distributions, losses
 from kdtw_jax.base import MASKED_LOGIT
 
 B, T, V = 3, 5, 6
@@ -45,8 +45,8 @@ CASES = {
     "generalized_jsd": Case(
         lambda t, s: losses.generalized_jsd(t, s, beta=0.3), ("teacher_logits", "logits")
     ),
-    "log_prob_gap": Case(losses.log_prob_gap, ("teacher_logits", "logits")),
-    "entropy": Case(losses.entropy, ("logits",)),
+    "log_prob_gap": Case(distributions.log_prob_gap, ("teacher_logits", "logits")),
+    "entropy": Case(distributions.entropy, ("logits",)),
     "logsumexp_values": Case(
         lambda z, g: losses.logsumexp_values(z, g, alpha=0.7, gate_alpha=0.3),
         ("logits", "gate_logits"),
@@ -159,7 +159,9 @@ def test_jit_equals_eager(case):
 
 
 DIFFERENTIABLE = {
-    name: case for name, case in CASES.items() if case.floats and case.fn is not losses.log_prob_gap
+    name: case
+    for name, case in CASES.items()
+    if case.floats and case.fn is not distributions.log_prob_gap
 }
 
 

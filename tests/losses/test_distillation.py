@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdtw_jax import losses
+from kdtw_jax import distributions, losses
 from kdtw_jax.base import MASKED_LOGIT
 
 
@@ -33,7 +33,7 @@ def test_hand_derived_constants():
   np.testing.assert_allclose(losses.forward_kl(teacher, student), [[kl]], rtol=1e-5)
   kl = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
   np.testing.assert_allclose(losses.reverse_kl(teacher, student), [[kl]], rtol=1e-5)
-  np.testing.assert_allclose(losses.entropy(teacher), [[math.log(2)]], rtol=1e-6)
+  np.testing.assert_allclose(distributions.entropy(teacher), [[math.log(2)]], rtol=1e-6)
   tokens = jnp.array([[0]])
   np.testing.assert_allclose(losses.taken_log_probs(student, tokens), [[math.log(0.25)]], rtol=1e-6)
   np.testing.assert_allclose(losses.cross_entropy(student, tokens), [[math.log(4)]], rtol=1e-6)
@@ -41,7 +41,7 @@ def test_hand_derived_constants():
   np.testing.assert_allclose(
       losses.cross_entropy(student, tokens, label_smoothing=0.2), [[smoothed]], rtol=1e-6
   )
-  gap = losses.log_prob_gap(logits_of(0.7, 0.2, 0.1), logits_of(0.2, 0.5, 0.3))
+  gap = distributions.log_prob_gap(logits_of(0.7, 0.2, 0.1), logits_of(0.2, 0.5, 0.3))
   np.testing.assert_allclose(gap, [[math.log(3.5)]], rtol=1e-6)
   # Disjoint distributions: half of log 2 from each side, whatever else.
   apart = losses.generalized_jsd(jnp.array([[[0.0, -1e9]]]), jnp.array([[[-1e9, 0.0]]]), beta=0.5)
@@ -58,7 +58,7 @@ def test_matches_float64(pair):
   np.testing.assert_allclose(
       losses.reverse_kl(teacher, student), np.sum(q * np.log(q / p), -1), **check
   )
-  np.testing.assert_allclose(losses.entropy(student), -np.sum(q * np.log(q), -1), **check)
+  np.testing.assert_allclose(distributions.entropy(student), -np.sum(q * np.log(q), -1), **check)
   for beta in (0.1, 0.5, 0.8):
     m = beta * p + (1 - beta) * q
     want = beta * np.sum(p * np.log(p / m), -1) + (1 - beta) * np.sum(q * np.log(q / m), -1)
@@ -71,7 +71,7 @@ def test_matches_float64(pair):
   got = losses.cross_entropy(student, tokens, label_smoothing=0.1)
   np.testing.assert_allclose(got, smoothed, **check)
   gap = np.log(p.max(-1)) - np.log(np.take_along_axis(p, q.argmax(-1)[..., None], -1)[..., 0])
-  np.testing.assert_allclose(losses.log_prob_gap(teacher, student), gap, **check)
+  np.testing.assert_allclose(distributions.log_prob_gap(teacher, student), gap, **check)
 
 
 def test_jsd_approaches_both_directions(pair):
@@ -87,7 +87,7 @@ def test_jsd_approaches_both_directions(pair):
 
 def test_gap_is_zero_exactly_where_the_choices_agree(pair):
   teacher, student = pair
-  gap = np.asarray(losses.log_prob_gap(teacher, student))
+  gap = np.asarray(distributions.log_prob_gap(teacher, student))
   np.testing.assert_array_equal(gap == 0, teacher.argmax(-1) == student.argmax(-1))
   assert np.all(gap >= 0) and np.any(gap > 0)
 
@@ -96,8 +96,8 @@ FUNCTIONS = {
     "forward_kl": losses.forward_kl,
     "reverse_kl": losses.reverse_kl,
     "generalized_jsd": lambda t, s: losses.generalized_jsd(t, s, beta=0.3),
-    "log_prob_gap": losses.log_prob_gap,
-    "entropy": lambda t, s: losses.entropy(s),
+    "log_prob_gap": distributions.log_prob_gap,
+    "entropy": lambda t, s: distributions.entropy(s),
     "taken_log_probs": lambda t, s: losses.taken_log_probs(s, np.full((2, 4), 2)),
     "cross_entropy": lambda t, s: losses.cross_entropy(s, np.full((2, 4), 2), label_smoothing=0.1),
 }

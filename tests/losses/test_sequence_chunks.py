@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdtw_jax import losses
+from kdtw_jax import distributions, losses
 
 B, T, D, V = 2, 37, 8, 512
 
@@ -25,7 +25,9 @@ def per_token(table, hidden, teacher, tokens):
   return {
       "taken": losses.taken_log_probs(logits, tokens),
       "kl": losses.reverse_kl(teacher_logits, logits),
-      "pair": jnp.stack([losses.entropy(logits), losses.log_prob_gap(teacher_logits, logits)], -1),
+      "pair": jnp.stack(
+          [distributions.entropy(logits), distributions.log_prob_gap(teacher_logits, logits)], -1
+      ),
   }
 
 

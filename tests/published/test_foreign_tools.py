@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from tests.tiny_published import write_tokenizer
 from tiny_folders import random_model
+
+from tests.t5_tokenizer import make_t5
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -59,9 +60,8 @@ def student(request, phrases, tmp_path_factory):
   """(folder, our model, our params, our tokenizer) of a student with random weights."""
   options, changes = STUDENTS[request.param]
   if options is None:
-    original = tmp_path_factory.mktemp("published")
-    write_tokenizer(original)
-    (original / "config.json").write_text('{"model_type": "t5"}')
+    original = tmp_path_factory.mktemp("published") / "t5"
+    make_t5(original)
     tokenizer = load_tokenizer(original)
   else:
     lines = [*phrases, *tokenizer_text()[:100]]

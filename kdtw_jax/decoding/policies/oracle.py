@@ -10,7 +10,7 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from kdtw_jax.decoding import gating
+from kdtw_jax import distributions
 from kdtw_jax.decoding.policies.policy import Dial, Never, Observation, Policy, per_row, present
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
@@ -38,6 +38,6 @@ class Oracle(Policy):
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks where the student's best token falls behind the teacher's."""
     teacher_logits = present(seen.teacher_logits)
-    gap = gating.gap(teacher_logits, seen.logits)
+    gap = distributions.log_prob_gap(teacher_logits, seen.logits)
     differs = jnp.argmax(teacher_logits, axis=-1) != jnp.argmax(seen.logits, axis=-1)
     return differs & (gap >= per_row(self.threshold, gap))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from kdtw_jax.decoding import gating
+from kdtw_jax import distributions
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, coin, draw_residual, of_draft
 from kdtw_jax.decoding.policies.policy import Dial, per_row, present
@@ -112,5 +112,5 @@ class Typical(Drafter):
     """Keeps typical ones."""
     epsilon = per_row(self.epsilon, drafts.tokens)[:, None]
     p = of_draft(jax.nn.softmax(drafts.teacher_logits, axis=-1), drafts.tokens)
-    entropy = gating.entropy(drafts.teacher_logits)
+    entropy = distributions.entropy(drafts.teacher_logits)
     return p > jnp.minimum(epsilon, jnp.sqrt(epsilon) * jnp.exp(-entropy))

@@ -9,6 +9,7 @@ from typing import ClassVar
 import flax.struct
 from jaxtyping import Array, Bool
 
+from kdtw_jax import distributions
 from kdtw_jax.decoding import gating
 from kdtw_jax.decoding.policies.policy import Dial, Never, Observation, Policy, per_row
 from kdtw_jax.decoding.policies.registry import register
@@ -54,7 +55,7 @@ class Entropy(Policy):
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
     """Asks at high entropy."""
-    return gating.entropy(seen.logits) > per_row(self.threshold, seen.logits)
+    return distributions.entropy(seen.logits) > per_row(self.threshold, seen.logits)
 
 
 @register("margin", "Margin threshold", dials=(0.02, 0.06, 0.15, 0.3, 0.5))
