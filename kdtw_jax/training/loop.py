@@ -4,7 +4,7 @@ The loop never waits for the device between log points: losses are fetched toget
 `log_every` steps and checked then, before anything is saved.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import dataclasses
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdtw_jax import checkpoint
-from kdtw_jax.base import PAD_ID, Batch
+from kdtw_jax.base import PAD_ID, ArrayLike, Batch, BatchIterator
 from kdtw_jax.terminal import StageProgress
 from kdtw_jax.training.state import TrainState
 
@@ -42,7 +42,7 @@ def run_stage(
     *,
     state: TrainState,
     step_fn: Callable,
-    batches: Iterator[Batch],
+    batches: BatchIterator,
     prepare: Callable[[TrainState, Batch, jax.Array], Any],
     frozen: Any,
     key: jax.Array,
@@ -58,7 +58,7 @@ def run_stage(
     name: of the stage, for logs and errors.
     state: at step 0; also the pattern for a restore.
     step_fn: `(state, frozen, data, key) -> (state, metrics)`, donating its state.
-    batches: endless iterator with `get_state()` and `set_state()`.
+    batches: endless.
     prepare: `(state, batch, key) -> data`: moves a batch to the devices, or rolls out a policy.
     frozen: parameters that the step only reads.
     key: of the stage; each step folds in its number.
@@ -85,7 +85,7 @@ def run_stage(
   first_step = int(state.step)
   started = time.monotonic()
   prepare_key, step_key = jax.random.split(key)
-  pending: list[tuple[int, np.ndarray, int, dict]] = []
+  pending: list[tuple[int, ArrayLike, int, dict]] = []
   try:
     with StageProgress(
         name, first_step=first_step, steps=steps, log_dir=directory / "tensorboard"
@@ -125,7 +125,7 @@ def run_stage(
   )
 
 
-def _flush(name: str, pending: list[tuple[int, np.ndarray, int, dict]]) -> dict[str, float]:
+def _flush(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> dict[str, float]:
   """Fetches pending metrics, refuses non-finite losses, returns their means."""
   fetched = jax.device_get([metrics for _, _, _, metrics in pending])
   for (step, example_ids, _, _), metrics in zip(pending, fetched, strict=True):
