@@ -1,7 +1,7 @@
-"""The width of the teacher's catch-up pass, chosen by measuring this machine.
+"""The width of the teacher's catch-up pass, chosen by timing passes on this machine.
 
-A wide pass reads more lagging tokens at once; a narrow one costs less where few lag. Which widths
-are best depends on the hardware and on how often the teacher is asked.
+A wide pass reads more missed tokens at once; a narrow pass is cheaper when few are missed. The best
+widths depend on the hardware and on how often the student asks.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from kdtw_jax import base
 from kdtw_jax.decoding.state import Cache
 
 WIDTHS = (1, 4, 8, 16, 32)
-_PASSES = 8  # in a row for one timing, so that the launch does not count
+_PASSES = 8  # consecutive passes in one timing, so that the launch time is negligible
 
 
 def pass_seconds(
@@ -29,15 +29,15 @@ def pass_seconds(
     widths: tuple[int, ...] = WIDTHS,
     runs: int = 5,
 ) -> dict[int, float]:
-  """Times one decoder pass of each width, readout of one position included.
+  """Times one decoder pass of each width, including the readout of one position.
 
   Args:
     fns: the teacher.
     params: its parameters.
-    source: int32, sources of the batch size that matters.
-    max_length: inputs that the cache holds.
-    widths: inputs per pass; those beyond `max_length` are left out.
-    runs: timings of each width, interleaved; the fastest counts.
+    source: sources in a batch of the size to time.
+    max_length: number of inputs that the cache holds.
+    widths: inputs per pass; widths above `max_length` are skipped.
+    runs: number of timings of each width, interleaved; the fastest is kept.
 
   Returns:
     Seconds per pass by width.
@@ -48,7 +48,7 @@ def pass_seconds(
       cache, total = carry
       hidden, cache = fns.extend(params, cache, tokens + total, jnp.full(tokens.shape[:1], i))
       logits = fns.readout(params, cache, hidden[:, -1:]).logits
-      return cache, jnp.argmax(logits[0, 0]).astype(jnp.int32) % 2  # the next pass waits for it
+      return cache, jnp.argmax(logits[0, 0]).astype(jnp.int32) % 2  # makes the next pass wait
 
     return jax.lax.fori_loop(0, _PASSES, extend, (cache, jnp.int32(0)))[1]
 
@@ -69,24 +69,24 @@ def pass_seconds(
 
 
 def seconds_per_ask(seconds: Mapping[int, float], widths: tuple[int, ...], use: float) -> float:
-  """Expected time of a catch-up, for a teacher that is asked at random.
+  """Returns the expected time of a catch-up if the teacher is asked at random.
 
       lag ~ Geometric(use);   E Σ_C n_C(lag) t(C),  n_C as in state.count_catch_up
 
   Args:
-    seconds: t(C) by width C, of `pass_seconds`.
-    widths: those that are compiled, ascending.
+    seconds: t(C) by width C, from `pass_seconds`.
+    widths: the compiled widths, ascending.
     use: asks per token, above 0 and at most 1.
 
   Returns:
     Seconds.
 
   Raises:
-    ValueError: use outside of (0, 1].
+    ValueError: if `use` is outside (0, 1].
   """
   if not 0.0 < use <= 1.0:
     raise ValueError(f"use={use}: must be above 0 and at most 1")
-  lag = np.arange(1, int(np.ceil(12 / use)) + 1)  # beyond: less than e^-12 of the asks
+  lag = np.arange(1, int(np.ceil(12 / use)) + 1)  # less than e^-12 of the asks lag more
   probability = use * (1 - use) ** (lag - 1)
   total, left = np.zeros(len(lag)), lag
   for narrower, width in reversed(list(itertools.pairwise((0, *widths)))):
@@ -98,16 +98,16 @@ def seconds_per_ask(seconds: Mapping[int, float], widths: tuple[int, ...], use: 
 def best_chunk(
     seconds: Mapping[int, float], use: float, *, batch: int = 1, worth: float = 0.03
 ) -> tuple[int, ...]:
-  """The widths whose catch-up is cheapest: the `chunk` of `decode` on this machine.
+  """Returns the widths with the cheapest catch-up, for the `chunk` of `decode` on this machine.
 
-  In a batch some row asks more often than any one row does, `1 − (1 − use)^batch` per step, and all
-  read on in that pass: lags are shorter and narrow passes better.
+  Some row of a batch asks more often than a single row does, `1 − (1 − use)^batch` per step, and
+  every row catches up in that pass. So lags are shorter in a batch and narrow passes are better.
 
   Args:
-    seconds: t(C) by width C, of `pass_seconds`.
+    seconds: t(C) by width C, from `pass_seconds`.
     use: asks per token of a row, above 0 and at most 1.
-    batch: rows that decode together.
-    worth: what one more width must save, relative, since each is compiled.
+    batch: number of rows that decode together.
+    worth: share of the time that each further width must save, since each is compiled.
 
   Returns:
     The widths, ascending.

@@ -2,8 +2,8 @@
 
 Not here: what the policies decide (policies/), policies that write token by token (writing.py),
 model calls (forward.py). All rows draft together and are verified together, so one teacher pass
-serves the whole batch; a row whose draft is done early (it asks, it drafted EOS, or T is near)
-waits. Rounds, tokens and per-row counts of a row do not depend on the other rows.
+serves the whole batch. A row whose draft ends early waits for the others: it asks, drafted EOS, or
+is close to T. The rounds, tokens and counts of a row do not depend on the other rows.
 
 Shape letters: B batch, T most tokens, V vocabulary; k draft length.
 """
@@ -22,19 +22,19 @@ from kdtw_jax.decoding.policies.policy import Observation, present
 from kdtw_jax.decoding.sampling import Key
 from kdtw_jax.decoding.state import DecodeState, Setup
 
-# After a fully accepted draft the student has not consumed its own last draft nor the bonus token:
-# two inputs, one forward.
+# After a fully accepted draft, the student still has to consume its last draft and the bonus token:
+# two inputs in one forward pass.
 STUDENT_WIDTH = 2
 
 
 class Round(NamedTuple):
-  """What drafting leaves to the verification.
+  """The result of drafting, which the verification reads.
 
   Attributes:
     state: the state with `pending` drafts in every row.
-    asking: rows that stopped because they ask.
-    student_logits: float32, the student's for each draft; None where nobody reads them.
-    turn: int32, student steps of this round.
+    asking: rows that stopped drafting because they ask.
+    student_logits: the student's logits for each draft; None if nothing reads them.
+    turn: number of student steps in this round.
   """
 
   state: DecodeState
@@ -48,10 +48,10 @@ def draft_round(setup: Setup, state: DecodeState) -> DecodeState:
 
   Args:
     setup: models, parameters and rules; the policy is a Drafter with k >= 1.
-    state: the state, nothing pending.
+    state: the state, with nothing pending.
 
   Returns:
-    The state, nothing pending, `length` at least one larger in every row that was not done.
+    The state with nothing pending and a larger `length` in every row that was not done.
   """
   state, gate_key, student_key, teacher_key = state_lib.split_key(state)
   if setup.policy.needs_student:
@@ -62,13 +62,13 @@ def draft_round(setup: Setup, state: DecodeState) -> DecodeState:
 
 
 def drafter(setup: Setup) -> Drafter:
-  """The policy."""
+  """Returns the policy, which is a Drafter."""
   assert isinstance(setup.policy, Drafter)
   return setup.policy
 
 
 def most_drafts(setup: Setup, state: DecodeState) -> Int[Array, " B"]:
-  """Most drafts per row: k, and one less than what is left where the teacher writes after them."""
+  """Returns the most drafts per row: k, or what fits before T along with the teacher's token."""
   policy = drafter(setup)
   bonus: bool | Array = policy.bonus
   silenced = policy.silenced(setup.budget)
@@ -79,26 +79,26 @@ def most_drafts(setup: Setup, state: DecodeState) -> Int[Array, " B"]:
 
 
 def drafted_eos(setup: Setup, state: DecodeState) -> Bool[Array, " B"]:
-  """Rows whose last draft is EOS."""
+  """Returns the rows whose last draft is EOS."""
   last = state_lib.window(state.tokens, state.length + state.pending, 1)[:, 0]
   return (state.pending > 0) & (last == setup.eos_id)
 
 
 def drafting_rows(setup: Setup, now: Round) -> Bool[Array, " B"]:
-  """Rows that draft another token: they may have more, none of theirs is EOS, and none asks."""
+  """Returns the rows that go on drafting: not full, not ended by EOS and not asking."""
   full = now.state.pending >= most_drafts(setup, now.state)
   return ~(now.state.done | now.asking | full | drafted_eos(setup, now.state))
 
 
 def draft_tokens(setup: Setup, state: DecodeState, gate_key: Key, student_key: Key) -> Round:
-  """Lets the student draft until every row has its drafts."""
+  """Lets the student draft until no row needs another draft."""
   policy, logits = drafter(setup), None
   if policy.needs_student_logits(setup.sampling):
     V = jax.eval_shape(
         lambda: forward.student_step(setup.student, state, state.done, STUDENT_WIDTH)
     )[1].shape[-1]
     logits = jnp.zeros((state.done.shape[0], policy.k, V), jnp.float32)
-  # The teacher's cache takes no part: it stays out of the inner loop's carry.
+  # Drafting does not use the teacher's cache, so the inner loop does not carry it.
   first = Round(
       state._replace(teacher_cache=None), jnp.zeros_like(state.done), logits, jnp.int32(0)
   )
@@ -111,7 +111,7 @@ def draft_tokens(setup: Setup, state: DecodeState, gate_key: Key, student_key: K
 
 
 def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Round:
-  """One turn of drafting: in each row that drafts on, a token or an ask."""
+  """Adds a token or an ask to each row that is still drafting."""
   rows = drafting_rows(setup, now)
   state, logits, gate_logits = forward.student_step(setup.student, now.state, rows, STUDENT_WIDTH)
   gate_key, student_key = (
@@ -131,7 +131,7 @@ def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Ro
   writes = rows & ~asks
   token = sampling_lib.choose_token(logits, student_key, setup.sampling)
   kept = now.student_logits
-  if kept is not None:  # rows that draft at all have drafted one token in every turn so far
+  if kept is not None:  # each row still drafting has drafted one token in every turn
     kept = jax.lax.dynamic_update_slice(kept, logits[:, None], (0, now.turn, 0))
   state = state._replace(
       tokens=state_lib.write_column(state.tokens, length + 1, token, writes),
@@ -141,7 +141,7 @@ def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Ro
 
 
 def copy_tokens(setup: Setup, state: DecodeState) -> Round:
-  """Takes as drafts what the policy copies out of the source and the output."""
+  """Takes as drafts the tokens that the policy copies from the source and the output."""
   policy = drafter(setup)
   source = jnp.asarray(present(setup.teacher_source), jnp.int32)
   drafts, count = policy.propose(source, state.tokens, state.length)
@@ -156,13 +156,13 @@ def copy_tokens(setup: Setup, state: DecodeState) -> Round:
 
 
 class Verdict(NamedTuple):
-  """What a verification decides.
+  """The decision of a verification.
 
   Attributes:
-    accepted: int32, drafts that stay.
-    correction: int32, the token after them.
-    corrected: True where it is written: not after an accepted EOS, and not after a full draft of a
-      policy without a bonus.
+    accepted: number of drafts that are kept.
+    correction: the token after them.
+    corrected: True where the correction is written. It is not written after an accepted EOS, nor
+      after a fully accepted draft if the policy has no bonus token.
   """
 
   accepted: Int[Array, " B"]
@@ -171,15 +171,16 @@ class Verdict(NamedTuple):
 
 
 def judge(setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: Key) -> Verdict:
-  """Finds the longest prefix of the drafts that may stay and the token after it.
+  """Finds the longest prefix of the drafts that may stay, and the token after it.
 
-  Example, greedy and exact, k = 4, pending = 4: drafts `a b c d`, the teacher's argmax `a b x y z`
-  keeps `a b` and writes `x`; `a b c d z` keeps all and writes the bonus `z`.
+  Example, greedy and exact, with k = 4 and pending = 4: the drafts are `a b c d`. If the teacher's
+  argmax is `a b x y z`, `a b` is kept and `x` written. If it is `a b c d z`, all drafts are kept
+  and the bonus `z` is written.
 
   Args:
     setup: models, parameters and rules.
     drafted: the state with its drafts pending.
-    logits: the teacher's, width k + bonus, after input `length` and after each draft.
+    logits: the teacher's logits after input `length` and after each draft; width k + bonus.
     key: PRNG key, or None when greedy.
 
   Returns:
@@ -207,7 +208,7 @@ def judge(setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: 
 
 
 def _entry(values: Float[Array, "B k V"], index: Int[Array, " B"]) -> Float[Array, "B V"]:
-  """Reads one position per row (clipped to the last)."""
+  """Reads one position per row, clipped to the last."""
   index = jnp.minimum(index, values.shape[1] - 1)[:, None, None]
   return jnp.take_along_axis(values, index, axis=1)[:, 0]
 
@@ -215,9 +216,9 @@ def _entry(values: Float[Array, "B k V"], index: Int[Array, " B"]) -> Float[Arra
 def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
   """Scores all drafts with one teacher pass, keeps a prefix and lets the teacher write after it.
 
-  Rolling back is lowering lengths: caches beyond them are stale and rewritten. Where no row needs
-  the teacher, because all ended by themselves and the policy lets them, or because their budgets
-  allow no call, there is no pass.
+  Rolling back only lowers lengths: cache entries beyond them are stale and will be overwritten. The
+  pass is skipped if no row needs the teacher. A row does not need it if it drafted EOS and the
+  policy lets that end the row unchecked, or if its budget allows no call.
   """
   state, policy = drafted.state, drafter(setup)
   called, silenced = ~state.done, policy.silenced(setup.budget)
@@ -235,7 +236,7 @@ def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
 
   if policy.checks_end and silenced is None:
     state, verdict, _ = check((state, unchecked, jnp.array(True)))
-  else:  # a loop of one turn or none: a conditional would copy the cache
+  else:  # a loop of at most one turn, because a conditional would copy the cache
     start = (state._replace(student_cache=None), unchecked, jnp.any(called))
     checked, verdict, _ = jax.lax.while_loop(lambda now: now[2], check, start)
     state = checked._replace(student_cache=state.student_cache)
@@ -245,7 +246,7 @@ def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
 def settle(
     setup: Setup, state: DecodeState, verdict: Verdict, asking: Bool[Array, " B"]
 ) -> DecodeState:
-  """Takes over what the verdict keeps and writes the correction."""
+  """Commits the drafts that the verdict keeps and writes the correction."""
   active = ~state.done
   corrected = active & verdict.corrected
   end = state.length + verdict.accepted

@@ -1,11 +1,11 @@
-"""Model calls of the decoding loop: one student step, one teacher step, the teacher's catch-up.
+"""Model calls of the decoding loop: the student step, the teacher step and the teacher's catch-up.
 
 Not here: who writes the token (writing.py, drafting.py).
 
-Each call gathers a window of static width per row, from where that row's cache ends, and hands it
-to `extend` for the whole batch. Rows that did not want the call are extended too, but their cache
-length does not move: what was written lies beyond it and is rewritten by the next call. So no
-branch and no select ever touches a cache, which XLA would pay for with a copy of it.
+Each call gathers a window of static width per row, starting where that row's cache ends, and passes
+it to `extend` for the whole batch. Rows that do not need the call are extended too, but their cache
+length stays the same: what was written lies beyond it, and the next call overwrites it. So no
+branch or select ever touches a cache, for which XLA would copy the cache.
 
 Shape letters: B batch, C chunk of inputs in one call, D width, V vocabulary.
 """
@@ -25,7 +25,7 @@ from kdtw_jax.decoding.state import DecodeState
 
 
 def last_hidden(hidden: Float[Array, "B C D"], index: Int[Array, " B"]) -> Float[Array, "B 1 D"]:
-  """Reads the hidden state at one chunk position per row (clipped into the chunk)."""
+  """Reads the hidden state at one chunk position per row, clipped to the chunk."""
   C = hidden.shape[1]
   if C == 1:
     return hidden
@@ -35,16 +35,16 @@ def last_hidden(hidden: Float[Array, "B C D"], index: Int[Array, " B"]) -> Float
 def student_step(
     model: state_lib.Model, state: DecodeState, rows: Bool[Array, " B"], width: int
 ) -> tuple[DecodeState, Float[Array, "B V"], Float[Array, " B"]]:
-  """Lets the student consume inputs student_len .. length + pending in one forward.
+  """Lets the student consume inputs student_len .. length + pending in one forward pass.
 
   Args:
     model: the student.
-    state: decoding state; `rows` lag by at most `width` inputs.
+    state: the decoding state; `rows` lag by at most `width` inputs.
     rows: rows that need the step.
-    width: static inputs per forward.
+    width: inputs per forward pass, static.
 
   Returns:
-    The state, logits and gate log-odds of the next token; junk outside of `rows`.
+    The state, and the logits and gate log-odds of the next token, meaningless outside `rows`.
   """
   fns, params = state_lib.running(model)
   end = state.length + state.pending
@@ -63,13 +63,13 @@ def student_step(
 def teacher_step(
     model: state_lib.Model, state: DecodeState, rows: Bool[Array, " B"], width: int
 ) -> tuple[DecodeState, Float[Array, "B width V"]]:
-  """Lets the teacher consume inputs teacher_len .. length + pending in one forward.
+  """Lets the teacher consume inputs teacher_len .. length + pending in one forward pass.
 
   Args:
     model: the teacher.
-    state: decoding state; `rows` lag by at most `width` inputs.
+    state: the decoding state; `rows` lag by at most `width` inputs.
     rows: rows that need the step.
-    width: static inputs per forward.
+    width: inputs per forward pass, static.
 
   Returns:
     The state and the logits after each input of the window.
@@ -92,7 +92,7 @@ def teacher_step(
 
 
 class _CatchUp(NamedTuple):
-  """What the catch-up loop carries: the teacher's part of the state and the tokens it chose."""
+  """The carry of the catch-up loop: the teacher's part of the state and its chosen tokens."""
 
   cache: state_lib.Cache
   teacher_len: Int[Array, " B"]
@@ -109,26 +109,27 @@ def teacher_catch_up(
     widths: tuple[int, ...],
     sampling: sampling_lib.Sampling,
 ) -> tuple[DecodeState, Int[Array, " B"]]:
-  """Runs the teacher over what was written since its last call, and lets it choose the next token.
+  """Runs the teacher over the tokens since its last call and lets it choose the next token.
 
-  For each width, the widest first, a loop of passes over that many inputs per row, as long as some
-  asking row lags by more than the next width covers: so no pass where no row asks, and a last pass
-  no wider than it must be. The loops' conditions are the only predicates: there is no `lax.cond`.
-  Rows that do not ask but lag read on too, since the pass is paid for: in a batch of 8 that ask for
-  a tenth of their tokens this saves more than a third of the passes. What a row's own asks cost is
-  therefore counted from who asked when (state.count_catch_up), not here.
+  Each width, from the widest down, has its own loop of passes. It runs while some asking row lags
+  by more than the next width covers. So there is no pass if no row asks, and the last pass is as
+  narrow as possible. The loop conditions are the only predicates; there is no `lax.cond`.
+
+  Rows that lag but do not ask catch up in the same passes. In a batch of 8 rows that ask for a
+  tenth of their tokens, this saves more than a third of the passes. The cost of a row's own asks is
+  therefore not counted here, but computed from the positions of the asks (state.count_catch_up).
 
   Args:
     model: the teacher.
-    state: decoding state with nothing pending.
-    rows: rows that ask; the passes go on until they have caught up.
-    key: PRNG key of the teacher's draw, or None when greedy. A row draws with it once: in the pass
-      that reaches the row's last input.
-    widths: static, ascending: inputs per pass.
+    state: the decoding state, with nothing pending.
+    rows: rows that ask; the passes continue until these have caught up.
+    key: PRNG key of the teacher's draw, or None when greedy. A row draws with it once, in the pass
+      that reaches its last input.
+    widths: inputs per pass, ascending, static.
     sampling: how the teacher chooses.
 
   Returns:
-    The state and the teacher's token; junk outside of `rows`.
+    The state and the teacher's tokens, meaningless outside `rows`.
   """
   fns, params = state_lib.running(model)
   end = state.length

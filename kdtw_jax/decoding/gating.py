@@ -1,4 +1,4 @@
-"""Rules that turn log-odds or a confidence into "ask", and the cap that may refuse it.
+"""Rules that turn log-odds or a confidence into asks, and the cap that may refuse an ask.
 
 Not here: which rule a policy uses (policies/). Shape letters: B batch, V vocabulary.
 """
@@ -11,8 +11,8 @@ from kdtw_jax import base
 
 CAPS = ("none", "hard")
 
-# Relative slack of the hard cap: budgets such as 0.7 are a rounding error below themselves in
-# float32, and 0.7 * 10 tokens must allow 7 asks.
+# Relative slack of the hard cap: float32 rounds budgets such as 0.7 down, and a budget of 0.7 must
+# still allow 7 asks in 10 tokens.
 CAP_SLACK = 1e-6
 
 
@@ -29,12 +29,12 @@ def gate_sampled(
 
 
 def max_prob(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
-  """Probability of the most likely token."""
+  """Returns the probability of the most likely token."""
   return jnp.exp(jnp.max(jax.nn.log_softmax(logits, axis=-1), axis=-1))
 
 
 def margin(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
-  """Probability of the best token less that of the second best."""
+  """Returns the probability of the best token minus that of the second best."""
   probs = jax.nn.softmax(logits, axis=-1)
   is_best = jnp.arange(probs.shape[-1])[None, :] == jnp.argmax(probs, axis=-1)[:, None]
   return jnp.max(probs, axis=-1) - jnp.max(jnp.where(is_best, 0.0, probs), axis=-1)
@@ -43,19 +43,19 @@ def margin(logits: Float[Array, "B V"]) -> Float[Array, " B"]:
 def within_cap(
     asks: Int[Array, " B"], length: Int[Array, " B"], budget: Float[Array, " B"], cap: str
 ) -> Bool[Array, " B"]:
-  """Says which rows may ask for their next token.
+  """Returns the rows that may ask for their next token.
 
       cap 'hard':  asks + 1 <= budget * (length + 1)
 
-  `length + 1` counts the tokens emitted so far and the one about to be written (EOS counts as a
-  token), so at every prefix of the output asks / tokens <= budget. Nothing is saved up across
-  rows. Example: budget 0.2 allows the first ask at the fifth token, the second at the tenth.
+  `length + 1` counts the tokens emitted so far and the one to be written (EOS counts as a token),
+  so asks / tokens <= budget at every prefix of the output. Rows do not share unused budget.
+  Example: a budget of 0.2 allows the first ask at the fifth token and the second at the tenth.
 
   Args:
     asks: asks so far.
     length: tokens emitted so far.
     budget: allowed share of asks, 0..1.
-    cap: 'none' (all may ask) or 'hard'.
+    cap: 'none' (all rows may ask) or 'hard'.
 
   Returns:
     True where asking is allowed.

@@ -1,8 +1,8 @@
 """The batched decoding loop: one `lax.while_loop` for every policy, never vmapped.
 
-Sequential cost of a handover: one student step per token and one teacher pass per ask, however many
-student tokens went before ("Knowledge Distillation with Training Wheels", arXiv 2502.17717).
-Not here: models, which come in as base.DecoderFns, and who writes (policies/).
+A handover costs one sequential student step per token and one teacher pass per ask, however many
+student tokens came before ("Knowledge Distillation with Training Wheels", arXiv 2502.17717).
+Not here: models, which are passed in as base.DecoderFns, and who writes (policies/).
 
 Shape letters: B batch, S source length.
 """
@@ -43,42 +43,42 @@ def decode(
     eager: bool = False,
     eos_id: int = base.EOS_ID,
 ) -> DecodeResult:
-  """Decodes a batch: pure, without jit; `make_decoder` gives the jitted form.
+  """Decodes a batch; a pure function without jit. `make_decoder` makes the jitted form.
 
-  A model that the policy does not need is not run, holds no cache and may be None with its
-  parameters and source. A row is padding and emits nothing where a source that is read holds
-  PAD_ID alone.
+  A model that the policy does not need is not run and has no cache; it may be None, together with
+  its parameters and source. A row is padding and emits nothing if a source that is read contains
+  only PAD_ID in that row.
 
   Args:
     student_fns: the student.
     teacher_fns: the teacher.
     student_params: the student's parameters.
     teacher_params: the teacher's parameters.
-    student_source: int32, what the student reads, budget instruction included.
-    teacher_source: int32, what the teacher reads.
-    budget: float32, allowed share of asks. At 0 the learned gate never asks; above, the student's
-      instruction says it, and the cap 'hard' holds it.
-    key: PRNG key; read where the sampling or the policy draws.
+    student_source: the student's input, including the budget instruction.
+    teacher_source: the teacher's input.
+    budget: allowed share of asks. At 0 the learned gate never asks. Above 0 the student learns it
+      from the instruction, and the cap 'hard' enforces it.
+    key: PRNG key; needed only if the sampling or the policy is random.
     policy: who writes which token.
-    max_length: most tokens that a row may emit, EOS included; a row is cut there.
+    max_length: most tokens that a row may emit, EOS included; longer rows are cut.
     sampling: how both models choose tokens.
-    chunk: inputs that one catch-up pass of the teacher covers; a row that lags by more loops.
-      Several widths, e.g. (1, 4, 16), let each pass be as narrow as the lag allows. A policy that
-      drafts covers its whole draft in one pass instead, a policy that runs the teacher at every
-      step uses 1.
+    chunk: inputs that one catch-up pass of the teacher covers; a row that lags by more takes
+      several passes. With several widths, e.g. (1, 4, 16), each pass is as narrow as the lag
+      allows. A policy that drafts covers its whole draft in one pass instead; a policy that runs
+      the teacher at every step uses 1.
     cap: 'none' or 'hard' (see gating.within_cap).
-    eager: False lets the teacher catch up where a row asks; True has it read each input at once.
-      Tokens are the same, and so are the counts per row: they say what the row's own asks would
-      have cost alone. For large batches, in which some row asks at nearly every step and a
-      catch-up pass is mostly idle work.
+    eager: False lets the teacher catch up when a row asks; True runs it at every step. The tokens
+      are the same, and so are the counts per row, which say what the row's own asks would have cost
+      alone. Eager is for large batches, where some row asks at nearly every step and most of a
+      catch-up pass is wasted.
     eos_id: token that ends a row.
 
   Returns:
     The tokens, who wrote them, and the counters.
 
   Raises:
-    ValueError: an impossible setting, a model or key that is needed is missing, or sources and
-      budgets of another number of rows.
+    ValueError: if a setting is impossible, a required model or key is missing, or the sources and
+      budgets differ in their number of rows.
   """
   validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
   _require(policy.needs_student, "student", student_fns, student_source, policy)
@@ -114,11 +114,11 @@ def make_decoder(
     eager: bool = False,
     eos_id: int = base.EOS_ID,
 ) -> Callable[..., DecodeResult]:
-  """Makes the jitted decoder of one pair of models.
+  """Makes the jitted decoder of a pair of models.
 
-  Parameters, sources and the policy are arguments, never constants: one compilation per input
-  shape and per static structure of the policy. Make policies with `make_policy`, whose dials are
-  arrays: a sweep over a dial then compiles once.
+  Parameters, sources and the policy are arguments, not constants, so there is one compilation per
+  input shape and per static structure of the policy. The dials of policies made with `make_policy`
+  are arrays, so that a sweep over a dial compiles once.
 
   Args:
     student_fns: the student, or None.
@@ -126,14 +126,14 @@ def make_decoder(
     max_length: most tokens that a row may emit, EOS included.
     sampling: how both models choose tokens.
     chunk: inputs that one catch-up pass of the teacher covers, or several widths; `best_chunk`
-      measures which are best.
+      finds the best by timing.
     cap: 'none' or 'hard'.
     eager: True for large batches; see `decode`.
     eos_id: token that ends a row.
 
   Returns:
     The jitted `(student_params, teacher_params, student_source, teacher_source, budget, key,
-    policy) -> DecodeResult`; it can be lowered and compiled ahead like any jitted function.
+    policy) -> DecodeResult`, which can be lowered and compiled ahead of time.
   """
   return jax.jit(
       functools.partial(
@@ -153,10 +153,10 @@ def make_decoder(
 def validate(
     policy: Policy, *, max_length: int, sampling: Sampling, chunk: int | tuple[int, ...], cap: str
 ) -> None:
-  """Refuses settings that cannot work, before anything is traced.
+  """Rejects settings that cannot work, before anything is traced.
 
   Raises:
-    ValueError: names the field, its value and the remedy.
+    ValueError: if a setting is invalid; names the field, its value and the remedy.
   """
   sampling.validate()
   if max_length < 1:
@@ -172,7 +172,7 @@ def validate(
 
 
 def widths_of(chunk: int | tuple[int, ...], max_length: int) -> tuple[int, ...]:
-  """The widths of a catch-up pass, ascending, none beyond what a row can lag by."""
+  """Returns the widths of a catch-up pass, ascending, none wider than a row can lag."""
   return tuple(sorted({min(width, max_length) for width in _as_tuple(chunk)}))
 
 
@@ -189,14 +189,14 @@ def _require(
 
 
 def check_batch(budget: Any, **sources: Any) -> None:
-  """Refuses a batch whose parts do not have the same rows; costs nothing once compiled.
+  """Rejects a batch whose parts differ in their number of rows; costs nothing once compiled.
 
   Args:
     budget: `[B]` numbers.
     **sources: `[B, S]` token ids by field; None for a model that is not run.
 
   Raises:
-    ValueError: names the field, its shape and dtype, and what they must be.
+    ValueError: if a part does not fit; names the field, its shape or dtype, and what it must be.
   """
   rows = jnp.shape(budget)
   if len(rows) != 1:
@@ -219,7 +219,7 @@ def start(
     max_length: int,
     key: Key,
 ) -> DecodeState:
-  """Encodes the sources of the models that will run and makes the first state."""
+  """Encodes the sources of the models that will run and makes the initial state."""
   draws = setup.policy.draws or not setup.sampling.greedy
   if draws and key is None:
     raise ValueError(f"key=None: policy {setup.policy.name!r} or the sampling draws; give a key")
@@ -248,7 +248,7 @@ def start(
 def advance(
     setup: Setup, state: DecodeState, num_done: Int[Array, ""] | None = None
 ) -> DecodeState:
-  """Runs the loop until `num_done` rows are done; None: until all are."""
+  """Runs the loop until `num_done` rows are done, or all rows if it is None."""
   step = drafting.draft_round if setup.policy.drafts else writing.write_step
   wanted = state.done.shape[0] if num_done is None else num_done
   return jax.lax.while_loop(
@@ -257,6 +257,6 @@ def advance(
 
 
 def result_of(setup: Setup, state: DecodeState) -> DecodeResult:
-  """What the rows have written so far, with what it has cost."""
+  """Returns what the rows have written so far and what it has cost."""
   result = state_lib.finish(state, setup.eos_id)
   return state_lib.count_catch_up(result, setup.widths) if setup.policy.catches_up else result

@@ -1,6 +1,6 @@
-"""How a token is drawn from next-token logits: greedy, temperature, top-p.
+"""How a token is chosen from next-token logits: greedily, or drawn with temperature and top-p.
 
-Not here: who draws (policies/). Shape letters: B batch, V vocabulary.
+Not here: which model chooses (policies/). Shape letters: B batch, V vocabulary.
 """
 
 import dataclasses
@@ -11,15 +11,15 @@ from jaxtyping import Array, Float, Int
 
 from kdtw_jax import base
 
-Key = base.PRNGKey | None  # None where nothing is drawn
+Key = base.PRNGKey | None  # None if nothing is drawn
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """Static settings of token choice, the same for student and teacher.
+  """Static settings of token choice, shared by student and teacher.
 
   Attributes:
-    temperature: divides the logits; 0 is greedy (argmax).
+    temperature: divisor of the logits; 0 is greedy (argmax).
     top_p: nucleus mass in (0, 1]; 1 keeps the whole vocabulary.
   """
 
@@ -28,14 +28,14 @@ class Sampling:
 
   @property
   def greedy(self) -> bool:
-    """True where nothing is drawn."""
+    """True if nothing is drawn."""
     return self.temperature == 0.0
 
   def validate(self) -> None:
-    """Refuses impossible settings.
+    """Rejects impossible settings.
 
     Raises:
-      ValueError: temperature < 0 or top_p outside (0, 1].
+      ValueError: if temperature < 0 or top_p is outside (0, 1].
     """
     if self.temperature < 0:
       raise ValueError(f"sampling.temperature={self.temperature}: must be >= 0 (0 is greedy)")
@@ -44,7 +44,7 @@ class Sampling:
 
 
 def forbid_pad(logits: Float[Array, "... V"]) -> Float[Array, "... V"]:
-  """Gives PAD_ID no mass: PAD means "no token" in every output, so no model may emit it."""
+  """Masks PAD_ID: PAD means "no token" in every output, so no model may emit it."""
   is_pad = jnp.arange(logits.shape[-1]) == base.PAD_ID
   is_pad = is_pad.reshape((1,) * (logits.ndim - 1) + is_pad.shape)
   return jnp.where(is_pad, base.MASKED_LOGIT, logits)
@@ -55,14 +55,14 @@ def nucleus(logits: Float[Array, "... V"], top_p: float) -> Float[Array, "... V"
 
       keep token v  iff  sum of the probabilities strictly above p_v's rank < top_p
 
-  Holtzman et al. 2020, arXiv 1904.09751. Tokens that tie with the last kept one are kept too.
+  Holtzman et al. 2020, arXiv 1904.09751. Tokens tied with the last kept one are kept too.
 
   Args:
     logits: float32, already divided by the temperature.
     top_p: mass to keep, in (0, 1].
 
   Returns:
-    Logits, MASKED_LOGIT outside of the nucleus.
+    The logits, with MASKED_LOGIT outside the nucleus.
   """
   descending = -jnp.sort(-logits, axis=-1)
   probs = jax.nn.softmax(descending, axis=-1)
@@ -73,7 +73,7 @@ def nucleus(logits: Float[Array, "... V"], top_p: float) -> Float[Array, "... V"
 
 
 def distribution(logits: Float[Array, "... V"], sampling: Sampling) -> Float[Array, "... V"]:
-  """Probabilities that `choose_token` draws from: tempered and cut, or one-hot when greedy."""
+  """Returns the distribution of `choose_token`: tempered and cut, or one-hot when greedy."""
   if sampling.greedy:
     return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
   logits = logits / sampling.temperature
@@ -85,15 +85,15 @@ def choose_token(logits: Float[Array, "B V"], key: Key, sampling: Sampling) -> I
 
   Args:
     logits: float32.
-    key: PRNG key; not read when greedy.
+    key: PRNG key; not used when greedy.
     sampling: static settings.
 
   Returns:
-    int32 token ids.
+    Token ids.
   """
   if sampling.greedy:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-  assert key is not None  # loop.start has refused to go without
+  assert key is not None  # loop.start has checked it
   logits = logits / sampling.temperature
   if sampling.top_p < 1:
     logits = nucleus(logits, sampling.top_p)

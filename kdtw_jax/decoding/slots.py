@@ -1,8 +1,9 @@
-"""Continuous batching: many requests through a few slots, each refilled when its row is done.
+"""Continuous batching: a stream of requests in a few slots, each refilled when its row is done.
 
-The loop of loop.py, stopped whenever enough rows are done; then new requests take their places. All
+The loop of loop.py stops whenever enough rows are done, and new requests take their places. All
 shapes are fixed, so two programs serve everything: one advances the batch, one admits requests.
-Outputs do not depend on who shares the batch (drawn ones apart: all rows share one key).
+Greedy outputs do not depend on the other requests in the batch; drawn ones do, because all rows
+share one key.
 
 Shape letters: B slots, R requests admitted at once, S source length.
 """
@@ -28,8 +29,8 @@ class Request(NamedTuple):
   """One sentence to decode; all requests of a run are padded to the same lengths with PAD_ID.
 
   Attributes:
-    student_source: int32, what the student reads.
-    teacher_source: int32, what the teacher reads.
+    student_source: the student's input.
+    teacher_source: the teacher's input.
     budget: allowed share of asks; at 0 the learned gate never asks.
   """
 
@@ -42,9 +43,9 @@ class Finished(NamedTuple):
   """A decoded request.
 
   Attributes:
-    number: of the request, 0 the first.
-    result: its row of a DecodeResult, numpy, without the batch axis; the counts of the whole batch
-      (`student_steps`, `teacher_passes`) are those since the start of the run.
+    number: index of the request, from 0.
+    result: its row of a DecodeResult, as numpy arrays without the batch axis. The counts of the
+      whole batch (`student_steps`, `teacher_passes`) run from the start of the stream.
   """
 
   number: int
@@ -52,12 +53,12 @@ class Finished(NamedTuple):
 
 
 class _Slots(NamedTuple):
-  """What the compiled programs hand on.
+  """The arrays that the compiled programs pass on.
 
   Attributes:
     state: the loop's state; a free slot is a row that is done.
-    teacher_source: int32, for policies that copy from it.
-    budget: float32, allowed share of asks.
+    teacher_source: the teacher's inputs, for policies that copy from them.
+    budget: allowed share of asks.
   """
 
   state: DecodeState | None
@@ -83,11 +84,11 @@ def make_continuous_decoder(
   Args:
     student_fns: the student, or None.
     teacher_fns: the teacher, or None.
-    batch: B, slots.
+    batch: B, the number of slots.
     max_length: most tokens of a request.
-    refill: rows that are done before new requests are admitted, and most that are admitted at
-      once; default an eighth of the batch. Fewer keep the slots fuller, more stop the loop and
-      encode less often.
+    refill: number of done rows at which new requests are admitted, and the most that are admitted
+      at once; by default an eighth of the batch. A smaller number keeps the slots fuller; a larger
+      one stops the loop and encodes less often.
     sampling: how tokens are chosen.
     chunk: as in `loop.decode`.
     cap: as in `loop.decode`.
@@ -96,10 +97,11 @@ def make_continuous_decoder(
 
   Returns:
     `(student_params, teacher_params, requests, key, policy) -> iterator of Finished`, in the order
-    in which they end. Requests are drawn as slots come free, so they may be a generator.
+    in which requests finish. Requests are consumed as slots become free, so they may come from a
+    generator.
 
   Raises:
-    ValueError: an impossible setting; by the returned function a dial that differs by row.
+    ValueError: if a setting is impossible. The returned function raises it for a dial per row.
   """
   refill = max(1, batch // 8) if refill is None else refill
   if not 1 <= refill <= batch:
@@ -136,12 +138,12 @@ Params = tuple[base.Params, base.Params]  # the student's and the teacher's
 
 
 class _Programs:
-  """The compiled programs that every run of a decoder shares.
+  """The compiled programs that all runs of a decoder share.
 
   Attributes:
-    begin: `(params, student_source, teacher_source, budget, key, policy) -> slots` just admitted.
-    admit: `(by_row, slots, fresh, rows) -> slots` with the fresh ones in these rows.
-    advance: `(params, slots, num_done, policy) -> slots` of which so many are done.
+    begin: `(params, student_source, teacher_source, budget, key, policy) -> slots`, just admitted.
+    admit: `(by_row, slots, fresh, rows) -> slots` with the fresh requests in these rows.
+    advance: `(params, slots, num_done, policy) -> slots`, of which `num_done` are done.
     harvest: `(params, slots, policy) -> DecodeResult` of all slots.
   """
 
@@ -151,7 +153,7 @@ class _Programs:
       fns: tuple[base.DecoderFns | None, base.DecoderFns | None],
       max_length: int,
   ):
-    """Args: what `Setup` lacks are the models' sides, the sources, the policy and the budget."""
+    """Compiles the programs; `setup` lacks models, teacher source, policy and budget."""
     self._setup, self._fns, self._max_length = setup, fns, max_length
     self.begin = jax.jit(self._begin)
     self.admit = jax.jit(_admit, static_argnums=0, donate_argnums=1)
@@ -184,7 +186,7 @@ class _Programs:
 def _admit(
     by_row: tuple[bool, ...], slots: _Slots, fresh: _Slots, rows: Int[Array, " R"]
 ) -> _Slots:
-  """Writes the rows of `fresh` into these slots; a row number of B or more writes nothing."""
+  """Writes the rows of `fresh` into these slots; row numbers from B on write nothing."""
   old, tree = jax.tree.flatten(slots)
   placed = [
       have.at[rows].set(new, mode="drop", unique_indices=True) if varies else have
@@ -194,7 +196,7 @@ def _admit(
 
 
 class _Run:
-  """One stream of requests on its way through the slots."""
+  """One stream of requests, served through the slots."""
 
   def __init__(
       self,
@@ -207,7 +209,7 @@ class _Run:
       batch: int,
       refill: int,
   ):
-    """Args: as of `make_continuous_decoder` and the function that it returns."""
+    """Opens the stream; see `make_continuous_decoder` and its result for the arguments."""
     self._programs, self._params, self._key, self._policy = programs, params, key, policy
     self._batch, self._refill = batch, refill
     self._requests = enumerate(requests)
@@ -215,7 +217,7 @@ class _Run:
     self._owners: list[int | None] = [None] * batch
 
   def finished(self) -> Iterator[Finished]:
-    """Serves the stream."""
+    """Serves the stream and yields the requests as they finish."""
     if not self._upcoming:
       return
     self._open_slots()
@@ -228,11 +230,11 @@ class _Run:
       yield from self._free_done_slots()
 
   def _arguments(self, requests: list[Request]) -> tuple[Any, ...]:
-    """Of the program that begins these requests."""
+    """Returns the arguments of the program that begins these requests."""
     return self._params, *_stack(requests), self._key, self._policy
 
   def _open_slots(self) -> None:
-    """Makes the slots, all free, and finds out which of their arrays have a row per slot."""
+    """Makes the slots, all free, and finds which of their arrays have a row per slot."""
     _, first = self._upcoming[0]
     self._empty = first._replace(
         student_source=np.zeros_like(first.student_source),
@@ -246,7 +248,7 @@ class _Run:
     self._by_row = tuple(jax.tree.leaves(by_row))
 
   def _fill_free_slots(self) -> None:
-    """Admits requests, `refill` at once, until no slot is free or no request is left."""
+    """Admits up to `refill` requests at once until no slot is free or no request is left."""
     free = [row for row, owner in enumerate(self._owners) if owner is None]
     while free and self._upcoming:
       count = min(self._refill, len(free), len(self._upcoming))
@@ -258,11 +260,11 @@ class _Run:
       padding = self._refill - count
       filled = [request for _, request in taken] + [self._empty] * padding
       fresh = self._programs.begin(*self._arguments(filled))
-      rows += range(self._batch, self._batch + padding)  # beyond the slots: dropped
+      rows += range(self._batch, self._batch + padding)  # beyond the slots, so dropped
       self._slots = self._programs.admit(self._by_row, self._slots, fresh, jnp.asarray(rows))
 
   def _free_done_slots(self) -> Iterator[Finished]:
-    """Takes out the rows that are done."""
+    """Frees the rows that are done and yields their results."""
     done = np.asarray(self._slots.state.done)
     result = self._programs.harvest(self._params, self._slots, self._policy)
     result = jax.tree.map(np.asarray, result)
@@ -273,7 +275,7 @@ class _Run:
 
 
 def _stack(requests: list[Request]) -> tuple[Array, Array, Array]:
-  """Sources and budgets of requests as arrays `[R, S_student]`, `[R, S_teacher]`, `[R]`."""
+  """Stacks the requests' sources and budgets: `[R, S_student]`, `[R, S_teacher]`, `[R]`."""
   student, teacher, budget = zip(*requests, strict=True)
   return (
       jnp.asarray(np.stack(student), jnp.int32),

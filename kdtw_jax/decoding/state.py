@@ -1,11 +1,11 @@
-"""The records of the decoding loop: what it holds constant, carries and returns.
+"""The records of the decoding loop: its constants, its carry and its result.
 
-Not here: any rule about who writes a token (policies/) or any model call (forward.py).
+Not here: rules about who writes a token (policies/) and model calls (forward.py).
 
-Decoder inputs and emitted tokens are numbered apart: `tokens[:, 0]` is the start token (PAD_ID) and
-the emitted token y_t, t = 0 .. length-1, is input number t + 1. A model that has consumed inputs
-0 .. length says something about y_length. A cache that has consumed n inputs is valid up to n and
-stale beyond; rolling back is lowering a length, never touching a cache.
+Decoder inputs and emitted tokens are numbered differently. `tokens[:, 0]` is the start token
+(PAD_ID), and the emitted token y_t, t = 0 .. length-1, is input number t + 1. A model that has
+consumed inputs 0 .. length predicts y_length. A cache that has consumed n inputs is valid up to n
+and stale beyond. Rolling back lowers a length and never touches a cache.
 
 Shape letters: B batch, T most tokens that a row may emit, S source length.
 """
@@ -21,23 +21,23 @@ from kdtw_jax import base
 from kdtw_jax.decoding.policies.policy import Policy
 from kdtw_jax.decoding.sampling import Key, Sampling
 
-Cache = Any  # a pytree of a model's own; None where that model does not run
-Model = tuple[base.DecoderFns | None, base.Params]  # its functions are None where it does not run
+Cache = Any  # a pytree defined by the model; None if that model does not run
+Model = tuple[base.DecoderFns | None, base.Params]  # functions are None if not run
 
 
 class Setup(NamedTuple):
-  """Constants of the loop.
+  """The constants of the loop.
 
   Attributes:
     student: the student's functions and parameters.
     teacher: the teacher's functions and parameters.
-    teacher_source: int32, what the teacher reads, for policies that copy from it.
-    policy: who writes.
-    budget: float32, allowed share of asks.
+    teacher_source: the teacher's input, for policies that copy from it.
+    policy: who writes which token.
+    budget: allowed share of asks.
     sampling: how tokens are chosen.
-    cap: what a budget forbids, 'none' or 'hard'.
-    widths: static, ascending: inputs per catch-up pass.
-    eager: static; True runs the teacher at every step instead of letting it catch up.
+    cap: how the budget is enforced, 'none' or 'hard'.
+    widths: inputs per catch-up pass, ascending, static.
+    eager: True runs the teacher at every step instead of letting it catch up; static.
     eos_id: token that ends a row.
   """
 
@@ -54,9 +54,9 @@ class Setup(NamedTuple):
 
 
 def running(model: Model) -> tuple[base.DecoderFns, base.Params]:
-  """A model's functions and parameters, where the policy runs it."""
+  """Returns the functions and parameters of a model that the policy runs."""
   fns, params = model
-  assert fns is not None  # loop.decode has refused to go without
+  assert fns is not None  # loop.decode has checked it
   return fns, params
 
 
@@ -64,27 +64,27 @@ class DecodeState(NamedTuple):
   """Everything that one iteration of the loop reads and writes.
 
   Attributes:
-    tokens: int32, start token, emitted tokens, pending drafts, stale beyond.
-    length: int32, emitted tokens.
-    pending: int32, drafted tokens after `length` that no teacher has seen yet.
+    tokens: start token, emitted tokens and pending drafts; stale beyond.
+    length: number of emitted tokens.
+    pending: number of drafts after `length` that the teacher has not seen yet.
     done: True where the row has emitted EOS or T tokens; it never changes again.
     student_cache: the student's cache, or None.
-    student_len: int32, inputs that the student's cache holds.
+    student_len: number of inputs in the student's cache.
     teacher_cache: the teacher's cache, or None.
-    teacher_len: int32, inputs that the teacher's cache holds.
+    teacher_len: number of inputs in the teacher's cache.
     written_by_teacher: True where the teacher wrote y_t.
     asked: True where the action was `<τ>`.
-    gate_logits: float32, the student's log-odds of asking when y_t was written.
-    asks: int32, actions `<τ>` so far.
-    run: int32, asks without a break up to here; policies that write token by token keep it.
-    student_steps: int32, student forwards executed for the whole batch.
-    student_row_steps: int32, student forwards that the row itself needed.
-    teacher_passes: int32, teacher forwards executed for the whole batch.
-    teacher_row_passes: int32, teacher forwards that the row itself needed.
-    teacher_calls: int32, times the row consulted the teacher; a call is more than one pass
-      only where the teacher lags by more than one chunk.
-    teacher_tokens: int32, inputs that the teacher processed for the row.
-    key: PRNG key, or None where nothing is drawn.
+    gate_logits: the student's log-odds of asking when y_t was written.
+    asks: number of `<τ>` actions so far.
+    run: number of consecutive asks up to here; kept by policies that write token by token.
+    student_steps: student forward passes executed for the whole batch.
+    student_row_steps: student forward passes that the row itself needed.
+    teacher_passes: teacher forward passes executed for the whole batch.
+    teacher_row_passes: teacher forward passes that the row itself needed.
+    teacher_calls: times the row consulted the teacher; a call takes more than one pass only if the
+      teacher lags by more than one chunk.
+    teacher_tokens: inputs that the teacher processed for the row.
+    key: PRNG key, or None if nothing is drawn.
   """
 
   tokens: Int[Array, "B inputs"]
@@ -113,20 +113,20 @@ class DecodeResult(NamedTuple):
   """What decoding wrote, who wrote it and what it cost.
 
   Attributes:
-    tokens: int32, y_t incl. EOS, PAD_ID after it.
-    length: int32, emitted tokens, EOS included.
-    ended: True where the row emitted EOS, False where T tokens cut it.
+    tokens: y_t including EOS, then PAD_ID.
+    length: number of emitted tokens, EOS included.
+    ended: True where the row emitted EOS, False where it was cut at T tokens.
     written_by_teacher: True where the teacher wrote y_t; False after `length`.
     asked: True where the action was `<τ>`; False after `length`.
-    gate_logits: float32, the student's log-odds of asking at y_t; 0 after `length`, and 0
-      for a policy that drafts or runs no student.
-    asks: int32, actions `<τ>`, the row sum of `asked`.
-    student_steps: int32, student forwards executed for the whole batch.
-    student_row_steps: int32, student forwards that the row itself needed.
-    teacher_passes: int32, teacher forwards executed for the whole batch.
-    teacher_row_passes: int32, teacher forwards that the row itself needed.
-    teacher_calls: int32, times the row consulted the teacher, whoever wrote then.
-    teacher_tokens: int32, inputs that the teacher processed for the row.
+    gate_logits: the student's log-odds of asking at y_t; 0 after `length`, and 0 for a policy that
+      drafts or runs no student.
+    asks: number of `<τ>` actions, the row sum of `asked`.
+    student_steps: student forward passes executed for the whole batch.
+    student_row_steps: student forward passes that the row itself needed.
+    teacher_passes: teacher forward passes executed for the whole batch.
+    teacher_row_passes: teacher forward passes that the row itself needed.
+    teacher_calls: times the row consulted the teacher, whoever wrote the token.
+    teacher_tokens: inputs that the teacher processed for the row.
   """
 
   tokens: Int[Array, "B T"]
@@ -159,7 +159,7 @@ def init_state(
     teacher_cache: cache of the teacher.
     done: True for rows that emit nothing (padding of the batch).
     max_length: most tokens that a row may emit.
-    key: PRNG key, or None where nothing is drawn.
+    key: PRNG key, or None if nothing is drawn.
 
   Returns:
     The state with all lengths and counters at zero.
@@ -201,14 +201,14 @@ def write_column(
 ) -> Shaped[Array, "B N"]:
   """Writes one value per row: `values[b, column[b]] = new[b]` where `where[b]`.
 
-  A masked select over the whole (small) array: it fuses into one kernel, while a scatter of B
-  single elements becomes a loop over rows on CPU. Never meant for a cache.
+  This is a masked select over the whole (small) array. It fuses into one kernel, whereas a scatter
+  of B single elements becomes a loop over rows on CPU. Do not use it on a cache.
 
   Args:
     values: the array to write into.
-    column: column of each row; one outside 0 .. N-1 writes nothing.
-    new: what is written.
-    where: rows that write.
+    column: column of each row; a column outside 0 .. N-1 writes nothing.
+    new: the values to write.
+    where: rows to write.
   """
   here = jnp.arange(values.shape[1])[None, :] == column[:, None]
   return jnp.where(here & where[:, None], new[:, None].astype(values.dtype), values)
@@ -217,13 +217,13 @@ def write_column(
 def window(
     tokens: Int[Array, "B inputs"], start: Int[Array, " B"], width: int
 ) -> Int[Array, "B width"]:
-  """Reads `width` inputs per row from its own start; reads past the end repeat the last column."""
+  """Reads `width` inputs per row from its start; reads past the end repeat the last column."""
   column = start[:, None] + jnp.arange(width)[None, :]
   return jnp.take_along_axis(tokens, jnp.minimum(column, tokens.shape[1] - 1), axis=1)
 
 
 def finish(state: DecodeState, eos_id: int) -> DecodeResult:
-  """Cuts each row at its length: what lies beyond is stale drafts, never output."""
+  """Cuts each row at its length, beyond which there are only stale drafts."""
   valid = jnp.arange(state.asked.shape[1])[None, :] < state.length[:, None]
   emitted = jnp.where(valid, state.tokens[:, 1:], base.PAD_ID)
   return DecodeResult(
@@ -244,15 +244,16 @@ def finish(state: DecodeState, eos_id: int) -> DecodeResult:
 
 
 def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResult:
-  """Gives the counts per row of a teacher that catches up when that row asks, and only then.
+  """Counts each row's teacher passes as if the teacher caught up only when that row asks.
 
       lag = t - (position of the ask before t, else -1);   passes = Σ_asks n(lag)
 
-  n(lag): for each width, the widest first, as many passes as leave no more than the next covers.
+  n(lag) takes the widths from the widest down: of each, as many passes as leave no more than the
+  next width covers.
 
   Args:
-    result: of a policy that asks token by token, however the teacher was run.
-    widths: ascending: inputs that one catch-up pass may cover.
+    result: result of a policy that asks token by token, whichever way the teacher was run.
+    widths: inputs that one catch-up pass may cover, ascending.
 
   Returns:
     The result with `teacher_row_passes`, `teacher_calls` and `teacher_tokens` replaced.
@@ -275,7 +276,7 @@ def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResul
 
 
 def split_key(state: DecodeState) -> tuple[DecodeState, Key, Key, Key]:
-  """Takes three fresh keys (gate, student, teacher) off the state, or three None without a key."""
+  """Splits three new keys (gate, student, teacher) off the state's; None without a key."""
   if state.key is None:
     return state, None, None, None
   key, gate_key, student_key, teacher_key = jax.random.split(state.key, 4)

@@ -1,4 +1,4 @@
-"""One loop iteration of the policies that write token by token: student or teacher, one token each.
+"""One loop iteration of the policies that write token by token, each token by student or teacher.
 
 Not here: drafts and their verification (drafting.py), model calls (forward.py).
 Shape letters: B batch, T most tokens, V vocabulary.
@@ -17,12 +17,12 @@ from kdtw_jax.decoding.state import DecodeState, Setup
 def write_step(setup: Setup, state: DecodeState) -> DecodeState:
   """Writes one token in every active row.
 
-  Student step, (teacher step for a policy that always looks,) decision, cap, the teacher's
-  catch-up for the rows that ask, and the token.
+  The steps are: the student step, the teacher step if the policy needs it at every token, the
+  decision, the cap, the teacher's catch-up for rows that ask, and the token.
 
   Args:
     setup: models, parameters and rules.
-    state: the state, nothing pending.
+    state: the state, with nothing pending.
 
   Returns:
     The state with `length` one larger in every row that was not done.
@@ -72,7 +72,7 @@ def write(
     gate_logits: Float[Array, " B"],
     eos_id: int,
 ) -> DecodeState:
-  """Appends one token to every active row and retires the rows that end with it.
+  """Appends one token to every active row and marks the rows that end with it as done.
 
   Args:
     state: the state.
@@ -82,7 +82,7 @@ def write(
     eos_id: token that ends a row.
 
   Returns:
-    The state; rows that were done are as before.
+    The state; rows that were done are unchanged.
   """
   active = ~state.done
   length = state.length + active
