@@ -5,7 +5,7 @@ Not here: who writes the token (writing.py, drafting.py).
 Each call gathers a window of static width per row, starting where that row's cache ends, and passes
 it to `extend` for the whole batch. Rows that do not need the call are extended too, but their cache
 length stays the same: what was written lies beyond it, and the next call overwrites it. So no
-branch or select ever touches a cache, for which XLA would copy the cache.
+branch or select ever touches a cache, which would make XLA copy it.
 
 Shape letters: B batch, C chunk of inputs in one call, D width, V vocabulary.
 """

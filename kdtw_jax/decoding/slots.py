@@ -153,7 +153,7 @@ class _Programs:
       fns: tuple[base.DecoderFns | None, base.DecoderFns | None],
       max_length: int,
   ):
-    """Compiles the programs; `setup` lacks models, teacher source, policy and budget."""
+    """Takes a `setup` that lacks only the models, teacher source, policy and budget."""
     self._setup, self._fns, self._max_length = setup, fns, max_length
     self.begin = jax.jit(self._begin)
     self.admit = jax.jit(_admit, static_argnums=0, donate_argnums=1)

@@ -1,4 +1,4 @@
-"""Who writes the next token: one file per family of policies, found by being in this folder."""
+"""Who writes the next token: one file per family of policies, all loaded from this folder."""
 
 import importlib
 import pkgutil

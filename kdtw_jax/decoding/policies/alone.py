@@ -1,4 +1,4 @@
-"""One model writes everything: the ends of every trade-off."""
+"""Policies in which one model writes everything: the two ends of every trade-off."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from kdtw_jax.decoding.policies.registry import register
 @register("student", "Student alone", equation="never asks")
 @flax.struct.dataclass
 class StudentAlone(Policy):
-  """The student writes everything; no teacher cache exists."""
+  """A policy in which the student writes everything; there is no teacher cache."""
 
   needs_teacher: ClassVar[bool] = False
 
@@ -19,7 +19,7 @@ class StudentAlone(Policy):
 @register("teacher", "Teacher alone", equation="always asks")
 @flax.struct.dataclass
 class TeacherAlone(Policy):
-  """The teacher writes everything; no student cache exists."""
+  """A policy in which the teacher writes everything; there is no student cache."""
 
   needs_student: ClassVar[bool] = False
   teacher_every_step: ClassVar[bool] = True

@@ -2,11 +2,11 @@
 
     π(v) = q̃(v) · keep(v) + p̃(v) · Σ_u q̃(u) · (1 − keep(u))
 
-q, p: next-token probabilities of student and teacher; q̃, p̃: the same as they are drawn from, that
-is tempered, or one-hot for greedy. `keep` is the rule: one answer for all tokens of a state (Chow,
-Diff, OPT), or a set of tokens (token V1-V3). Narasimhan et al. 2024, arXiv 2405.19261, equations 2
-(Chow), 5 (Diff), 10 (OPT), 13-15 (tokens). With greedy decoding π is one-hot too, so one formula
-serves both.
+q and p are the next-token probabilities of student and teacher. q̃ and p̃ are the distributions
+that tokens are drawn from: tempered, or one-hot when greedy. `keep` is the rule. It gives one
+answer for all tokens of a state (Chow, Diff, OPT) or selects tokens (token V1-V3). Narasimhan et
+al. 2024, arXiv 2405.19261, equations 2 (Chow), 5 (Diff), 10 (OPT), 13-15 (tokens). With greedy
+decoding π is one-hot too, so the same formula applies.
 
 Shape letters: B batch, V vocabulary; k drafts.
 """
@@ -32,10 +32,11 @@ class Rule(NamedTuple):
   """A deferral rule.
 
   Attributes:
-    title: its name for readers.
-    equation: where the student's token may stand.
-    keep: the same as a function of q, p, D_TV(p̃, q̃) `[..., 1]` and α; `[..., V]` or `[..., 1]`.
-    dials: settings of α that a sweep takes by default.
+    title: its display name.
+    equation: the condition under which the student's token is kept.
+    keep: that condition as a function of q, p, D_TV(p̃, q̃) `[..., 1]` and α; `[..., V]` or `[...,
+      1]`.
+    dials: values of α that a sweep takes by default.
   """
 
   title: str
@@ -48,7 +49,8 @@ def _most(probs: Probs) -> Float[Array, "... 1"]:
   return jnp.max(probs, axis=-1, keepdims=True)
 
 
-# Chow: the student is sure. Diff: about as sure as the teacher. OPT: best if a rejection costs α.
+# When the student's token is kept. Chow: the student is confident. Diff: about as confident as the
+# teacher. OPT: the optimal rule if a rejection costs α.
 RULES = {
     "chow": Rule(
         "Chow", "`max q >= 1 − α`", lambda q, p, distance, a: _most(q) >= 1.0 - a, (0.3, 0.6, 0.8)
@@ -87,27 +89,29 @@ RULES = {
 
 
 def mixture(keep: Bool[Array, "... V_or_1"], q_drawn: Probs, p_drawn: Probs) -> Probs:
-  """The distribution π that a cascade writes from: q̃ where the student is kept, else p̃."""
+  """Returns the distribution π of a cascade: q̃ where the student's token is kept, else p̃."""
   kept = jnp.where(keep, q_drawn, 0.0)
   return kept + (1.0 - jnp.sum(kept, axis=-1, keepdims=True)) * p_drawn
 
 
 def total_variation(q_drawn: Probs, p_drawn: Probs) -> Float[Array, "... 1"]:
-  """`D_TV = Σ_v max(0, q̃(v) − p̃(v))`, the rate at which exact speculation rejects."""
+  """Returns `D_TV = Σ_v max(0, q̃(v) − p̃(v))`, the rejection rate of exact speculation."""
   return jnp.sum(jnp.maximum(q_drawn - p_drawn, 0.0), axis=-1, keepdims=True)
 
 
 @flax.struct.dataclass
 class Cascade(Drafter):
-  """Exact speculation towards π, the mixture of a deferral rule.
+  """Exact speculation towards π, the mixture that a deferral rule defines.
 
       keep v with probability min(1, π(v)/q̃(v)), else draw from norm(max(0, π − q̃))
 
-  All k inputs of a pass verify a draft: a bonus token would be the teacher's and not π's.
+  All k inputs of a pass verify a draft, because a bonus token would come from the teacher and not
+  from π.
 
   Attributes:
-    lenience: α; 0 defers whenever the rule can, larger keeps more of the student's tokens.
-    rule: static; a name in RULES.
+    lenience: α; 0 defers whenever the rule allows it, larger values keep more of the student's
+      tokens.
+    rule: a name in RULES, static.
   """
 
   lenience: Dial = 0.0
@@ -123,11 +127,11 @@ class Cascade(Drafter):
       raise ValueError(f"rule={self.rule!r}: must be one of {', '.join(RULES)}")
 
   def needs_student_logits(self, sampling: Sampling) -> bool:
-    """Says that they always are."""
+    """Returns True: a cascade always needs them."""
     return True
 
   def _mixture(self, student_logits: Array, teacher_logits: Array, sampling: Sampling):
-    """(π, q̃), both `[B, ..., V]`."""
+    """Returns (π, q̃), both `[B, ..., V]`."""
     q_drawn = sampling_lib.distribution(student_logits, sampling)
     p_drawn = sampling_lib.distribution(teacher_logits, sampling)
     lenience = per_row(self.lenience, q_drawn).reshape(-1, *(1,) * (q_drawn.ndim - 1))
@@ -140,7 +144,7 @@ class Cascade(Drafter):
     return mixture(keep, q_drawn, p_drawn), q_drawn
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Keeps min(1, π/q̃) of them."""
+    """Keeps each draft with probability min(1, π/q̃)."""
     wanted, q = self._mixture(present(drafts.student_logits), drafts.teacher_logits, sampling)
     return coin(key, drafts.tokens) * of_draft(q, drafts.tokens) < of_draft(wanted, drafts.tokens)
 

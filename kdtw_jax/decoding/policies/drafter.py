@@ -1,8 +1,8 @@
-"""What every policy is that drafts tokens and has the teacher check them: one pass for many tokens.
+"""The base of policies that draft tokens and let the teacher check many of them in one pass.
 
-A round: drafts by the student, or copied; then one teacher pass over all, which says how many stay
-and writes the token after. Policies differ in when drafting stops, which drafts stay, and what is
-drawn where one does not. Not here: the rounds (decoding/drafting.py).
+In a round, tokens are drafted by the student or copied. One teacher pass then decides how many stay
+and writes the token after them. Policies differ in when drafting stops, which drafts stay, and what
+is drawn in place of a rejected one. Not here: the rounds (decoding/drafting.py).
 
 Shape letters: B batch, V vocabulary; k drafts.
 """
@@ -21,12 +21,12 @@ from kdtw_jax.decoding.sampling import Key, Sampling
 
 
 class Drafts(NamedTuple):
-  """What a policy judges: drafts, and what both models say where they stand.
+  """The input of a policy's judgement: drafts, and both models' predictions at their positions.
 
   Attributes:
-    tokens: int32, the drafts.
-    student_logits: float32, the student's; None where `needs_student_logits` is False.
-    teacher_logits: float32, the teacher's, given the drafts before.
+    tokens: the drafts.
+    student_logits: the student's logits; None if `needs_student_logits` is False.
+    teacher_logits: the teacher's logits, given the preceding drafts.
   """
 
   tokens: Int[Array, "B k"]
@@ -36,12 +36,12 @@ class Drafts(NamedTuple):
 
 @flax.struct.dataclass
 class Drafter(Policy):
-  """Base of all policies that draft; the rules of greedy speculative decoding.
+  """Base of all policies that draft, with the rules of greedy speculative decoding.
 
   Attributes:
-    k: static; most drafts of a round, >= 1.
-    bonus: True where the teacher writes a token after drafts that all stay. A policy whose target
-      is not the teacher's own distribution has none: its drafts fill the whole pass.
+    k: most drafts in a round, >= 1, static.
+    bonus: True if the teacher writes a token after drafts that all stay. A policy whose target is
+      not the teacher's own distribution has no bonus token: its drafts fill the whole pass.
   """
 
   k: int = static(4)
@@ -57,15 +57,15 @@ class Drafter(Policy):
 
   @property
   def checks_end(self) -> bool:
-    """True where a drafted EOS must pass the teacher; False lets it end the row."""
+    """True if a drafted EOS must pass the teacher; False lets it end the row unchecked."""
     return True
 
   def needs_student_logits(self, sampling: Sampling) -> bool:
-    """Says whether judging needs the student's logits of all drafts."""
+    """Returns True if judging needs the student's logits of all drafts."""
     return False
 
   def stop(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Says which rows stop drafting and let the teacher write the next token (an ask)."""
+    """Returns the rows that stop drafting and let the teacher write the next token (an ask)."""
     return jnp.zeros(seen.length.shape, bool)
 
   def propose(
@@ -74,17 +74,17 @@ class Drafter(Policy):
     """Drafts without a student, for a policy that needs none.
 
     Args:
-      source: what the teacher reads.
-      tokens: the start token, then the output, stale beyond `length`.
-      length: tokens of the output.
+      source: the teacher's input.
+      tokens: the start token, then the output; stale beyond `length`.
+      length: number of output tokens.
 
     Returns:
-      The drafts, and how many of them there are; 0 where there are none.
+      The drafts and their number, which may be 0.
     """
     raise ValueError(f"policy {self.name}: needs a student, or drafts of its own (`propose`)")
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Says which drafts may stay, if all before them stay: here what the teacher would write."""
+    """Returns which drafts may stay if all before them do: by default, the teacher's choices."""
     return drafts.tokens == jnp.argmax(drafts.teacher_logits, axis=-1)
 
   def correct(
@@ -95,28 +95,28 @@ class Drafter(Policy):
       key: Key,
       sampling: Sampling,
   ) -> Int[Array, " B"]:
-    """Draws the token after the drafts that stay: here the teacher's own choice.
+    """Draws the token after the drafts that stay: by default, the teacher's own choice.
 
     Args:
-      teacher_logits: the teacher's there.
-      student_logits: the student's there, junk where nothing was refused, or None.
-      refused: the draft that stood there and may not stay; -1 where there was none.
+      teacher_logits: the teacher's logits at that position.
+      student_logits: the student's logits there, meaningless if no draft was rejected, or None.
+      refused: the rejected draft at that position; -1 if there is none.
       key: PRNG key, or None when greedy.
       sampling: how tokens are drawn.
 
     Returns:
-      int32 tokens.
+      Token ids.
     """
     return sampling_lib.choose_token(teacher_logits, key, sampling)
 
 
 def of_draft(values: Float[Array, "B k V"], tokens: Int[Array, "B k"]) -> Float[Array, "B k"]:
-  """The entry of each draft."""
+  """Returns the entry of each draft."""
   return jnp.take_along_axis(values, tokens[..., None], axis=-1)[..., 0]
 
 
 def coin(key: Key, like: Array) -> Array:
-  """A uniform draw per draft; ½ without a key: greedy probabilities are 0 or 1."""
+  """Returns a uniform draw per draft; without a key ½, as greedy probabilities are 0 or 1."""
   return jnp.full(like.shape, 0.5) if key is None else jax.random.uniform(key, like.shape)
 
 
@@ -127,9 +127,9 @@ def draw_residual(
     key: Key,
     sampling: Sampling,
 ) -> Int[Array, " B"]:
-  """Draws from norm(max(0, target − q)) where a draft was refused, from the target elsewhere."""
+  """Draws from norm(max(0, target − q)) where a draft was rejected, else from the target."""
   left = jnp.maximum(target - q, 0.0)
-  some = (refused >= 0) & (jnp.sum(left, axis=-1) > 0)  # rounding may leave nothing
+  some = (refused >= 0) & (jnp.sum(left, axis=-1) > 0)  # rounding may leave no mass
   left = jnp.where(some[:, None], left, target)
   logits = jnp.where(left > 0, jnp.log(left), base.MASKED_LOGIT)
   if sampling.greedy:

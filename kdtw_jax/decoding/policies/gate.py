@@ -1,4 +1,4 @@
-"""The learned gate asks: as it is used, and with a coin beside it for rollouts.
+"""The learned gate as a policy, alone or, for rollouts, with random asks added.
 
 Shape letters: B batch.
 """
@@ -34,7 +34,7 @@ def _gate_asks(seen: Observation, offset: Dial, key: Key, *, sampled: bool) -> B
 @register("handover", "Handover (learned gate)", family="handover")
 @flax.struct.dataclass
 class Handover(Policy):
-  """The learned gate decides: greedily, or by a draw. A budget of 0 never asks.
+  """A policy in which the learned gate asks, greedily or at random, but never with a budget of 0.
 
       greedy   ask iff z_g(s) + offset > 0 and B > 0
       drawn   ask with probability σ(z_g(s) + offset) where B > 0
@@ -42,8 +42,8 @@ class Handover(Policy):
   "Knowledge Distillation with Training Wheels", arXiv 2502.17717.
 
   Attributes:
-    offset: added to the gate's log-odds; 0 is the policy as trained, larger asks more.
-    sampled: static; True draws.
+    offset: added to the gate's log-odds; 0 is the policy as trained, larger values ask more.
+    sampled: True draws the asks, False is greedy; static.
   """
 
   offset: Dial = 0.0
@@ -55,15 +55,15 @@ class Handover(Policy):
 
   @property
   def draws(self) -> bool:
-    """True where the gate is sampled."""
+    """True if the gate is sampled."""
     return self.sampled
 
   def silenced(self, budget: Float[Array, " B"]) -> Bool[Array, " B"]:
-    """Says that a budget of 0 allows no call."""
+    """Returns the rows with a budget of 0, which allows no call."""
     return budget <= 0.0
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks by the gate, within a budget that allows any ask."""
+    """Asks where the gate does and the budget allows any ask."""
     by_gate = _gate_asks(seen, self.offset, key, sampled=self.sampled)
     return by_gate & ~self.silenced(seen.budget)
 
@@ -71,16 +71,17 @@ class Handover(Policy):
 @register("mixture", "Gate and coin")
 @flax.struct.dataclass
 class Mixture(Policy):
-  """The gate or a coin asks: rollouts for training, which must see states that the gate avoids.
+  """A policy in which the gate or a coin asks: training rollouts must visit states the gate avoids.
 
       ask iff the gate does, under any budget, or a coin of probability r
 
-  A gate whose use is being fitted to the budgets must be free to ask at 0 too: `explore=0.0`.
+  While the gate's use is being fitted to the budgets, it must be free to ask at budget 0 too, with
+  `explore=0.0`.
 
   Attributes:
-    explore: r, P(ask whatever the gate says), 0..1; 0 is the gate alone.
+    explore: r, the probability of asking whatever the gate says, 0..1; 0 is the gate alone.
     offset: added to the gate's log-odds.
-    sampled: static; True draws from the gate, False follows it greedily.
+    sampled: True samples the gate, False follows it greedily; static.
   """
 
   explore: Dial
@@ -91,11 +92,11 @@ class Mixture(Policy):
 
   @property
   def draws(self) -> bool:
-    """Always draws the coin."""
+    """True, because the coin is always drawn."""
     return True
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks by the gate or by a coin."""
+    """Asks where the gate or the coin does."""
     gate_key, coin_key = jax.random.split(present(key))
     by_gate = _gate_asks(seen, self.offset, gate_key, sampled=self.sampled)
     return by_gate | jax.random.bernoulli(coin_key, per_row(self.explore, seen.gate_logits))

@@ -1,4 +1,4 @@
-"""Drafts without a student: tokens copied from the source and from the output.
+"""Drafting without a student: tokens copied from the source and from the output.
 
 Shape letters: B batch, S source length, V vocabulary; k drafts.
 """
@@ -21,18 +21,18 @@ from kdtw_jax.decoding.sampling import Key, Sampling
 @register("prompt_lookup", "Prompt lookup (exact)", dials=(2.0,))
 @flax.struct.dataclass
 class PromptLookup(Drafter):
-  """Speculative decoding whose drafts are copied: no student runs.
+  """Exact speculative decoding with copied drafts, without a student.
 
       draft what followed the last n <= 3 tokens where they stood before
       keep v with probability p̃(v), else draw from norm(max(0, p̃ − 1[v]))
 
-  The last n tokens of the output are looked up in the source and the output, longest n first,
-  latest place first; the k tokens that follow there are the drafts. Exact. Saxena 2023,
+  The last n tokens of the output are looked up in the source and the output. The longest match
+  wins, then the latest. The k tokens after it are the drafts. Saxena 2023,
   github.com/apoorvumang/prompt-lookup-decoding.
 
   Attributes:
-    k: static; most tokens copied.
-    ngram: static; most tokens matched.
+    k: most tokens to copy, static.
+    ngram: most tokens to match, static.
   """
 
   k: int = static(8)
@@ -46,13 +46,13 @@ class PromptLookup(Drafter):
   def propose(
       self, source: Int[Array, "B S"], tokens: Int[Array, "B inputs"], length: Int[Array, " B"]
   ) -> tuple[Int[Array, "B k"], Int[Array, " B"]]:
-    """Copies what followed the newest tokens where they stood before."""
+    """Copies what followed the newest tokens at an earlier place."""
     is_output = jnp.arange(tokens.shape[1])[None, :] <= length[:, None]
     text = jnp.concatenate([source, jnp.where(is_output, tokens, base.PAD_ID)], axis=1)
     last = jnp.pad(tokens, ((0, 0), (self.ngram, 0)))
     columns = length[:, None] + self.ngram - jnp.arange(self.ngram)[None, :]
     tail = jnp.take_along_axis(last, columns, axis=1)  # newest first
-    # matched[b, i]: tokens before place i that equal the newest of the output.
+    # matched[b, i]: number of tokens before place i that equal the newest of the output.
     matched, running = jnp.zeros(text.shape, jnp.int32), jnp.ones(text.shape, bool)
     for j in range(self.ngram):
       before = jnp.pad(text, ((0, 0), (j + 1, 0)))[:, : text.shape[1]]
@@ -68,13 +68,13 @@ class PromptLookup(Drafter):
     return drafts, jnp.where(jnp.any(usable, axis=1), jnp.sum(real, axis=1), 0)
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Keeps what the teacher writes; drawn, a copy stays with probability p(v)."""
+    """Keeps what the teacher would write; when sampling, keeps v with probability p(v)."""
     if sampling.greedy:
       return Drafter.stays(self, drafts, key, sampling)
     p = of_draft(sampling_lib.distribution(drafts.teacher_logits, sampling), drafts.tokens)
     return coin(key, p) < p
 
   def correct(self, teacher_logits, student_logits, refused, key, sampling):
-    """Draws from the teacher, without the copy that was refused."""
+    """Draws from the teacher's distribution without the rejected copy."""
     p = sampling_lib.distribution(teacher_logits, sampling)
     return draw_residual(p, jax.nn.one_hot(refused, p.shape[-1]), refused, key, sampling)

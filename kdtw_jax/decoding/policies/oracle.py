@@ -1,4 +1,4 @@
-"""Asking where the teacher is known to disagree: a bound, not a usable method.
+"""Asking where the teacher disagrees: an upper bound, not a usable method.
 
 Shape letters: B batch.
 """
@@ -19,14 +19,15 @@ from kdtw_jax.decoding.sampling import Key
 @register("oracle", "Oracle (teacher's gap)", dials=(4.0, 2.0, 1.0, 0.3, 0.0))
 @flax.struct.dataclass
 class Oracle(Policy):
-  """Asks where the teacher disagrees: the bound that a gate cannot pass.
+  """A policy that asks where the teacher disagrees: an upper bound for any gate.
 
       ask iff argmax p ≠ argmax q and log max p − log p(argmax q) >= θ
 
-  The teacher runs at every step; its calls and passes are counted as such, apart from the asks.
+  The teacher runs at every step. Its calls and passes are counted as such, separately from the
+  asks.
 
   Attributes:
-    threshold: θ, nats; 0 asks wherever the best tokens differ: the output is the teacher's.
+    threshold: θ, nats; 0 asks wherever the best tokens differ, so that the output is the teacher's.
   """
 
   threshold: Dial = 0.0
@@ -36,7 +37,7 @@ class Oracle(Policy):
   teacher_every_step: ClassVar[bool] = True
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks where the student's best token falls behind the teacher's."""
+    """Asks where the teacher prefers its own best token to the student's."""
     teacher_logits = present(seen.teacher_logits)
     gap = distributions.log_prob_gap(teacher_logits, seen.logits)
     differs = jnp.argmax(teacher_logits, axis=-1) != jnp.argmax(seen.logits, axis=-1)

@@ -1,12 +1,12 @@
-"""All policies by name. A new one is one file: a class, registered where it is defined.
+"""All policies by name. A new policy is one file: a class, registered where it is defined.
 
     @decoding.register("sometimes", "Asks sometimes", dials=(0.1, 0.3))
     @flax.struct.dataclass
     class Sometimes(decoding.Policy):
       ...
 
-The file lies in this folder, or anywhere: `kdtw_jax.plugins` imports it. Not here: what a policy is
-(policy.py, drafter.py), and sweeps (evaluation/methods.py).
+The file may be in this folder, or anywhere if `kdtw_jax.plugins` imports it. Not here: the base of
+a policy (policy.py, drafter.py), and sweeps (evaluation/methods.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -30,16 +30,16 @@ _BY_NAME: dict[str, "Method"] = {}
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """A registered policy: its class, the fields that make it this one, what sweeps and readers know.
+  """A registered policy: its class, its distinguishing fields, and facts for sweeps and readers.
 
   Attributes:
-    name: in configs, metrics and plots.
-    title: its name for readers.
+    name: its name in configs, metrics and plots.
+    title: its display name.
     policy: its class.
-    fields: values of fields that are fixed.
-    dial_name, dials, never, student, source: as in Policy, where the registration does not differ.
-    family: policies of one family have one look in plots.
-    equation: what it does in symbols, one line.
+    fields: values of the fields that are fixed.
+    dial_name, dials, never, student, source: as in Policy, unless the registration overrides them.
+    family: policies of one family look alike in plots.
+    equation: its rule in symbols, on one line.
   """
 
   name: str
@@ -56,17 +56,17 @@ class Method:
 
   @property
   def bound(self) -> bool:
-    """True where it looks at the teacher before it decides: it competes with nobody."""
+    """True if it sees the teacher's answer before it decides, so that it is only an upper bound."""
     return self.policy.needs_student and self.policy.teacher_every_step
 
   @property
   def by_token(self) -> bool:
-    """True where it asks token by token: its share is what it spends."""
+    """True if it asks token by token, so that the teacher's share is its use."""
     return not self.policy.drafts
 
   @property
   def continuous(self) -> bool:
-    """True where any dial between two others means something."""
+    """True if any value between two dials is a dial too."""
     return self.dial_name is not None and not self._is_whole
 
   @property
@@ -74,15 +74,15 @@ class Method:
     return self.policy.whole_dial and self.dial_name == self.policy.dial_name
 
   def make(self, dial: Dial = None, **fields: Any) -> Policy:
-    """Makes the policy, its dials as float32 arrays so that a sweep compiles once.
+    """Makes the policy, with its dials as float32 arrays so that a sweep compiles once.
 
     Args:
-      dial: value of the dial: a float or `[B]`, or a whole number where the dial is static; None
-        keeps the default.
+      dial: value of the dial: a float or `[B]`, or a whole number if the dial is static; None keeps
+        the default.
       **fields: further fields by name, e.g. `sampled=True`.
 
     Raises:
-      ValueError: a dial for a policy without one, or part of a whole one.
+      ValueError: if the policy has no dial, or its dial is a whole number and this one is not.
     """
     if dial is not None:
       if self.dial_name is None:
@@ -109,26 +109,26 @@ def register(
     equation: str | None = None,
     **fields: Any,
 ) -> Callable[[Kind], Kind]:
-  """Makes a policy known by a name; may stand several times on one class, for its variants.
+  """Registers a policy under a name; may be used several times on one class, for its variants.
 
-  What is not given here is what the class says.
+  The class provides whatever is not given here.
 
   Args:
     name: lower-case letters, digits and `_`.
-    title: its name for readers.
+    title: its display name.
     dial_name: as in Policy.
     dials: as in Policy.
     never: as in Policy.
     source: as in Policy.
-    family: policies of one family have one look in plots; by default the file's name.
-    equation: what it does in symbols; by default the indented lines of the class's docstring.
-    **fields: values of the policy's fields that make this variant.
+    family: policies of one family look alike in plots; by default the file's name.
+    equation: its rule in symbols; by default the indented lines of the class's docstring.
+    **fields: values of the policy's fields that define this variant.
 
   Returns:
-    A decorator that returns the class as it is.
+    A decorator that returns the class unchanged.
 
   Raises:
-    ValueError: a name that is taken or cannot be one, or a class that is no policy.
+    ValueError: if the name is taken or invalid, or the class is not a policy.
   """
 
   def add(policy: Kind) -> Kind:
@@ -154,10 +154,10 @@ def register(
 
 
 def find(name: str) -> Method:
-  """The policy of a name.
+  """Returns the policy of a name.
 
   Raises:
-    ValueError: unknown.
+    ValueError: if the name is unknown.
   """
   if name not in POLICIES:
     raise ValueError(f"policy={name!r}: unknown; choose one of {', '.join(POLICIES)}")
@@ -168,7 +168,7 @@ def make_policy(name: str, dial: Dial = None, **fields: Any) -> Policy:
   """Makes a policy by name; see `Method.make`.
 
   Raises:
-    ValueError: unknown name, or a dial for a policy without one.
+    ValueError: if the name is unknown, or the dial does not suit the policy.
 
   Example:
     >>> make_policy("speculative", 5)
@@ -178,10 +178,10 @@ def make_policy(name: str, dial: Dial = None, **fields: Any) -> Policy:
 
 
 def asking_rule(name: str, dial: Dial) -> Policy:
-  """A policy that others build on, at a setting of its dial: one that asks without looking.
+  """Makes the rule by which another policy asks, at a value of its dial.
 
   Raises:
-    ValueError: unknown, or one that drafts, looks at the teacher, or runs one model alone.
+    ValueError: if the rule is unknown, drafts, looks at the teacher, or runs one model alone.
   """
   method = find(name)
   if not method.by_token or method.bound or method.dial_name is None:
@@ -192,10 +192,10 @@ def asking_rule(name: str, dial: Dial) -> Policy:
 
 
 def table(*, drafts: bool) -> str:
-  """The policies of the registry in Markdown, for the page on policies.
+  """Returns the registered policies as a Markdown table, for the page on policies.
 
   Args:
-    drafts: which ones: those that draft and check, or those that ask token by token.
+    drafts: True for those that draft and check, False for those that ask token by token.
   """
   rows = [("name", "for readers", "what it does", "dial", "never asks at", "source"), ("---",) * 6]
   above = None
@@ -224,7 +224,7 @@ def _written(never: Never) -> str:
 
 
 def _equation(policy: type[Policy]) -> str:
-  """The indented lines of a docstring's body, e.g. "`ask iff max q < θ`"."""
+  """Returns the indented lines of a docstring's body, e.g. "`ask iff max q < θ`"."""
   text = inspect.cleandoc(policy.__doc__ or "").split("\nAttributes:")[0]
   lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
   return "; ".join(f"`{re.sub(' {2,}', ': ', line)}`" for line in lines)

@@ -1,4 +1,4 @@
-"""Asking by the clock or by a coin, whatever the state; and asks that bring several tokens.
+"""Asking by schedule or by coin, whatever the state, and asks that bring several tokens.
 
 Shape letters: B batch.
 """
@@ -23,13 +23,13 @@ from kdtw_jax.decoding.policies.policy import (
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
 
-_ROUNDING = 1e-4  # rates such as 0.1 are a rounding error below themselves in float32
+_ROUNDING = 1e-4  # float32 rounds some rates down
 
 
 @register("random", "Random asking", dials=(0.05, 0.1, 0.2, 0.3, 0.5))
 @flax.struct.dataclass
 class RandomAsk(Policy):
-  """Asks with one probability everywhere: the baseline that knows nothing.
+  """A baseline that asks with the same probability everywhere.
 
       ask with probability r
 
@@ -44,22 +44,22 @@ class RandomAsk(Policy):
 
   @property
   def draws(self) -> bool:
-    """Always draws."""
+    """True, because every decision is drawn."""
     return True
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks by a coin."""
+    """Asks at random."""
     return jax.random.bernoulli(present(key), per_row(self.probability, seen.gate_logits))
 
 
 @register("periodic", "Periodic asking", dials=(0.1, 0.2, 0.3, 0.5))
 @flax.struct.dataclass
 class Periodic(Policy):
-  """Asks at a steady rate.
+  """A policy that asks at a steady rate.
 
       ask iff ⌊r (t + 1)⌋ > ⌊r t⌋
 
-  With rate 1 and the hard cap it spends a budget as soon as it may: the budget without a gate.
+  With rate 1 and the hard cap it spends a budget as early as possible: a budget without a gate.
 
   Attributes:
     rate: r, asks per token, 0..1.
@@ -72,7 +72,7 @@ class Periodic(Policy):
   student: ClassVar[str] = "max_prob"
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks where the steps of the rate fall."""
+    """Asks where rate times position passes a whole number."""
     rate, t = per_row(self.rate, seen.gate_logits), seen.length.astype(jnp.float32)
     return jnp.floor(rate * (t + 1) + _ROUNDING) > jnp.floor(rate * t + _ROUNDING)
 
@@ -80,7 +80,7 @@ class Periodic(Policy):
 @register("prefix", "Prefix asking", dials=(1.0, 2.0, 4.0, 7.0))
 @flax.struct.dataclass
 class Prefix(Policy):
-  """Asks for the first n tokens and never again: the teacher sets the sentence going.
+  """A policy that asks for the first n tokens only, so that the teacher begins the sentence.
 
       ask iff t < n
 
@@ -95,7 +95,7 @@ class Prefix(Policy):
   student: ClassVar[str] = "max_prob"
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks at the beginning."""
+    """Asks for the first tokens."""
     return seen.length.astype(jnp.float32) < per_row(self.tokens, seen.gate_logits)
 
 
@@ -110,16 +110,16 @@ class Prefix(Policy):
 @register("span", "Handover, spans of 3")
 @flax.struct.dataclass
 class Span(Policy):
-  """An ask brings several tokens: the teacher writes on until its span is full.
+  """A policy in which each ask brings several tokens: the teacher writes until its span is full.
 
       ask iff the rule does, and on until the span is full
 
-  Each token of the span is an ask of its own, a pass and a unit of budget.
+  Each token of the span is an ask of its own: one pass and one unit of budget.
 
   Attributes:
     dial: the rule's dial.
-    rule: static; a policy that asks token by token.
-    span: static; tokens that each ask of the rule brings, >= 1.
+    rule: name of a policy that asks token by token, static.
+    span: number of tokens that each ask of the rule brings, >= 1, static.
   """
 
   dial: Dial
@@ -140,13 +140,13 @@ class Span(Policy):
 
   @property
   def draws(self) -> bool:
-    """True where the rule draws."""
+    """True if the rule draws."""
     return self._rule.draws
 
   def silenced(self, budget: Float[Array, " B"]) -> Bool[Array, " B"] | None:
-    """Says which rows the rule never asks in."""
+    """Returns the rows in which the rule never asks."""
     return self._rule.silenced(budget)
 
   def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks within a span, and where the rule does."""
+    """Asks within a span and where the rule does."""
     return (seen.run % self.span != 0) | self._rule.ask(seen, key)

@@ -1,6 +1,6 @@
-"""Speculative decoding: the student drafts, the teacher keeps what it could have written itself.
+"""Speculative decoding: the student drafts, and the teacher keeps what it could have written.
 
-Exact, lenient, and by typical acceptance. Shape letters: B batch, V vocabulary; k drafts.
+Exact, lenient and by typical acceptance. Shape letters: B batch, V vocabulary; k drafts.
 """
 
 from typing import ClassVar
@@ -21,11 +21,11 @@ from kdtw_jax.decoding.sampling import Key, Sampling
 @register("speculative", "Speculative decoding (exact)", dials=(2.0, 3.0, 4.0, 6.0))
 @flax.struct.dataclass
 class Speculative(Drafter):
-  """Exact speculative decoding: the output is the teacher's own, greedy or drawn.
+  """Exact speculative decoding: the output is distributed as the teacher's own, greedy or drawn.
 
       keep v with probability min(1, p̃(v)/q̃(v)), else draw from norm(max(0, p̃ − q̃))
 
-  Greedily: keep the drafts that the teacher would have written. Leviathan et al. 2023, arXiv
+  When greedy, it keeps the drafts that the teacher would have written. Leviathan et al. 2023, arXiv
   2211.17192; Chen et al. 2023, arXiv 2302.01318.
   """
 
@@ -35,11 +35,11 @@ class Speculative(Drafter):
   source: ClassVar[str] = "Leviathan 2023, arXiv 2211.17192"
 
   def needs_student_logits(self, sampling: Sampling) -> bool:
-    """Says that they are needed where tokens are drawn."""
+    """Returns True if tokens are drawn."""
     return not sampling.greedy
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Keeps min(1, p/q) of them."""
+    """Keeps each draft with probability min(1, p/q)."""
     if sampling.greedy:
       return Drafter.stays(self, drafts, key, sampling)
     p = of_draft(sampling_lib.distribution(drafts.teacher_logits, sampling), drafts.tokens)
@@ -59,7 +59,7 @@ class Speculative(Drafter):
 @register("lenient", "Lenient speculation, k = 4")
 @flax.struct.dataclass
 class Lenient(Speculative):
-  """Speculative decoding that forgives: no token gets more than 1/l of the teacher's probability.
+  """Lenient speculative decoding: no token gets more than 1/l times the teacher's probability.
 
       drawn   keep v with probability min(1, p̃(v) / (l q̃(v)))
       greedy   keep v iff p(v) >= l max p
@@ -79,7 +79,7 @@ class Lenient(Speculative):
   source: ClassVar[str] = "the same, A.5"
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Keeps min(1, p/(l q)) of them."""
+    """Keeps each draft with probability min(1, p/(l q))."""
     lenience = per_row(self.lenience, drafts.tokens)[:, None]
     if sampling.greedy:
       p = of_draft(jax.nn.log_softmax(drafts.teacher_logits, axis=-1), drafts.tokens)
@@ -93,7 +93,7 @@ class Lenient(Speculative):
 @register("typical", "Typical acceptance, k = 4", dials=(0.02, 0.1, 0.3, 0.6))
 @flax.struct.dataclass
 class Typical(Drafter):
-  """Typical acceptance: a draft stays where the teacher finds it likely for how unsure it is.
+  """Typical acceptance: a draft stays if it is likely enough, given how uncertain the teacher is.
 
       keep v iff p(v) > min(ε, √ε · exp(−H(p)))
 
@@ -109,7 +109,7 @@ class Typical(Drafter):
   source: ClassVar[str] = "Medusa, arXiv 2401.10774"
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Keeps typical ones."""
+    """Keeps drafts above the threshold."""
     epsilon = per_row(self.epsilon, drafts.tokens)[:, None]
     p = of_draft(jax.nn.softmax(drafts.teacher_logits, axis=-1), drafts.tokens)
     entropy = distributions.entropy(drafts.teacher_logits)

@@ -1,4 +1,4 @@
-"""Asking where the student is unsure: thresholds of its next-token distribution q.
+"""Asking where the student is uncertain: thresholds on its next-token distribution q.
 
 Shape letters: B batch.
 """
@@ -19,7 +19,7 @@ from kdtw_jax.decoding.sampling import Key
 @register("max_prob", "Max-prob threshold", dials=(0.1, 0.2, 0.3, 0.45, 0.65))
 @flax.struct.dataclass
 class MaxProb(Policy):
-  """Asks where the student's best token has a probability below the threshold.
+  """A policy that asks where the probability of the student's best token is below the threshold.
 
       ask iff max q < θ
 
@@ -40,7 +40,7 @@ class MaxProb(Policy):
 @register("entropy", "Entropy threshold", dials=(4.0, 3.0, 2.2, 1.5, 0.8))
 @flax.struct.dataclass
 class Entropy(Policy):
-  """Asks where the student's next-token entropy is above the threshold.
+  """A policy that asks where the student's next-token entropy is above the threshold.
 
       ask iff H(q) > θ
 
@@ -61,7 +61,7 @@ class Entropy(Policy):
 @register("margin", "Margin threshold", dials=(0.02, 0.06, 0.15, 0.3, 0.5))
 @flax.struct.dataclass
 class Margin(Policy):
-  """Asks where the student's two best tokens are closer in probability than the threshold.
+  """A policy that asks where the margin between the student's two best tokens is below the threshold.
 
       ask iff q₁ − q₂ < θ
 

@@ -1,4 +1,4 @@
-"""Asks that check as well as write, the Big-Little decoder among them.
+"""Asks that check as well as write, including the Big-Little decoder.
 
 Shape letters: B batch, V vocabulary; k drafts.
 """
@@ -58,27 +58,27 @@ from kdtw_jax.decoding.sampling import Key, Sampling
 @register("verify", "Ask that checks")
 @flax.struct.dataclass
 class Verify(Drafter):
-  """Asking that checks as well as writes.
+  """A policy whose asks check as well as write.
 
       draft until the rule asks, or k tokens
       gap   keep v iff log max p − log p(v) <= ρ
       surprisal   keep v iff −log p(v) <= ρ
 
-  The student drafts until its rule asks. The teacher pass that the ask pays for scores all tokens
-  since the last one too: the first that it would not have written by more than a tolerance is
-  taken back, and the teacher writes there. Otherwise it writes the token that was asked for.
+  The student drafts until its rule asks. The teacher pass of the ask also scores all tokens since
+  the last one. If any of them exceeds the tolerance, the first such token is taken back and the
+  teacher writes there. Otherwise the teacher writes the token that was asked for.
 
-  With the rule max_prob and the surprisal it is the Big-Little decoder (Kim et al. 2023, arXiv
-  2302.07863): fallback threshold and rollback threshold. With a rule that never asks it is lenient
-  speculative decoding.
+  With the rule max_prob and the measure surprisal it is the Big-Little decoder (Kim et al. 2023,
+  arXiv 2302.07863), `dial` its fallback and `tolerance` its rollback threshold. With a rule that
+  never asks, it is lenient speculative decoding.
 
   Attributes:
     dial: the rule's dial.
     tolerance: ρ in nats; infinity only writes.
-    rule: static; a policy that asks token by token.
-    k: static; most tokens that go unseen.
-    end: static; True has the teacher see the end of the sentence before it counts.
-    measure: static; "gap" or "surprisal".
+    rule: name of a policy that asks token by token, static.
+    k: most tokens that the teacher may leave unchecked at a time, static.
+    end: True if the teacher must see the end of the sentence before it counts; static.
+    measure: "gap" or "surprisal", static.
   """
 
   k: int = static(16)
@@ -103,16 +103,16 @@ class Verify(Drafter):
 
   @property
   def draws(self) -> bool:
-    """True where the rule draws."""
+    """True if the rule draws."""
     return self._asker.draws
 
   @property
   def checks_end(self) -> bool:
-    """True where the teacher must see the end."""
+    """True if the teacher must see the end."""
     return self.end
 
   def silenced(self, budget: Float[Array, " B"]) -> Bool[Array, " B"] | None:
-    """Says which rows the rule never asks in: they are not checked either."""
+    """Returns the rows in which the rule never asks; they are not checked either."""
     return self._asker.silenced(budget)
 
   def stop(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
@@ -120,7 +120,7 @@ class Verify(Drafter):
     return self._asker.ask(seen, key)
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Keeps what the teacher tolerates."""
+    """Keeps the drafts within the tolerance."""
     tolerance = per_row(self.tolerance, drafts.tokens)[:, None]
     logits = drafts.teacher_logits
     best = jnp.max(logits, axis=-1) if self.measure == "gap" else jax.nn.logsumexp(logits, axis=-1)
