@@ -1,1 +1,1 @@
-"""Measuring a pair: scores, curves, comparisons, speed. Import the modules themselves."""
+"""Measuring a pair: scores, curves, comparisons and speed. Import the modules directly."""

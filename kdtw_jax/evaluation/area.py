@@ -1,11 +1,11 @@
-"""One number for a whole trade-off curve: its area over shares, its hypervolume over costs."""
+"""Summaries of a trade-off curve in one number: area over shares, hypervolume over costs."""
 
 import numpy as np
 
 from kdtw_jax.evaluation.record import Curve
 from kdtw_jax.evaluation.tradeoff import line
 
-AREA_UP_TO = 0.5  # the largest teacher share that the area of a method counts
+AREA_UP_TO = 0.5  # the largest teacher share that a method's area includes
 
 
 def area_between(
@@ -19,10 +19,10 @@ def area_between(
 ) -> float | None:
   """Returns the part of the area between student and teacher that lies under a curve.
 
-  (1/u) ∫_0^u (q(s) − q_student) / (q_teacher − q_student) ds, q linear between points, s the
-  teacher's share. A curve without a point at s = 0 starts at the student and one without a point at
-  s = 1 ends at the teacher, so the straight line between both has 0.5 over the whole range. It may
-  leave 0..1 where a curve falls below the student or rises above the teacher.
+  (1/u) ∫_0^u (q(s) − q_student) / (q_teacher − q_student) ds, where s is the teacher's share and q
+  is linear between points. A curve without a point at s = 0 starts at the student, and one without
+  a point at s = 1 ends at the teacher. The straight line between both has area 0.5 over the whole
+  range. The area may leave 0..1 if a curve falls below the student or rises above the teacher.
 
   Args:
     curve: the method's points.
@@ -30,8 +30,8 @@ def area_between(
     student: the score of the student alone.
     teacher: the score of the teacher alone.
     up_to: u, the largest share that counts.
-    min_span: range of shares that the points must span. A method with one operating point, such as
-      exact speculative decoding, has no curve, and lines drawn to it from both ends would flatter.
+    min_span: range of shares that the points must span. A method with a single operating point,
+      such as exact speculative decoding, has no curve; lines from it to both ends would flatter it.
 
   Returns:
     The area; None if the teacher is no better than the student or the points span too little.
@@ -58,9 +58,10 @@ def hypervolume(
 ) -> float | None:
   """Returns the part of the cost-quality plane between student and teacher that a method dominates.
 
-  The area of `{(x, y)}` with x >= cost and y <= score of some point, within costs from the student
-  alone to the teacher alone (1 pass per token) and scores from the student's to the teacher's, over
-  the area of that rectangle. Unlike `area_between` nothing is interpolated: one good point counts.
+  The area of the set of (x, y) with x >= cost and y <= score for some point, divided by the area of
+  the rectangle between student and teacher. The rectangle spans costs from the student alone to the
+  teacher alone (1 pass per token) and scores from the student's to the teacher's. Unlike
+  `area_between`, it interpolates nothing, so a single good point counts.
 
   Args:
     curve: the method's points.
@@ -70,7 +71,7 @@ def hypervolume(
     cheapest: cost of the student alone, in teacher passes per token.
 
   Returns:
-    0..1; None where the teacher is no better or no dearer than the student, or there are no points.
+    0..1; None if the teacher is not better and dearer than the student, or there are no points.
   """
   if not curve.points or not teacher > student or not cheapest < 1:
     return None

@@ -1,8 +1,8 @@
-"""Bootstrap: how sure is a score, and is one system better than another on this test set?
+"""Bootstrap: how certain a score is, and whether one system beats another on this test set.
 
-Sentences are resampled with the random numbers of sacrebleu's own test (`sacrebleu.significance`),
-which reports no interval of a difference: here it is all that is kept. Texts are scored; nothing is
-decoded.
+Sentences are resampled with the random numbers of sacrebleu's own test (`sacrebleu.significance`).
+sacrebleu reports no interval of a difference; here the interval is the result. Only texts are
+scored; nothing is decoded.
 
 Shape letters: N sentences, K statistics of one sentence, R resamples.
 """
@@ -15,12 +15,12 @@ import numpy as np
 from kdtw_jax.evaluation import metrics
 from kdtw_jax.evaluation.statistics import sentence_statistics
 
-SACREBLEU_SEED = 12345  # sacrebleu's default; another seed gives other resamples
-_CHUNK = 256  # resamples whose sentence indices are turned into counts at once
+SACREBLEU_SEED = 12345  # sacrebleu's default; another seed gives different resamples
+_CHUNK = 256  # resamples that are counted at once
 
 
 class Difference(NamedTuple):
-  """Outcome of one paired test.
+  """The outcome of one paired test.
 
   Attributes:
     score: the system's corpus score, 0..100.
@@ -46,9 +46,9 @@ def paired_bootstrap(
 ) -> Difference:
   """Compares two systems on the same sentences by paired bootstrap resampling.
 
-  Both are scored on R resamples of the sentences, drawn with replacement, the same for both; the
-  interval holds the middle 95% of the differences.
-  Koehn 2004, "Statistical significance tests for machine translation evaluation", W04-3250.
+  Both are scored on the same R resamples of the sentences, drawn with replacement. The interval
+  holds the middle 95% of the differences. Koehn 2004, "Statistical significance tests for machine
+  translation evaluation", W04-3250.
 
   Args:
     system: N outputs of the system.
@@ -56,10 +56,10 @@ def paired_bootstrap(
     references: for each input, its reference texts.
     metric: "bleu", "chrf", "rouge" or one of ROUGE's keys.
     num_resamples: R.
-    seed: of the resampling.
+    seed: seed of the resampling.
 
   Returns:
-    Scores, their difference and its 95% interval.
+    The scores, their difference and its 95% interval.
 
   Raises:
     ValueError: if the corpora differ in size, or R is below 1.
@@ -86,14 +86,14 @@ def score_intervals(
     num_resamples: int = 1000,
     seed: int = SACREBLEU_SEED,
 ) -> dict[str, tuple[float, float]]:
-  """95% percentile intervals of one system's scores over resamples of the sentences.
+  """Returns 95% percentile intervals of a system's scores over resamples of the sentences.
 
   Args:
     texts: N outputs.
     references: for each input, its reference texts.
-    metric: "bleu", "chrf", "rouge" or one of ROUGE's keys; ROUGE gives all of its keys.
+    metric: "bleu", "chrf", "rouge" or one of ROUGE's keys; the last two give all of ROUGE's keys.
     num_resamples: R.
-    seed: of the resampling.
+    seed: seed of the resampling.
 
   Returns:
     (low, high) by score.
@@ -113,7 +113,7 @@ def score_intervals(
 
 
 def _middle(values: Sequence[float]) -> tuple[float, float]:
-  """The bounds of the middle 95% of the values."""
+  """Returns the bounds of the middle 95% of the values."""
   low, high = np.percentile(values, [2.5, 97.5])
   return float(low), float(high)
 

@@ -1,4 +1,4 @@
-"""Does it keep the budget? Stated and realised use of the teacher on test."""
+"""Stated budgets against the measured use of the teacher on the test set."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from kdtw_jax.evaluation.record import BudgetUse
 
 
 def budget_uses(measure: Measure, duals: Sequence[float]) -> tuple[BudgetUse, ...]:
-  """Budgets that training showed, in its wordings and in new ones; held-out budgets in new ones.
+  """Measures training's budgets in its wordings and in new ones, and held-out budgets in new ones.
 
   Args:
-    measure: of the run.
-    duals: `[K]` λ at the knots, nats per ask.
+    measure: measures the run.
+    duals: λ at the K knots, nats per ask.
   """
   budgets, rows = measure.config.budgets, []
   for group, seen in ((budgets.seen, True), (budgets.held_out, False)):

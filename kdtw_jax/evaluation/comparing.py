@@ -1,8 +1,9 @@
-"""The handover against every other method where both cost the same: paired bootstrap.
+"""Comparisons of the handover with every other method at equal share or cost, by paired bootstrap.
 
-A method's dial is set on validation, on trajectories of its own, to what the handover has there:
-the share of tokens that the teacher wrote (for methods that ask token by token), and the sequential
-cost (for all). What both really have on the split that is scored is stated.
+A method's dial is set on validation, where the method decodes by itself, to match the handover. The
+match is in the share of tokens that the teacher wrote (for methods that ask token by token) and in
+sequential cost (for all methods). The result states both methods' actual share and cost on the
+split that is scored.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,24 +17,24 @@ from kdtw_jax.evaluation.tradeoff import dial_for_share
 
 Equal = Literal["share", "cost"]
 
-_CLOSE = 0.03  # a dial this near to the target, relative, is not refined
-_REACHED = 0.1  # a method that comes this near to the target, relative, has reached it
+_CLOSE = 0.03  # relative distance from the target at which a dial is not refined
+_REACHED = 0.1  # relative distance at which a method has reached the target
 
 
 @runtime_checkable
 class Measured(Protocol):
-  """What is asked of `measure.Measure`."""
+  """The part of `measure.Measure` that comparisons need."""
 
   def outputs(self, split: str, setting: Setting) -> Outputs:
-    """What a setting writes."""
+    """Returns the outputs of a setting."""
     ...
 
   def point(self, split: str, setting: Setting) -> Point:
-    """What it gave."""
+    """Returns the scores and costs of a setting."""
     ...
 
   def curve(self, split: str, sweep: Sweep) -> Curve:
-    """A method's points."""
+    """Returns the points of a method."""
     ...
 
 
@@ -49,18 +50,18 @@ def comparisons(
     num_resamples: int,
     split: str = "test",
 ) -> tuple[Comparison, ...]:
-  """Compares the handover with each sweep under each budget.
+  """Compares the handover with each sweep at each budget.
 
   Args:
     measured: the settings' outputs and points.
-    sweeps: the other methods; the handover itself and upper bounds are passed over.
-    budgets: that the handover is told, 0..1.
-    references: of the split's sentences.
-    vocab_size: V, at which some dials never ask.
+    sweeps: the other methods; the handover itself and upper bounds are skipped.
+    budgets: budgets stated to the handover, 0..1.
+    references: references of the split's sentences.
+    vocab_size: V, which decides where some dials never ask.
     metric: see `paired_bootstrap`.
-    seed: of the resampling.
-    num_resamples: of the bootstrap.
-    split: which one is scored.
+    seed: seed of the resampling.
+    num_resamples: number of resamples.
+    split: the split that is scored.
 
   Returns:
     The comparisons, budget by budget.
@@ -112,16 +113,16 @@ def comparisons(
 def matched_dial(
     measured: Measured, sweep: Sweep, equal: Equal, target: float, *, vocab_size: int
 ) -> float:
-  """The dial at which a method has a share or cost on validation.
+  """Finds the dial at which a method has a given share or cost on validation.
 
-  Interpolated and measured; for a method of few settings the nearest one. The dial at which a rule
-  never asks is known, so a share below the sweep's is found too.
+  The dial is interpolated and then measured; a method with few settings uses its nearest one. Since
+  the dial at which a rule never asks is known, shares below the sweep's range can be matched too.
 
   Args:
     measured: the settings' points.
     sweep: the method.
-    equal: which of the two is matched.
-    target: the share or cost wished for.
+    equal: whether the share or the cost is matched.
+    target: the wanted share or cost.
     vocab_size: V.
   """
   curve = measured.curve("validation", sweep)

@@ -1,7 +1,7 @@
 """Which words the student asks for: the teacher's share of tokens by kind of word.
 
-Where the source tags its examples (the phrasebook does), the kinds are the tags' and everything
-else is `frame`. Elsewhere words are grouped by how often they occur in the training targets.
+If the source tags its examples (as the phrasebook does), the kinds are its tags, and all other
+words are `frame`. Otherwise words are grouped by their frequency in the training targets.
 """
 
 from collections import Counter, defaultdict
@@ -13,9 +13,9 @@ from kdtw_jax.data import AnyTokenizer, Example, Source
 from kdtw_jax.evaluation.outputs import Outputs
 from kdtw_jax.evaluation.record import WordGroup
 
-MOST_TARGETS = 100_000  # training targets that ranks are counted in
+MOST_TARGETS = 100_000  # most training targets that ranks are counted in
 EOS_PIECE = "</s>"
-# Frequency classes of untagged sources: rank of a word in the training targets.
+# Frequency classes of untagged sources, by a word's rank in the training targets.
 RANKS = ((100, "the 100 most frequent"), (1000, "up to rank 1,000"), (5000, "up to rank 5,000"))
 
 
@@ -28,10 +28,10 @@ def difficulty_map(
   """Groups output tokens by kind of word.
 
   Args:
-    outputs: of a split, with who wrote each token.
-    examples: the one of each output.
-    tokenizer: of the outputs.
-    training: the training split; read where the split has no tags.
+    outputs: outputs of a split, with who wrote each token.
+    examples: the example of each output.
+    tokenizer: the tokenizer of the outputs.
+    training: the training split, read if the examples have no tags.
 
   Returns:
     The groups, sorted by kind and frequency.
@@ -61,7 +61,7 @@ def _by_tag(
   for kind, surface, frequency in tags:
     start = text.find(surface)
     if start < 0:
-      continue  # the output words it otherwise
+      continue  # the output puts it differently
     for j, (piece, end) in enumerate(zip(pieces, ends, strict=True)):
       if end > start and end - len(piece) < start + len(surface):
         groups[j] = (kind, frequency)

@@ -1,4 +1,4 @@
-"""Measures a trained pair: every method's dial swept on validation and on test, and compared."""
+"""The evaluation of a trained pair: every method swept on validation and test, and compared."""
 
 from collections.abc import Mapping, Sequence
 import datetime
@@ -24,7 +24,7 @@ from kdtw_jax.evaluation.samples import samples
 from kdtw_jax.models import Model
 from kdtw_jax.terminal import print_line
 
-# What `Metrics.alone` calls each stage's student, the teacher first.
+# The names in `Metrics.alone` of the teacher and of each stage's student.
 _ALONE = {
     "teacher": "teacher",
     "sft": "sft_student",
@@ -49,18 +49,18 @@ def evaluate(
   """Measures everything that the report shows.
 
   Args:
-    config: of the run.
+    config: the run's config.
     models: (student, teacher).
-    mesh: devices.
-    tokenizer: of both.
+    mesh: the devices.
+    tokenizer: the tokenizer of both models.
     students: parameters by the stage that made them; `wheels` is the pair's student.
     teacher_params: the teacher's parameters.
-    duals: `[K]` λ at the knots, nats per ask.
+    duals: λ at the K knots, nats per ask.
     sources: train, validation and test examples.
     tokenised: validation and test as token ids.
 
   Returns:
-    The record that `kdtw_jax.report` writes and shows; its `stages` are empty.
+    The record that `kdtw_jax.report` writes and shows, with empty `stages`.
   """
   measure = Measure(
       config,

@@ -1,4 +1,4 @@
-"""Wall-clock time of decoding: seconds per sentence at batch 1, tokens per second of a batch.
+"""Wall-clock time of decoding: seconds per sentence at batch 1, and tokens per second of a batch.
 
 Every shape is compiled and run once before it is timed.
 """
@@ -20,10 +20,10 @@ def seconds_per_sentence(decode: Callable[[Batch], Any], sentences: Sequence[Bat
   """Times sentences one by one.
 
   Args:
-    decode: decodes a batch of one; its result is waited for.
+    decode: decodes a batch of one row; the timing waits for its result.
     sentences: batches of one row.
   """
-  for sentence in {np.shape(s.student_source): s for s in sentences}.values():  # one of each shape
+  for sentence in {np.shape(s.student_source): s for s in sentences}.values():  # one per shape
     jax.block_until_ready(decode(sentence))
   seconds, tokens = [], 0
   for sentence in sentences:
@@ -40,7 +40,7 @@ def seconds_per_sentence(decode: Callable[[Batch], Any], sentences: Sequence[Bat
 
 
 def tokens_per_second(decode: Callable[[Batch], Any], batch: Batch) -> float:
-  """Output tokens per second on one batch, the median of a few runs."""
+  """Returns output tokens per second on one batch, the median of a few runs."""
   tokens = int(jax.block_until_ready(decode(batch)).length.sum())
   seconds = []
   for _ in range(_REPEATS):

@@ -1,6 +1,6 @@
-"""Decodes each setting on each split once, and says what it gave: scores, counts, cost, seconds.
+"""Measurements of settings, each decoded once per split: scores, counts, cost and seconds.
 
-Not here: which settings there are (methods.py, sweeps.py), and what is made of the points.
+Not here: which settings exist (methods.py, sweeps.py) and how the points are used.
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ PAIR_STAGE = "wheels"  # the stage whose student is the pair's
 
 
 class Measure:
-  """A pair and its earlier students on the splits of a run; what was decoded is kept.
+  """A pair and its earlier students on the splits of a run; decoded outputs are cached.
 
   Attributes:
-    config: of the run.
+    config: the run's config.
     models: (student, teacher).
-    tokenizer: of both.
-    students: parameters by the stage that made them, `wheels` among them.
-    runner: decodes.
+    tokenizer: the tokenizer of both models.
+    students: parameters by the stage that made them, including `wheels`.
+    runner: decodes the splits.
     key: the score that stands for quality.
   """
 
@@ -47,7 +47,7 @@ class Measure:
       sources: Mapping[str, data.Source],
       tokenised: Mapping[str, data.TokenisedSplit],
   ):
-    """Args: the run's parts; `sources` and `tokenised` by split."""
+    """Takes the parts of a run; `sources` and `tokenised` are by split."""
     self.config, self.models, self.tokenizer, self.students = config, models, tokenizer, students
     self.runner = Runner(
         config, models, mesh, tokenizer, teacher_params, sources=sources, tokenised=tokenised
@@ -56,7 +56,7 @@ class Measure:
 
   @functools.cache  # noqa: B019  one measure per run
   def outputs(self, split: str, setting: Setting) -> Outputs:
-    """What a setting writes."""
+    """Decodes a split with a setting."""
     return self.runner.run(
         split,
         setting.policy(),
@@ -68,7 +68,7 @@ class Measure:
 
   @functools.cache  # noqa: B019
   def alone(self, who: str, split: str = "test") -> Outputs:
-    """What the teacher, or the student of a stage, writes without the other."""
+    """Decodes a split with the teacher alone, or with a stage's student alone."""
     if who == "teacher":
       return self.runner.run(split, decoding.TeacherAlone(), None)
     return self.runner.run(
@@ -79,7 +79,7 @@ class Measure:
     )
 
   def alone_scores(self, who: str) -> Alone:
-    """Test scores of the teacher or of a stage's student, with 95% intervals."""
+    """Returns test scores of the teacher or a stage's student alone, with 95% intervals."""
     outputs, evaluation = self.alone(who), self.config.evaluation
     return Alone(
         scores=self.runner.scores("test", outputs),
@@ -94,7 +94,7 @@ class Measure:
 
   @functools.cache  # noqa: B019
   def curve(self, split: str, sweep: Sweep) -> Curve:
-    """A method's points on a split; on test they are timed."""
+    """Measures a method's points on a split; points on test are timed."""
     return Curve(
         method=sweep.method,
         title=sweep.title,
@@ -118,14 +118,14 @@ class Measure:
       label: str = "",
       timed: bool = False,
   ) -> Point:
-    """A setting's scores, shares and counts per token, and its sequential cost.
+    """Measures a setting: its scores, shares and counts per token, and its sequential cost.
 
-    Cost in teacher passes: c · student steps + teacher passes.
+    The cost in teacher passes is c · student steps + teacher passes.
 
     Args:
-      split: its name.
-      setting: to decode.
-      dial: what the point calls its dial, where that is not the policy's own.
+      split: name of the split.
+      setting: the setting to decode.
+      dial: the dial that the point reports, if it is not the policy's own.
       label: the setting in words.
       timed: whether to measure seconds per sentence too.
     """
@@ -151,7 +151,7 @@ class Measure:
 
   @functools.cached_property
   def step_ratio(self) -> float:
-    """c: time per token of the student over that of the teacher, both alone at batch 1."""
+    """c: the student's time per token over the teacher's, each alone at batch 1."""
     student, teacher = (
         self.seconds(policy, stage, split="validation")
         for policy, stage in (
@@ -170,14 +170,14 @@ class Measure:
       cap: str = "none",
       split: str = "test",
   ) -> Seconds:
-    """Seconds per sentence at batch 1, over the first sentences of a split.
+    """Times the first sentences of a split at batch 1.
 
     Args:
-      policy: who writes.
-      stage: whose student; None for the teacher alone.
-      budget: stated in the student's instruction.
+      policy: who writes which token.
+      stage: the stage whose student is used; None for the teacher alone.
+      budget: budget stated in the student's instruction.
       cap: `none` or `hard`.
-      split: its name.
+      split: name of the split.
     """
     batches = self.runner.batches(
         split, budget=budget, wording=data.TRAIN_WORDINGS[0], batch_size=1

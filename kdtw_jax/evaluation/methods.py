@@ -1,7 +1,7 @@
-"""What an evaluation sweeps: methods, the settings of their dials, and what a setting decodes.
+"""The sweeps of an evaluation: methods, the values of their dials, and the settings to decode.
 
-A method is a registered policy (decoding/policies/). The values of the dials are in the config
-(`evaluation.dials`), or the policy's own. Not here: measuring (evaluator.py).
+A method is a registered policy (decoding/policies/). The values of its dial come from the config
+(`evaluation.dials`) or from the policy. Not here: measuring (measure.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from kdtw_jax import data, decoding
 
 
 class _Swept(Mapping[str, decoding.Method]):
-  """The registry's policies that a sweep has dials for; those whose student others share first."""
+  """The registered policies with dials to sweep; those whose student others share come first."""
 
   def __getitem__(self, name: str) -> decoding.Method:
     if name not in self:
@@ -37,13 +37,13 @@ METHODS: Mapping[str, decoding.Method] = _Swept()
 
 
 def check(section: ml_collections.ConfigDict) -> None:
-  """Refuses methods and dials that cannot be measured, before anything is.
+  """Rejects methods and dials that cannot be measured, before anything is decoded.
 
   Args:
     section: `evaluation` of the config.
 
   Raises:
-    ValueError: an unknown method, or a dial that its policy cannot have; names field and remedy.
+    ValueError: if a method is unknown or its policy cannot have a dial; names field and remedy.
   """
   for field, names in (("methods", section.methods), ("dials", section.dials)):
     unknown = [name for name in names if name not in METHODS and name != "all"]
@@ -65,11 +65,11 @@ class Setting:
 
   Attributes:
     method: a policy's name.
-    dial: its setting.
-    stage: whose student is used.
+    dial: value of its dial.
+    stage: the stage whose student is used.
     budget: stated in the student's instruction, and enforced by the cap `hard`.
     cap: `none` or `hard`.
-    wording: how the instruction states it.
+    wording: how the instruction states the budget.
   """
 
   method: str
@@ -80,25 +80,27 @@ class Setting:
   wording: data.Wording = data.TRAIN_WORDINGS[0]
 
   def policy(self) -> decoding.Policy:
-    """Who writes."""
+    """Makes the policy."""
     return decoding.make_policy(self.method, self.dial)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """A method with the settings that it is measured at.
+  """A method with the settings at which it is measured.
 
   Attributes:
     method: name of the curve.
-    title: its name for readers.
-    dial_name: what is swept.
+    title: its display name.
+    dial_name: the field that is swept.
     settings: (dial, label, setting) of each point.
-    family: methods of one family have one look in plots.
-    by_token: True where it asks token by token: its share is what it spends.
-    bound: True where it looks at the teacher before it decides: it competes with nobody.
-    continuous: True where any dial between them may be decoded too, by `at`.
-    never: the dial at which it never asks, or a function of V to it; None where none is finite.
-    is_handover: True where the learned gate asks.
+    family: methods of one family look alike in plots.
+    by_token: True if it asks token by token, so that the teacher's share is its use.
+    bound: True if it sees the teacher's answer before it decides, so that it is only an upper
+      bound.
+    continuous: True if dials between the settings may be decoded too, by `at`.
+    never: the dial at which it never asks, or a function from V to it; None if there is no finite
+      one.
+    is_handover: True if the learned gate asks.
   """
 
   method: str
@@ -113,7 +115,7 @@ class Sweep:
   is_handover: bool = False
 
   def at(self, dial: float) -> Setting:
-    """The setting of a dial: a measured one, or for a continuous method any."""
+    """Returns the setting of a dial: a measured one or, for a continuous method, any."""
     for known, _, setting in self.settings:
       if known == dial:
         return setting
@@ -121,10 +123,10 @@ class Sweep:
 
 
 def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
-  """The sweep of a method with a stage's student.
+  """Makes the sweep of a method with a stage's student.
 
   Raises:
-    ValueError: no such method.
+    ValueError: if the method is unknown.
   """
   if name not in METHODS:
     raise ValueError(f"{name!r} is no method; known are {', '.join(METHODS)}")
@@ -146,7 +148,7 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
 
 
 def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -> list[Sweep]:
-  """The learned gate over budgets: alone, under the hard cap, and checking."""
+  """Makes the learned gate's sweeps over budgets: alone, under the hard cap, and checking."""
 
   def over_budgets(curve: str, title: str, policy: str, dial: float = 0.0, cap: str = "none"):
     method = decoding.POLICIES[policy]
@@ -177,11 +179,11 @@ def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -
 
 
 def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
-  """The learned gate under one budget, its offset the dial.
+  """Makes the sweep of the learned gate's offset under one budget.
 
   Args:
     budget: stated in the instruction.
-    offsets: by the share that each is meant to give.
+    offsets: offsets by the share that each should give.
   """
   settings = tuple(
       (offset, f"{share:.0%}", Setting("handover", offset, "wheels", budget))

@@ -1,8 +1,9 @@
 """Quality of texts and use of the teacher, as plain numbers.
 
-Corpus scores come from sacrebleu and rouge-score, so that a number here is a number elsewhere; each
-goes with the signature that lets a reader repeat it. The teacher's use is counted per output token.
-Nothing here decodes, reads files or touches a device: strings and integer arrays in, floats out.
+Corpus scores come from sacrebleu and rouge-score, so that they are comparable with scores
+elsewhere; each has a signature that lets a reader repeat it. The teacher's use is counted per
+output token. Nothing here decodes, reads files or touches a device: strings and integer arrays in,
+floats out.
 
 Shape letters: N sentences, K statistics of one sentence.
 """
@@ -19,11 +20,11 @@ from sacrebleu.metrics.chrf import CHRF
 
 ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
-# Which score of `corpus_scores` stands for "quality" when a metric is named in a config.
+# The score of `corpus_scores` that stands for quality, by the metric that a config names.
 PRIMARY_SCORE = {"bleu": "bleu", "chrf": "chrf", "rouge": "rougeLsum"} | {k: k for k in ROUGE_KEYS}
 
-# Slack of "share <= budget", far below one token of any output: budgets pass through float32, where
-# 0.7 is 0.69999999 and would turn 7 of 10 tokens into a violation.
+# Slack of "share <= budget", far below one token of any output. Budgets pass through float32, where
+# 0.7 is 0.69999999, so that 7 of 10 tokens would count as a violation.
 SHARE_SLACK = 1e-6
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
@@ -41,7 +42,7 @@ def primary_score(metric: str) -> str:
 
 
 def check_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-  """Refuses corpora that cannot be scored.
+  """Rejects corpora that cannot be scored.
 
   Args:
     hypotheses: N output texts.
@@ -73,7 +74,7 @@ def reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | No
     references: for each of N outputs, its reference texts.
 
   Returns:
-    As many lists of N entries as the richest sentence has references.
+    Lists of N entries, as many as the largest number of references of a sentence.
   """
   width = max(len(texts) for texts in references)
   return [[texts[k] if k < len(texts) else None for texts in references] for k in range(width)]
@@ -87,12 +88,12 @@ def corpus_scores(
   Args:
     hypotheses: N detokenised output texts.
     references: for each output, its one or more reference texts, the main one first.
-    metric: "bleu" or "chrf" give `bleu`, `chrf` and `length_ratio`; "rouge" (or one of its keys)
-      gives `rouge1`, `rouge2`, `rougeL`, `rougeLsum` and `length_ratio`.
+    metric: "bleu" or "chrf" returns `bleu`, `chrf` and `length_ratio`; "rouge" (or one of its keys)
+      returns `rouge1`, `rouge2`, `rougeL`, `rougeLsum` and `length_ratio`.
 
   Returns:
-    Scores of 0..100; `length_ratio` is output words per reference word (BLEU's own count for
-    "bleu", words between spaces and the first reference for "rouge").
+    Scores of 0..100. `length_ratio` is output words per reference word: BLEU's own count for
+    "bleu", and words between spaces, against the first reference, for "rouge".
 
   Raises:
     ValueError: if the corpus cannot be scored or the metric is unknown.
@@ -100,7 +101,7 @@ def corpus_scores(
   check_corpus(hypotheses, references)
   if primary_score(metric) in ROUGE_KEYS:
     return _rouge_scores(hypotheses, references)
-  streams = cast(list[list[str]], reference_streams(references))  # sacrebleu takes None for gaps
+  streams = cast(list[list[str]], reference_streams(references))  # sacrebleu accepts None for gaps
   bleu = BLEU(force=True).corpus_score(list(hypotheses), streams)
   chrf = CHRF().corpus_score(list(hypotheses), streams)
   ratio = bleu.sys_len / bleu.ref_len if bleu.ref_len else 0.0
@@ -108,10 +109,10 @@ def corpus_scores(
 
 
 def signature(references: Sequence[Sequence[str]], *, metric: str = "bleu") -> str:
-  """Returns what a reader needs to repeat the scores: versions, tokenisation, references.
+  """Returns what a reader needs to repeat the scores: versions, tokenisation and references.
 
   Args:
-    references: the references that were scored against; their number is part of the signature.
+    references: the references of the scores; their number is part of the signature.
     metric: as for `corpus_scores`.
   """
   counts = {len(texts) for texts in references}
@@ -133,9 +134,9 @@ def signature(references: Sequence[Sequence[str]], *, metric: str = "bleu") -> s
 
 
 def newline_sentences(text: str) -> str:
-  """Returns the text with one sentence per line, which ROUGE-Lsum takes as its unit.
+  """Splits a text into one sentence per line, the unit of ROUGE-Lsum.
 
-  A text that has line breaks keeps them (as the CNN/DailyMail highlights do); any other is broken
+  A text with line breaks keeps them (as the CNN/DailyMail highlights do). Any other text is broken
   after `.`, `!` or `?` followed by white space.
 
   Args:
@@ -148,16 +149,16 @@ def newline_sentences(text: str) -> str:
 def rouge_per_sentence(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, np.ndarray]:
-  """Scores each output by ROUGE F-measure with the Porter stemmer; the best reference counts.
+  """Scores each output by ROUGE F-measure with the Porter stemmer, against its best reference.
 
-  rouge-score lower-cases and keeps only a-z and 0-9: the scores are meant for English.
+  rouge-score lower-cases and keeps only a-z and 0-9, so the scores are meant for English.
 
   Args:
     hypotheses: N outputs.
     references: for each output, its reference texts.
 
   Returns:
-    For each of ROUGE_KEYS an `[N]` float64 array of 0..100.
+    For each of ROUGE_KEYS, an `[N]` float64 array of 0..100.
   """
   rows = [
       _rouge_row(hypothesis, tuple(texts))
@@ -176,7 +177,7 @@ def _rouge_row(hypothesis: str, references: tuple[str, ...]) -> tuple[float, ...
 
 @functools.cache
 def _rouge_scorer() -> Any:
-  # Imported on first use: rouge-score loads nltk, a second that BLEU users need not wait.
+  # Imported on first use: rouge-score loads nltk, which takes a second that BLEU users save.
   from rouge_score import rouge_scorer
 
   return rouge_scorer.RougeScorer(list(ROUGE_KEYS), use_stemmer=True)
@@ -195,11 +196,11 @@ def _rouge_scores(
 
 
 def violation_rate(written: np.ndarray, lengths: np.ndarray, budget: float) -> float:
-  """Returns the share of rows of which the teacher wrote more than the budget allows.
+  """Returns the share of rows in which the teacher wrote more than the budget allows.
 
   Args:
     written: `[N]` integers, tokens that the teacher wrote.
-    lengths: `[N]` integers, output tokens; rows of length 0 break no budget.
+    lengths: `[N]` integers, output tokens; rows of length 0 violate no budget.
     budget: allowed share of teacher tokens, 0..1.
 
   Raises:
@@ -214,7 +215,7 @@ def violation_rate(written: np.ndarray, lengths: np.ndarray, budget: float) -> f
 
 
 def calibration_error(budgets: Sequence[float], realised: Sequence[float]) -> float:
-  """Returns mean_B |use_B − B|, how far the realised shares lie from the stated budgets.
+  """Returns mean_B |use_B − B|, the mean distance of the realised shares from the stated budgets.
 
   Args:
     budgets: stated shares, 0..1.

@@ -1,4 +1,4 @@
-"""Decodes a split with one policy and keeps, per sentence, what was written and what it cost."""
+"""Decoding of a whole split with one policy: per sentence, what was written and what it cost."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -16,7 +16,7 @@ from kdtw_jax.models import Model
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-  """One row per sentence, in the order of the split.
+  """The outputs of a split, one row per sentence, in the split's order.
 
   Attributes:
     texts: N detokenised outputs.
@@ -33,12 +33,12 @@ class Outputs:
 
   @property
   def num_tokens(self) -> int:
-    """Output tokens of all sentences, EOS included; at least 1, so that shares are defined."""
+    """Number of output tokens, EOS included; at least 1, so that shares are defined."""
     return max(int(self.counts["length"].sum()), 1)
 
   @property
   def written(self) -> np.ndarray:
-    """`[N]` how many tokens of each output the teacher wrote."""
+    """Number of tokens of each output that the teacher wrote, `[N]`."""
     return np.array([int(row.sum()) for row in self.by_teacher])
 
   @property
@@ -47,7 +47,7 @@ class Outputs:
     return float(self.written.sum() / self.num_tokens)
 
   def per_token(self, count: str) -> float:
-    """One of `counts` per output token, both summed over all sentences."""
+    """Returns one of `counts` per output token, both summed over all sentences."""
     return float(self.counts[count].sum() / self.num_tokens)
 
 
@@ -62,7 +62,7 @@ COUNTS = (
 
 
 class Runner:
-  """Runs policies over splits; compiled once per kind of policy and batch shape."""
+  """A decoder of splits that compiles once per kind of policy and batch shape."""
 
   def __init__(
       self,
@@ -75,13 +75,13 @@ class Runner:
       sources: Mapping[str, data.Source],
       tokenised: Mapping[str, data.TokenisedSplit],
   ):
-    """Args: the run's parts; `sources` and `tokenised` by split."""
+    """Takes the parts of a run; `sources` and `tokenised` are by split."""
     self._config, self._mesh, self._tokenizer = config, mesh, tokenizer
     self._teacher_params, self._tokenised = teacher_params, tokenised
     self.examples = {
         split: [sources[split][i] for i in kept.example_id.tolist()]
         for split, kept in tokenised.items()
-    }  # tokenising drops empty ones
+    }  # tokenising drops empty examples
     self.references = {
         split: [example.references for example in examples]
         for split, examples in self.examples.items()
@@ -136,7 +136,7 @@ class Runner:
       batch_size: int,
       by_length: bool = False,
   ) -> Iterator[Batch]:
-    """A split's batches; without a wording the student reads what the teacher does."""
+    """Iterates over a split; without a wording, the student reads the teacher's source."""
     for batch in data.eval_batches(
         self._tokenised[split],
         self._tokenizer,
@@ -157,7 +157,7 @@ class Runner:
       cap: str = "none",
       eager: bool = False,
   ) -> decoding.DecodeResult:
-    """Decodes one batch; the result is on the devices. Eager is faster for large batches."""
+    """Decodes one batch, leaving the result on the devices; eager is faster for large batches."""
     return self._decode(cap, eager, params, self._teacher_params, batch, policy)
 
   def run(
@@ -173,11 +173,12 @@ class Runner:
     """Decodes a whole split.
 
     Args:
-      split: its name.
-      policy: who writes.
+      split: name of the split.
+      policy: who writes which token.
       params: the student's parameters; None for the teacher alone.
       budget: stated in the student's instruction, and enforced by the cap `hard`.
-      wording: how the instruction states it; None for a student that knows none.
+      wording: how the instruction states the budget; None for a student trained without
+        instructions.
       cap: `none` or `hard`.
 
     Returns:
@@ -194,7 +195,7 @@ class Runner:
       result = self.decode(
           policy, params, devices.shard_batch(self._mesh, batch), cap=cap, eager=True
       )
-      results.append((batch.example_id, result))  # fetched later: the device goes on
+      results.append((batch.example_id, result))  # fetched later, to keep the device busy
     example_id = np.concatenate([ids for ids, _ in results])
     order = np.argsort(example_id, kind="stable")[np.sum(example_id < 0) :]
     rows = {
@@ -212,7 +213,7 @@ class Runner:
     )
 
   def scores(self, split: str, outputs: Outputs) -> dict[str, float]:
-    """Corpus scores against all references."""
+    """Scores outputs against all references of a split."""
     return metrics.corpus_scores(
         outputs.texts, self.references[split], metric=self._config.evaluation.metric
     )
@@ -227,15 +228,15 @@ class Runner:
       price: float,
       num_tokens: int,
   ) -> float:
-    """V_C of the first states summed over a split, per output token: the share expected.
+    """Returns the share that V_C predicts: its sum over a split's first states, per output token.
 
     Args:
-      split: its name.
+      split: name of the split.
       params: the student's parameters.
       budget: stated in the instruction.
-      wording: how the instruction states it.
-      price: λ of the budget, nats per ask; for a gate that reads no price of its own.
-      num_tokens: output tokens of the split.
+      wording: how the instruction states the budget.
+      price: λ of the budget, nats per ask, for a gate that reads no price of its own.
+      num_tokens: number of output tokens of the split.
     """
     size = self._config.evaluation.batch_size
     prices = np.full(size, price, np.float32)

@@ -1,7 +1,7 @@
-"""metrics.json as one typed record: what an evaluation finds, and all that its report reads.
+"""metrics.json as one typed record: the results of an evaluation, and all that its report reads.
 
-`write_metrics` and `read_metrics` are the only ways to the file and back. Not here: measuring
-(measure.py), and what the numbers say (report/summary.py). Never imports jax.
+Only `write_metrics` and `read_metrics` access the file. Not here: measuring (measure.py), and what
+the numbers say (report/summary.py). Never imports jax.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from typing import Any, Literal
 from kdtw_jax.evaluation.typed_json import from_json, to_json
 from kdtw_jax.files import read_json_object, write_json
 
-VERSION = 2  # of the file; goes up when a field is added, renamed or removed
+VERSION = 2  # of the file; increases when a field is added, renamed or removed
 
-# The method whose outputs are the teacher's own: no sweep of its dial changes its quality, so it is
+# The method whose outputs are the teacher's own. Its dial does not change its quality, so it is
 # judged and timed by cost alone.
 EXACT_METHOD = "speculative"
 
@@ -26,7 +26,7 @@ class Seconds:
   """Wall-clock seconds per sentence at batch 1.
 
   Attributes:
-    mean: over sentences.
+    mean: mean over sentences.
     p50: median.
     p95: 95th percentile.
     tokens: output tokens per sentence.
@@ -40,20 +40,20 @@ class Seconds:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
-  """What one setting of a method's dial gave. Shares and counts are per output token.
+  """The measurements of one setting of a method's dial. Shares and counts are per output token.
 
   Attributes:
-    dial: the setting.
+    dial: value of the dial.
     label: the setting in words, e.g. "20%".
     scores: quality by name, e.g. `{"bleu": 31.2, "chrf": 55.0, "length_ratio": 0.98}`.
     asked_share: asks.
     teacher_share: tokens that the teacher wrote, 0..1.
-    teacher_calls: times the teacher was called.
+    teacher_calls: calls to the teacher.
     teacher_passes: sequential forward passes of the teacher.
-    teacher_tokens: tokens that went through the teacher.
+    teacher_tokens: tokens that the teacher processed.
     student_steps: forward passes of the student.
-    cost: sequential cost in teacher passes, student steps included.
-    seconds_per_sentence: None where time was not measured.
+    cost: sequential cost in teacher passes, including student steps.
+    seconds_per_sentence: None if time was not measured.
   """
 
   dial: float
@@ -75,14 +75,14 @@ class Curve:
 
   Attributes:
     method: its name in code, e.g. "max_prob".
-    title: its name for readers.
-    family: methods of one family have one look in plots.
-    bound: True for an upper bound, which looks at the teacher's answer before it decides; it
-      competes with nobody.
-    is_handover: True for the learned gate, in all its ways.
-    dial_name: what the dial is, e.g. "threshold".
+    title: its display name.
+    family: methods of one family look alike in plots.
+    bound: True for an upper bound, which sees the teacher's answer before it decides; it is not
+      compared with usable methods.
+    is_handover: True for the learned gate, however it is used.
+    dial_name: the field that is swept, e.g. "threshold".
     student: the stage whose student it uses.
-    points: in the order of the sweep.
+    points: its points, in the order of the sweep.
   """
 
   method: str
@@ -97,11 +97,11 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Alone:
-  """One model without the other.
+  """The scores of one model without the other.
 
   Attributes:
     scores: quality by name.
-    intervals: 95% interval of a score over resamples of the test set, by name; of some of them.
+    intervals: for some of the scores, the 95% interval over resamples of the test set.
   """
 
   scores: Mapping[str, float]
@@ -110,18 +110,18 @@ class Alone:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BudgetUse:
-  """What became of one budget, stated in one wording, on test.
+  """The use of one budget, stated in one wording, on test.
 
   Attributes:
     budget: stated share, 0..1.
-    seen: whether training showed the number.
+    seen: whether training used the budget.
     template: the wording.
     template_seen: whether training used the wording.
     asked: asks per output token.
     realised: share of tokens that the teacher wrote.
-    violations: share of sentences in which it wrote more than the budget.
+    violations: share of sentences in which the teacher wrote more than the budget.
     dual: λ of the budget, nats per ask.
-    predicted: share that the secondary value V_C foresees.
+    predicted: share that the cost value V_C predicts.
   """
 
   budget: float
@@ -137,25 +137,26 @@ class BudgetUse:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-  """The handover under one budget against one other method, matched in one respect.
+  """The handover under one budget against one other method, matched in share or cost.
 
   Attributes:
     baseline: the other method's name in code.
-    title: its name for readers.
-    is_handover: True where it is the same gate used in another way.
-    budget: of the handover, as stated.
-    equal: what the other's dial was set to match: teacher share or sequential cost.
-    reached: whether it has such a point on validation, to a tenth; else its nearest is meant.
-    dial: of the other.
+    title: its display name.
+    is_handover: True if the other method is the same gate used in another way.
+    budget: the handover's stated budget.
+    equal: what the other's dial was set to match, teacher share or sequential cost.
+    reached: whether the other's value on validation is within a tenth of the target; if not, its
+      nearest setting is used.
+    dial: the other's dial.
     student: the stage whose student the other uses.
     handover: the handover's score.
-    baseline_score: the other's.
-    delta: their difference.
-    interval: its 95% interval over paired resamples.
-    handover_share: tokens that the teacher wrote, 0..1.
-    baseline_share: likewise.
-    handover_cost: teacher passes per token, student steps included.
-    baseline_cost: likewise.
+    baseline_score: the other's score.
+    delta: handover − baseline_score.
+    interval: 95% interval of the difference over paired resamples.
+    handover_share: the handover's share of tokens that the teacher wrote, 0..1.
+    baseline_share: the other's share.
+    handover_cost: the handover's teacher passes per token, including student steps.
+    baseline_cost: the other's cost.
   """
 
   baseline: str
@@ -178,14 +179,14 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Latency:
-  """How fast one setting is.
+  """The speed of one setting.
 
   Attributes:
     method: its name in code; "student" or "teacher" for one of them alone.
     setting: its dial in words; "" for a model alone.
     quality: its score on test.
-    seconds_per_sentence: one sentence at a time.
-    tokens_per_second: of a batch of `Metrics.throughput_batch` sentences.
+    seconds_per_sentence: time of one sentence at a time.
+    tokens_per_second: throughput of a batch of `Metrics.throughput_batch` sentences.
   """
 
   method: str
@@ -205,7 +206,7 @@ class Token:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-  """One sentence of the test set as the handover wrote it, and as each model writes it alone."""
+  """One test sentence as written by the handover and by each model alone."""
 
   source: str
   reference: str
@@ -217,7 +218,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class WordGroup:
-  """The teacher's part in one group of words: `asked` of `tokens` are its, a share of 0..1."""
+  """The teacher's share of one group of words: `asked` is its share of `tokens`, 0..1."""
 
   kind: str
   frequency: str
@@ -227,7 +228,7 @@ class WordGroup:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-  """What a stage of the run took and came to; None where a stage has no such thing."""
+  """The results of one stage of the run; a field is None if the stage has no such result."""
 
   stage: str
   seconds: float
@@ -238,7 +239,7 @@ class Stage:
 
   @classmethod
   def from_summary(cls, summary: Mapping[str, Any]) -> "Stage":
-    """The part of a stage's summary.json that a report shows."""
+    """Takes from a stage's summary.json the part that a report shows."""
     known = {f.name for f in dataclasses.fields(cls)}
     return from_json(
         cls, dict.fromkeys(known) | {k: v for k, v in summary.items() if k in known}, "summary"
@@ -247,30 +248,30 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metrics:
-  """Everything that a run's report says.
+  """Everything that a run's report shows.
 
   Attributes:
-    name: of the config.
+    name: the config's name.
     metric: the score that stands for quality, e.g. "bleu".
-    seed: of the run.
-    signature: of the scores: what a reader needs to repeat them.
+    seed: the run's seed.
+    signature: what a reader needs to repeat the scores.
     created: date and time, ISO 8601.
-    command: that made the run.
-    hardware: that it ran on.
-    config: of the run, plain JSON values.
+    command: the command that started the run.
+    hardware: the hardware of the run.
+    config: the run's config as plain JSON values.
     alone: "teacher", "student" and the students of earlier stages, each without the other.
-    curves: one per method, by split: "validation" and "test".
-    step_ratio: price of a student step in teacher passes.
-    areas: by method on test, see `area.area_between`; None where it has none.
+    curves: one curve per method, by split: "validation" and "test".
+    step_ratio: cost of a student step in teacher passes.
+    areas: by method on test, see `area.area_between`; None if it has none.
     hypervolumes: by method on test, see `area.hypervolume`.
-    budgets: stated and realised use.
+    budgets: stated budgets and measured use.
     comparisons: the handover against every other method.
     throughput_batch: sentences in a batch of `Latency.tokens_per_second`.
-    latency: of a few settings.
-    samples: outputs to look at.
-    difficulty: which words it asks for.
-    stages: of the run, in order.
-    version: of the file.
+    latency: speed of a few settings.
+    samples: example outputs.
+    difficulty: the teacher's share by group of words.
+    stages: the stages of the run, in order.
+    version: version of the file.
   """
 
   name: str
@@ -301,10 +302,10 @@ def write_metrics(metrics: Metrics, path: Path | str) -> Path:
 
   Args:
     metrics: the record.
-    path: of the file.
+    path: path of the file.
 
   Raises:
-    ValueError: a number is not finite, or a field is not of its type; names the field.
+    ValueError: if a number is not finite or a field has the wrong type; names the field.
   """
   record = to_json(metrics)
   try:
@@ -315,14 +316,14 @@ def write_metrics(metrics: Metrics, path: Path | str) -> Path:
 
 
 def read_metrics(path: Path | str) -> Metrics:
-  """Reads the file of `write_metrics`.
+  """Reads a file written by `write_metrics`.
 
   Args:
-    path: of the file.
+    path: path of the file.
 
   Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it is damaged or of another version; names the file, the field and the remedy.
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is damaged or has another version; names the file, the field and the remedy.
   """
   record = read_json_object(path, remedy=_REMEDY)
   version = record.get("version")

@@ -1,4 +1,4 @@
-"""Sample outputs of the report: who wrote each token, and what each would have written alone."""
+"""Sample outputs for the report: who wrote each token, and what each model writes alone."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,15 @@ def samples(
     tokenizer: AnyTokenizer,
     budget: float,
 ) -> tuple[Sample, ...]:
-  """Lays out the first sentences of a split, EOS left out.
+  """Collects the first sentences of a split, without EOS.
 
   Args:
-    examples: as many as wanted, from the first of the split on.
-    outputs: of the handover on that split.
-    student: what the student writes alone.
-    teacher: what the teacher writes alone.
-    tokenizer: of all.
-    budget: what the handover was allowed, 0..1.
+    examples: the first examples of the split, as many as wanted.
+    outputs: the handover's outputs on that split.
+    student: outputs of the student alone.
+    teacher: outputs of the teacher alone.
+    tokenizer: the tokenizer of all outputs.
+    budget: the handover's budget, 0..1.
   """
   return tuple(
       Sample(

@@ -1,6 +1,6 @@
-"""How fast the pair is: a few settings timed one sentence at a time, and in batches.
+"""Speed of the pair: a few settings timed one sentence at a time and in batches.
 
-The clock is in latency.py.
+Not here: the timing itself (latency.py).
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ def latencies(measure: Measure, curves: Iterable[Curve]) -> tuple[Latency, ...]:
   """Times both models alone, the handover, and the fastest setting of exact speculation, on test.
 
   Args:
-    measure: of the run.
+    measure: measures the run.
     curves: the methods' points on test.
   """
   rows = [
@@ -50,7 +50,7 @@ def latencies(measure: Measure, curves: Iterable[Curve]) -> tuple[Latency, ...]:
   for curve in curves:
     if curve.method == EXACT_METHOD:
       means = [p.seconds_per_sentence.mean for p in curve.points if p.seconds_per_sentence]
-      fastest = curve.points[int(np.argmin(means))]  # on test, every point is timed
+      fastest = curve.points[int(np.argmin(means))]  # every point on test is timed
       rows.append(
           _latency(
               measure,
@@ -65,7 +65,7 @@ def latencies(measure: Measure, curves: Iterable[Curve]) -> tuple[Latency, ...]:
 
 
 def throughput_batch(measure: Measure) -> int:
-  """Sentences in the batch that is timed: as configured, or all of a small test set."""
+  """Returns the size of the timed batch: as configured, or the whole of a smaller test set."""
   return min(measure.config.evaluation.throughput_batch, len(measure.runner.examples["test"]))
 
 

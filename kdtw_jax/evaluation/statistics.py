@@ -1,8 +1,9 @@
-"""Sufficient statistics of corpus scores: per sentence, they add up, and their sum has the score.
+"""Sufficient statistics of corpus scores: they sum over sentences, and the sum gives the score.
 
-A bootstrap scores a thousand resamples of the sentences; with these a resample costs a sum. Only
-public parts of sacrebleu are used: BLEU's counts come from its score of each sentence, chrF, which
-gives no counts, is counted here (Popović 2015, W15-3049). Strings in, numbers out.
+A bootstrap scores a thousand resamples of the sentences; with these statistics each costs one sum.
+Only public parts of sacrebleu are used. BLEU's counts come from sacrebleu's score of each sentence;
+for chrF, which exposes no counts, they are counted here (Popović 2015, W15-3049). Strings in,
+numbers out.
 
 Shape letters: N sentences, K statistics of one sentence.
 """
@@ -22,15 +23,16 @@ ScoreFn = Callable[[np.ndarray], float]
 def sentence_statistics(
     texts: Sequence[str], references: Sequence[Sequence[str]], key: str
 ) -> tuple[np.ndarray, ScoreFn]:
-  """Counts what a corpus score needs of each sentence.
+  """Counts what a corpus score needs from each sentence.
 
   Args:
     texts: N outputs.
     references: for each output, its reference texts.
-    key: the score, as `metrics.corpus_scores` names it.
+    key: the score, as named by `metrics.corpus_scores`.
 
   Returns:
-    `[N, K]` float64 statistics, and the function from the sum over sentences, `[K]`, to the score.
+    `[N, K]` float64 statistics, and the function from their sum over sentences, `[K]`, to the
+    score.
   """
   if key == "bleu":
     return _bleu_statistics(texts, references), _bleu
@@ -42,7 +44,7 @@ def sentence_statistics(
 
 
 def _bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-  """`[N, 10]`: output words, reference words, then matches and totals of 1- to 4-grams."""
+  """Returns `[N, 10]`: output and reference words, then matches and totals of 1- to 4-grams."""
   scorer = BLEU(force=True)
   rows = []
   for text, own in zip(texts, references, strict=True):
@@ -60,9 +62,9 @@ def _bleu(sums: np.ndarray) -> float:
 
 
 def _chrf_row(text: str, references: Sequence[str]) -> list[int]:
-  """n-grams of characters in the output, in the reference and in both, for n of 1 to 6.
+  """Counts character n-grams in the output, the reference and both, for n from 1 to 6.
 
-  Of several references, the one with which the sentence scores best.
+  With several references, the one with the sentence's best score is used.
   """
   grams = _character_grams(text)
   rows = [_gram_counts(grams, _character_grams(reference)) for reference in references]
@@ -81,13 +83,13 @@ def _gram_counts(grams: list[Counter[str]], reference: list[Counter[str]]) -> li
   counts = []
   for ours, theirs in zip(grams, reference, strict=True):
     matched = sum(min(count, theirs[gram]) for gram, count in ours.items() if gram in theirs)
-    # Where the reference is too short for any n-gram, the output's count as none either.
+    # If the reference is too short for n-grams of a length, the output's are not counted either.
     counts += [ours.total() if theirs else 0, theirs.total(), matched]
   return counts
 
 
 def _chrf(sums: np.ndarray) -> float:
-  """100 (1 + β²) P R / (β² P + R), β = 2; P and R are means over the orders that both have."""
+  """Returns 100 (1 + β²) P R / (β² P + R), β = 2; P and R are means over the orders both have."""
   ours, theirs, matched = np.asarray(sums, np.float64).reshape(-1, 3).T
   usable = (ours > 0) & (theirs > 0)
   if not matched.any():

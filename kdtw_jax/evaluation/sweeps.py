@@ -1,7 +1,7 @@
-"""Which sweeps a run measures: every method with the student that serves it best, every handover.
+"""The sweeps of a run: every method with the student that serves it best, and every handover.
 
-Baselines ask with whichever of the run's students serves them better on validation, so that none is
-held back by how the handover's student was trained.
+Each baseline uses the student of the run that gives it the best results on validation, so that none
+is held back by how the handover's student was trained.
 """
 
 from collections.abc import Iterable
@@ -18,14 +18,14 @@ from kdtw_jax.evaluation.tradeoff import bisect_dial, score_at_share
 
 
 def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Sweep]:
-  """The methods that the config names, each with the student that serves it best.
+  """Makes the sweeps of the config's methods, each with the student that serves it best.
 
-  Chosen on validation among `evaluation.baseline_students`; methods of one family share the choice
-  of their first.
+  The student is chosen on validation among `evaluation.baseline_students`. Methods whose policy
+  names another in `student` share that method's choice.
 
   Args:
-    measure: of the run.
-    names: of METHODS; None for those of the config.
+    measure: measures the run.
+    names: names in METHODS; None for those of the config.
   """
   evaluation, found = measure.config.evaluation, {}
   if names is None:
@@ -48,7 +48,7 @@ def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Swee
 
 
 def _merit(curve: Curve, key: str) -> float:
-  """How well a student serves a baseline: its mean score; of exact outputs, few teacher passes."""
+  """Rates a student for a baseline: by mean score, or by few passes if outputs are exact."""
   if curve.method == EXACT_METHOD:
     return -min(point.teacher_passes for point in curve.points)
   found = [score_at_share(curve, key, share) for share in np.linspace(0.05, AREA_UP_TO, 10)]
@@ -56,10 +56,10 @@ def _merit(curve: Curve, key: str) -> float:
 
 
 def handovers(measure: Measure) -> list[Sweep]:
-  """The learned gate, in all its ways.
+  """Makes the sweeps of the learned gate, in every way that it is used.
 
   Args:
-    measure: of the run.
+    measure: measures the run.
   """
   config = measure.config
   budgets = sorted({*config.budgets.seen, *config.budgets.held_out})
@@ -73,6 +73,6 @@ def handovers(measure: Measure) -> list[Sweep]:
 
 
 def _offset_share(measure: Measure, budget: float, offset: float) -> float:
-  """Share of the teacher's tokens on validation with an offset added to the gate."""
+  """Returns the teacher's share on validation with an offset added to the gate."""
   setting = Setting("handover", offset, PAIR_STAGE, budget)
   return measure.outputs("validation", setting).teacher_share

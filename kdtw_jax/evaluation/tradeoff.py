@@ -1,7 +1,7 @@
-"""Trade-off curves read between their points: the dial of a share, the score at a share.
+"""Interpolation of trade-off curves: the dial for a share, and the score at a share.
 
-A method has a dial (a budget, a threshold, an offset). Each setting of it gave a `Point`; the
-points of a method are a `Curve` (record.py). area.py integrates them. Nothing here decodes.
+A method has a dial (a budget, a threshold, an offset). Each setting of it gives a `Point`, and the
+points of a method form a `Curve` (record.py). area.py integrates curves. Nothing here decodes.
 
 Shape letters: P points of one curve.
 """
@@ -16,12 +16,12 @@ from kdtw_jax.evaluation.record import Curve
 
 
 class DialEstimate(NamedTuple):
-  """The dial that should give a wished-for share.
+  """The dial that should give a target share.
 
   Attributes:
-    dial: the setting.
-    share: the share that it is expected to give.
-    clamped: True where the wish lies outside what the sweep reached.
+    dial: value of the dial.
+    share: its expected share.
+    clamped: True if the target lies outside the shares of the sweep.
   """
 
   dial: float
@@ -30,7 +30,7 @@ class DialEstimate(NamedTuple):
 
 
 class ScoreEstimate(NamedTuple):
-  """The score that a curve has at a share; `clamped` as in `DialEstimate`."""
+  """The score of a curve at a share; `clamped` as in `DialEstimate`."""
 
   score: float
   share: float
@@ -42,17 +42,17 @@ def dial_for_share(
 ) -> DialEstimate:
   """Finds the dial whose teacher share is the target, by a monotone piecewise-linear fit.
 
-  A sweep is noisy: the measured shares may go back and forth. They are replaced by their isotonic
-  regression over the dial (in the direction in which they run), and the fit is inverted. Where a
-  whole stretch of dials has the target share, its middle is taken.
+  A sweep is noisy, so the measured shares may not be monotone. They are replaced by their isotonic
+  regression over the dial (in the direction in which they run), and the fit is inverted. If a whole
+  range of dials has the target share, its middle is returned.
 
   Args:
-    dials: `[P]` settings, in any order.
+    dials: `[P]` values of the dial, in any order.
     shares: `[P]` measured shares, 0..1.
-    target: wished-for share.
+    target: the wanted share.
 
   Returns:
-    The dial, the fitted share at it, and whether the target had to be moved into the fitted range.
+    The dial, the fitted share at it, and whether the target was clamped to the fitted range.
 
   Raises:
     ValueError: if the sweep is empty, of unequal lengths or not finite.
@@ -88,18 +88,18 @@ def bisect_dial(
     tolerance: float = 0.004,
     max_steps: int = 14,
 ) -> float:
-  """Finds the dial that gives a share, by measuring: for a dial that raises the share.
+  """Finds the dial that gives a share by measuring; the share must rise with the dial.
 
   Args:
     share_of: measures the share at a dial.
-    target: wished-for share, 0..1.
-    low: a dial that gives less.
-    high: a dial that gives more.
-    tolerance: how near is near enough.
+    target: the wanted share, 0..1.
+    low: a dial whose share is below the target.
+    high: a dial whose share is above the target.
+    tolerance: distance from the target at which the search stops.
     max_steps: most measurements.
 
   Returns:
-    The measured dial nearest to the target.
+    The measured dial whose share is nearest to the target.
   """
   found: dict[float, float] = {}
   for _ in range(max_steps):
@@ -112,9 +112,9 @@ def bisect_dial(
 
 
 def isotonic_fit(values: np.ndarray) -> np.ndarray:
-  """Returns the non-decreasing sequence nearest to the values in squares (pool adjacent violators).
+  """Returns the non-decreasing sequence nearest to the values in least squares.
 
-  `[0, 3, 1, 4]` becomes `[0, 2, 2, 4]`.
+  The algorithm is pool adjacent violators: `[0, 3, 1, 4]` becomes `[0, 2, 2, 4]`.
 
   Args:
     values: `[P]` floats.
@@ -151,7 +151,7 @@ def score_at_share(curve: Curve, key: str, share: float) -> ScoreEstimate | None
 
 
 def line(curve: Curve, key: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the curve's shares, rising and distinct, and the mean score at each."""
+  """Returns the curve's distinct shares, ascending, and the mean score at each."""
   return _merge_equal(
       np.array([point.teacher_share for point in curve.points], float),
       np.array([point.scores[key] for point in curve.points], float),

@@ -1,7 +1,7 @@
-"""Dataclasses as JSON, read back strictly: every field is there, of its type, and no other.
+"""Dataclasses as JSON, read back strictly: every field must be there with its type, and no others.
 
-Dataclasses nest; tuples are JSON lists, mappings are objects, numbers are finite. Nothing here
-knows what a record means, opens files or imports jax.
+Dataclasses may nest; tuples are JSON lists, mappings are objects, and numbers are finite. Nothing
+here knows what a record means, opens files or imports jax.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ _Record = TypeVar("_Record")
 
 
 def to_json(value: Any) -> Any:
-  """Turns dataclasses, mappings, tuples and numpy scalars into what JSON holds.
+  """Converts dataclasses, mappings, tuples and numpy scalars to JSON values.
 
-  NaN and infinity become "nan" and "inf", which `from_json` refuses where it wants a number.
+  NaN and infinity become "nan" and "inf", which `from_json` rejects where it expects a number.
 
   Args:
     value: any nesting of these.
@@ -38,7 +38,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(record: type[_Record], value: Any, where: str = "") -> _Record:
-  """Reads what `to_json` made of a dataclass.
+  """Reads a dataclass from the output of `to_json`.
 
   Args:
     record: the dataclass.
@@ -46,7 +46,7 @@ def from_json(record: type[_Record], value: Any, where: str = "") -> _Record:
     where: the field that holds it, for the error.
 
   Raises:
-    ValueError: names the field that is missing, unknown or of another type.
+    ValueError: if a field is missing, unknown or of the wrong type; names the field.
   """
   return _read(record, value, where)
 
@@ -84,7 +84,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 
 def _read_tuple(parts: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-  """Reads `tuple[X, ...]`, any number of X, or `tuple[X, Y]`, as many as there are types."""
+  """Reads `tuple[X, ...]` of any length, or `tuple[X, Y]` of exactly its types."""
   _check(isinstance(value, list), value, where, "a list")
   kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
   _check(len(value) == len(kinds), value, where, f"a list of {len(kinds)}")
