@@ -1,7 +1,7 @@
-"""After `wheels`: budgets in words made to mean what they say on sources not trained on.
+"""The last part of `wheels`: duals fitted on validation, so that budgets hold on new sources.
 
-A teacher knows its training sources, so use measured there is lower than elsewhere. The duals are
-therefore moved on by dual ascent on rollouts over validation sources, the model standing still.
+A teacher knows its training sources, so the student asks less there than elsewhere. Dual ascent
+therefore continues on rollouts over validation sources, with the model fixed.
 
 Shape letters: K knots of the dual function.
 """
@@ -21,9 +21,9 @@ from kdtw_jax.training.state import TrainState
 
 
 def calibrated(run: Run, state: TrainState) -> TrainState:
-  """The state of a finished `wheels`, its duals fitted to validation and set as the prices."""
+  """Returns the state of a finished `wheels` with duals fitted on validation, set as the prices."""
   stage, params, duals = run.config.calibration, state.result(), state.duals
-  assert duals is not None  # `wheels` begins with some
+  assert duals is not None  # `wheels` starts with duals
   if stage.steps and "price" in params:
     size = min(stage.batch_size, len(run.inputs.tokenised("validation").example_id))
     size -= size % run.mesh.shape["data"]
@@ -42,22 +42,22 @@ def calibrate(
     duals: Float[Array, " K"],
     batches: Iterator[Batch],
 ) -> Float[Array, " K"]:
-  """Dual ascent on held-out sources.
+  """Fits the duals by dual ascent on held-out sources.
 
   Args:
-    run: its student has the gate 'difficulty_price'.
+    run: the run; its student has the gate 'difficulty_price'.
     params: the student's parameters.
     teacher_params: the teacher's parameters.
-    duals: `[K]` prices at the knots to start from, nats per ask.
-    batches: endless, of held-out sources with random budgets in random wordings.
+    duals: initial prices at the knots, nats per ask.
+    batches: endless batches of held-out sources, with random budgets in random wordings.
 
   Returns:
-    `[K]` duals, the mean over the second half of the ascent.
+    The mean of the duals over the second half of the ascent.
   """
   student, teacher = run.inputs.models
   knots, stage = jnp.asarray(run.config.budgets.knots), run.config.calibration
   max_dual, max_length = run.config.wheels.max_dual, run.config.decode.max_length
-  by_gate = decoding.Mixture(explore=0.0, sampled=False)  # at a budget of 0 too
+  by_gate = decoding.Mixture(explore=0.0, sampled=False)  # may ask at budget 0 too
 
   @jax.jit
   def ascend(duals, params: Params, teacher_params: Params, batch: Batch, learning_rate):
@@ -69,7 +69,7 @@ def calibrate(
         batch.student_source,
         batch.teacher_source,
         batch.budget,
-        jax.random.key(0),  # not read: nothing is drawn
+        jax.random.key(0),  # unused, since nothing is drawn
         by_gate,
         max_length=max_length,
         eager=True,
@@ -86,7 +86,7 @@ def calibrate(
 
   visited = []
   for number in tracked(range(stage.steps), "calibration"):
-    remaining = 1.0 - number / stage.steps  # large steps first, then a mean over small ones
+    remaining = 1.0 - number / stage.steps  # large steps first, small ones under the mean
     learning_rate = jnp.float32(stage.dual_learning_rate * remaining)
     duals = ascend(duals, params, teacher_params, next(batches), learning_rate)
     if 2 * (number + 1) > stage.steps:

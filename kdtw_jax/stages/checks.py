@@ -1,4 +1,4 @@
-"""What can be known before the first step is known then: no error waits for a later stage."""
+"""Checks before the first step, so that no error appears only in a later stage."""
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import losses
@@ -11,11 +11,11 @@ _NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
 
 
 def check_inputs(run: Run) -> None:
-  """Opens the data, finds the models, words the budgets, looks up what the config names.
+  """Checks the data, the models, the instructions and every name in the config.
 
   Raises:
-    FileNotFoundError: data or a published model are not there.
-    ValueError: something does not fit; names the field, the value and the remedy.
+    FileNotFoundError: if data or a published model are missing.
+    ValueError: if something does not fit; names the field, the value and the remedy.
   """
   config, stages = run.config, set(run.config.stages)
   for name in _NEEDS_LOSSES:
@@ -40,7 +40,7 @@ def check_inputs(run: Run) -> None:
 
 
 def _to_train(run: Run) -> dict[str, int]:
-  """Batch sizes of the stages that will train, by the field that names them."""
+  """Returns the batch sizes of the stages that will train, by the fields that set them."""
   config = run.config
   sections = {
       name: (config.teacher.train if name == "teacher" else config[name])

@@ -1,4 +1,4 @@
-"""Stage `distillation`: path consistency on student samples and references; nobody may ask.
+"""Stage `distillation`: path consistency on student samples and references, without asking.
 
 r_t = log μ(y_t|s_t), clipped far below;    C = −V(s_i) + γ^d V(s_{i+d}) + Σ γ^{t−i} (r_t − α log π)
 """
@@ -15,7 +15,7 @@ from kdtw_jax.training.step import Objective
 
 
 def train(run: Run) -> None:
-  """Goes on from the warm start."""
+  """Trains the student further from the warm start."""
   stage, models = run.config.distillation, run.inputs.models
   fit(
       run,
@@ -30,14 +30,14 @@ def train(run: Run) -> None:
 
 
 def path_consistency(models: Models, stage: ml_collections.ConfigDict) -> Objective:
-  """Path consistency with the teacher's log-probability as the reward.
+  """Makes the objective: path consistency with the teacher's log-probability as the reward.
 
   Args:
     models: the student to train, and the teacher.
     stage: the section `distillation` of the config.
 
   Returns:
-    The objective; its data is a `Trajectory`, `frozen` the teacher's parameters.
+    The objective; its data is a `Trajectory`, and `frozen` the teacher's parameters.
   """
   floor = losses.highest_clip_floor(models.student.config.vocab_size)
 

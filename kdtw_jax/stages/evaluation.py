@@ -1,4 +1,4 @@
-"""Stage `evaluation`: every method measured, compared and reported; always done anew."""
+"""Stage `evaluation`: every method measured, compared and reported; it runs every time."""
 
 import dataclasses
 from pathlib import Path
@@ -20,7 +20,7 @@ def measure(run: Run) -> Path:
     The path of the report page.
 
   Raises:
-    ValueError: the wheels are not trained.
+    ValueError: if `wheels` is not done.
   """
   started = time.monotonic()
   wheels = run.workdir.summary("wheels")

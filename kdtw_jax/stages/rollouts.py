@@ -1,7 +1,7 @@
-"""Trajectories: batches of references, and sequences that the student writes with the teacher.
+"""Trajectories: batches of references, and sequences that student and teacher write together.
 
-The decoder writes; the objectives score. A rollout keeps the rows of its batch: the first rows are
-on-policy, the rest hold references or the teacher's own samples.
+The decoder writes them and the objectives score them. A rollout keeps the rows of its batch: the
+first rows are on-policy, the rest hold references or the teacher's own samples.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from kdtw_jax.models import Models
 
 
 def from_references(batch: Batch) -> Trajectory:
-  """The references of a batch as off-policy trajectories in which nobody asked."""
+  """Turns a batch's references into off-policy trajectories without asks."""
   return _unaided(batch, batch.target)
 
 
 def _unaided(batch: Batch, tokens) -> Trajectory:
-  """Off-policy: nobody asked."""
+  """Makes off-policy trajectories without asks."""
   return _written(
       batch,
       tokens,
@@ -53,18 +53,19 @@ def _rows(batch: Batch, start: int, stop: int) -> Batch:
 def make_rollout(
     models: Models, stage: ml_collections.ConfigDict, *, may_ask: bool = False
 ) -> Callable[..., Trajectory]:
-  """Compiles the mixture of on-policy and off-policy trajectories of a stage.
+  """Makes the jitted function that mixes a stage's on-policy and off-policy trajectories.
 
-  On-policy rows are sampled from the student at `stage.rollout_temperature` (0: greedy). Where it
-  may ask, the gate decides when the teacher writes; every second on-policy row also asks at random
-  with probability `stage.explore`, so that the gate sees states that its own asking would not
-  reach; the other rows measure its use of the teacher. Outputs are as long as the batch's targets.
+  On-policy rows are sampled from the student at `stage.rollout_temperature` (0 is greedy). If the
+  student may ask, the gate decides when the teacher writes. Every second on-policy row also asks at
+  random with probability `stage.explore`, so that the gate sees states that its own asks would not
+  reach. The other on-policy rows measure the use of the teacher. Outputs are as long as the batch's
+  targets.
 
   Args:
     models: student and teacher.
-    stage: `on_policy_fraction`, `off_policy`, `rollout_temperature`, and where the student may ask
+    stage: `on_policy_fraction`, `off_policy`, `rollout_temperature`, and if the student may ask,
       `explore` and `gate_sampled`.
-    may_ask: True where the student may ask.
+    may_ask: True if the student may ask.
 
   Returns:
     `(student_params, teacher_params, batch, key) -> Trajectory`, jitted. The student's prices must

@@ -1,6 +1,6 @@
-"""What both stages of path consistency know of each token, and the terms that they share.
+"""The scores of each token and the loss terms that both stages of path consistency share.
 
-Not here: what a stage adds to them (`distillation.py`, `wheels.py`), the losses themselves.
+Not here: what a stage adds to them (`distillation.py`, `wheels.py`), and the losses themselves.
 
 Shape letters: B batch, T target length.
 """
@@ -21,19 +21,19 @@ Terms = dict[str, Float[Array, ""]]
 
 
 class Scores(NamedTuple):
-  """Every token of a batch of trajectories as both models see it; float32, nats.
+  """Both models' scores of every token of a batch of trajectories; float32, nats.
 
   Attributes:
     mask: True for tokens of real rows, EOS included.
     log_probs: log π_LM of the emitted token.
-    teacher_log_probs: log μ of it, without gradient.
-    teacher_entropies: entropy of μ at its state, without gradient.
-    values: V of its state, by the stage's kind of value.
-    cost_values: V_C of its state: asks still to come.
+    teacher_log_probs: log μ of the emitted token, without gradient.
+    teacher_entropies: entropy of μ at the token's state, without gradient.
+    values: V of the token's state, of the kind that the stage sets.
+    cost_values: V_C of the token's state: expected asks still to come.
     budgets: the budget that the student reads in its instruction, a share.
-    token_losses: of each loss that the stage weighs.
-    difficulties: what an ask would gain there, without gradient; zeros where nobody may ask.
-    gate_logits: log-odds of asking; zeros where nobody may ask.
+    token_losses: the values of each loss with a weight in the stage.
+    difficulties: what an ask would gain there, without gradient; zeros if nobody may ask.
+    gate_logits: log-odds of asking; zeros if nobody may ask.
   """
 
   mask: Bool[Array, "B T"]
@@ -56,7 +56,7 @@ def score(
     trajectory: Trajectory,
     prices: Float[Array, " B"] | None = None,
 ) -> Scores:
-  """Scores trajectories; logits are in memory for `stage.readout_chunk` positions at a time.
+  """Scores trajectories, holding logits of `stage.readout_chunk` positions in memory at a time.
 
   Args:
     models: student and teacher.
@@ -64,7 +64,7 @@ def score(
     params: the student's parameters.
     teacher_params: the teacher's parameters.
     trajectory: the sequences.
-    prices: λ of each row's budget, nats per ask; None where nobody may ask.
+    prices: λ of each row's budget, nats per ask; None if nobody may ask.
 
   Returns:
     The scores.
@@ -129,7 +129,7 @@ def score(
 def credited(
     stage: ml_collections.ConfigDict, gate_logits: Float[Array, "B C"]
 ) -> Float[Array, "B C"]:
-  """The gate logits as path consistency sees them: it moves them for sampled credit alone."""
+  """Returns the gate logits for path consistency, with a gradient only if credit is sampled."""
   sampled = stage.gate_credit == "sampled"
   return gate_logits if sampled else jax.lax.stop_gradient(gate_logits)
 
@@ -143,13 +143,13 @@ def consistency_terms(
     entropies: Float[Array, "B T"],
     asked: Bool[ArrayLike, "B T"],
 ) -> tuple[Terms, Terms]:
-  """Path consistency on the trajectories, and the terms that go with it.
+  """Returns path consistency on the trajectories and the terms that accompany it.
 
   Args:
-    stage: the section of the config.
-    scores: of the trajectories.
+    stage: the stage's section of the config.
+    scores: scores of the trajectories.
     trajectory: the sequences.
-    rewards: what each action earns, nats.
+    rewards: reward of each action, nats.
     entropies: α log π of each action, with gradient.
     asked: True where the action was `<τ>`.
 
@@ -183,14 +183,14 @@ def consistency_terms(
 
 
 def budget_error(budgets: Float[Array, " B"], batch: Batch | Trajectory) -> Float[Array, ""]:
-  """Mean error of the budgets that the student reads, per real row; 0.1 of a budget is a unit."""
+  """Returns the mean Huber loss of the budgets that the student reads, in units of 0.1."""
   rows = (batch.example_id >= 0).astype(jnp.float32)
   errors = optax.huber_loss(10.0 * budgets, 10.0 * batch.budget)
   return jnp.sum(errors * rows) / jnp.maximum(jnp.sum(rows), 1.0)
 
 
 def weighted_sum(stage: ml_collections.ConfigDict, terms: Terms) -> Float[Array, ""]:
-  """The loss: each term by its weight, a field of the stage or of its `losses`."""
+  """Returns the loss: each term times its weight, a field of the stage or of its `losses`."""
   weighted = (
       (stage.losses[name].weight if name in stage.losses else stage[name]) * term
       for name, term in terms.items()

@@ -1,11 +1,11 @@
-"""Stage `sft`: the baseline, a student on references alone."""
+"""Stage `sft`: a baseline student, trained on references only."""
 
 from kdtw_jax.stages import supervised
 from kdtw_jax.stages.stage import Run, fit, starting_params
 
 
 def train(run: Run) -> None:
-  """Trains the student on references, without instruction and without the teacher."""
+  """Trains the student on references, without instructions and without the teacher."""
   stage = run.config.sft
   fit(
       run,

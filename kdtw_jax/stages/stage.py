@@ -1,4 +1,4 @@
-"""What every stage that trains has in common: where it begins, the loop, and what it leaves."""
+"""The common parts of every stage that trains: where it starts, its loop, and what it saves."""
 
 from collections.abc import Callable
 import dataclasses
@@ -25,11 +25,11 @@ from kdtw_jax.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-  """What the stages of a run share. Results are loaded once, when first needed.
+  """The state that the stages of a run share. Results are loaded once, when first needed.
 
   Attributes:
-    config: validated.
-    workdir: what earlier stages left.
+    config: the validated config.
+    workdir: the results of earlier stages.
     inputs: examples, tokenizer and models.
     mesh: the devices.
   """
@@ -40,11 +40,11 @@ class Run:
   mesh: Mesh
 
   def seed(self, stage: str) -> int:
-    """The seed of a stage: its own for each stage and seed of the config."""
+    """Returns the seed of a stage, different for each stage and seed of the config."""
     return self.config.seed * len(config_lib.STAGES) + config_lib.STAGES.index(stage)
 
   def place(self, array: np.ndarray) -> jax.Array:
-    """Brings one parameter to its place on the mesh."""
+    """Moves one parameter to its place on the mesh."""
     return jax.device_put(array, devices.param_sharding(self.mesh, array.shape))
 
   def batches(
@@ -56,17 +56,17 @@ class Run:
       budgets: tuple[float, ...] = (),
       batch_size: int | None = None,
   ) -> BatchIterator:
-    """A stage's endless batches of a split; of `section.batch_size` rows where no size is given."""
+    """Opens a stage's endless batches of a split; the default size is `section.batch_size`."""
     return self.inputs.batches(
         split, batch_size=batch_size or section.batch_size, seed=self.seed(stage), budgets=budgets
     )
 
   @functools.cache  # noqa: B019  one run per process
   def params(self, stage: str) -> Params:
-    """The parameters that a finished stage left, on the mesh.
+    """Loads the parameters of a finished stage onto the mesh.
 
     Raises:
-      ValueError: the stage is not done, or what it left is damaged.
+      ValueError: if the stage is not done, or its results are damaged.
     """
     models = self.inputs.models
     model = models.teacher if stage == "teacher" else models.student
@@ -87,12 +87,12 @@ class Run:
 
 
 def starting_params(run: Run, who: str, stage: str) -> Params:
-  """Where training begins: the published model, or fresh parameters; heads are always fresh.
+  """Makes the initial parameters: published or fresh, with heads that are always fresh.
 
   Args:
     run: the run.
     who: "student" or "teacher".
-    stage: which begins; its seed draws what is fresh.
+    stage: the stage that starts; its seed draws the fresh parameters.
 
   Returns:
     Float32 parameters.
@@ -124,24 +124,24 @@ def fit(
     update_duals: Callable[..., Any] | None = None,
     finish: Callable[[TrainState], TrainState] | None = None,
 ) -> None:
-  """Trains a stage to its last step, from its newest checkpoint if it has one; done ones are left.
+  """Trains a stage to its end, from its newest checkpoint if there is one; skips a finished stage.
 
   Args:
     run: the run.
-    name: of the stage.
+    name: name of the stage.
     section: its section of the config.
-    start: makes the first parameters.
-    objective: what is minimised; see `training.step`.
-    frozen: parameters that the objective only reads.
-    budgets: stated in the instructions of the batches; () for none.
-    splits: of the data that the stage reads; they belong to what makes it.
-    rollout: `(params, frozen, batch, key) -> data`, what the objective sees of a batch.
-    duals: `[K]` prices at the start; None without budgets.
+    start: makes the initial parameters.
+    objective: the loss to minimise; see `training.step`.
+    frozen: parameters that the objective reads but does not train.
+    budgets: budgets stated in the batches' instructions; () for none.
+    splits: splits of the data that the stage reads; their fingerprints are recorded with the stage.
+    rollout: `(params, frozen, batch, key) -> data`, makes the objective's data from a batch.
+    duals: initial prices at the knots; None without budgets.
     update_duals: `(duals, data) -> duals`.
-    finish: what is done to the last state before it is saved.
+    finish: changes the last state before it is saved.
 
   Raises:
-    loop.NonFiniteError: training diverged.
+    loop.NonFiniteError: if training diverged.
   """
   if run.workdir.summary(name) is not None:
     return

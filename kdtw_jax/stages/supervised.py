@@ -1,4 +1,4 @@
-"""Cross-entropy on references: what `teacher` and `sft` minimise."""
+"""Cross-entropy on references, the objective of `teacher` and `sft`."""
 
 import jax
 import ml_collections
@@ -10,7 +10,7 @@ from kdtw_jax.training.step import Objective
 
 
 def cross_entropy(model: Model, stage: ml_collections.ConfigDict) -> Objective:
-  """The objective of a model that reads what the teacher reads, and writes the reference.
+  """Makes the objective of a model that reads the teacher's source and writes the reference.
 
   Args:
     model: the model to train.

@@ -1,4 +1,4 @@
-"""Stage `teacher`: trained on references, or taken from another run or as it is published."""
+"""Stage `teacher`: a teacher trained on references, taken from another run, or as published."""
 
 from kdtw_jax import pair
 from kdtw_jax.models import num_params
@@ -8,7 +8,7 @@ from kdtw_jax.terminal import print_line
 
 
 def train(run: Run) -> None:
-  """Trains the teacher, unless the config names one that is."""
+  """Trains the teacher, unless the config names one that is already trained."""
   section = run.config.teacher
   if section.checkpoint or pair.teacher_is_published(run.config):
     millions = num_params(run.params("teacher")) / 1e6

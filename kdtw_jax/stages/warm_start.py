@@ -1,7 +1,7 @@
-"""Stage `warm_start`: the teacher's distribution, with random budgets in the instruction.
+"""Stage `warm_start`: the teacher's distribution matched, with random budgets in the instruction.
 
-The student learns to read a budget before one means anything: an instruction that it has never seen
-would wreck it later.
+The student learns to read a budget before budgets have an effect. An instruction that it has never
+seen would make it fail later.
 """
 
 import jax
@@ -16,7 +16,7 @@ from kdtw_jax.training.step import Objective
 
 
 def train(run: Run) -> None:
-  """Trains the student on references, by the teacher's distribution at each token."""
+  """Trains the student on references to match the teacher's distribution at each token."""
   stage = run.config.warm_start
   fit(
       run,
@@ -30,15 +30,15 @@ def train(run: Run) -> None:
 
 
 def distribution_matching(models: Models, stage: ml_collections.ConfigDict) -> Objective:
-  """A weighted sum of token losses on references, and of reading the budget.
+  """Makes the objective: a weighted sum of token losses on references and of the budget loss.
 
   Args:
-    models: the student reads `student_source`, budget instruction included; the teacher reads
+    models: the student reads `student_source`, including the budget instruction; the teacher reads
       `teacher_source`, without dropout.
     stage: `losses`, the weight `budget_loss`, `readout_chunk`.
 
   Returns:
-    The objective; its data is a `Batch`, `frozen` the teacher's parameters.
+    The objective; its data is a `Batch`, and `frozen` the teacher's parameters.
   """
   student, teacher = models
   token_losses = losses.weighted_losses(stage.losses.to_dict())

@@ -1,8 +1,9 @@
 """Stage `wheels`: the student learns when to ask, within the budget that its instruction states.
 
-Path consistency on the Lagrangian reward, where asking is an action with the price λ_B; the gate's
-credit, computed or sampled; dual ascent on λ; and V_C, the asks still to come. Then the prices are
-calibrated on validation sources (`calibration.py`). arXiv 2502.17717.
+The loss is path consistency on the Lagrangian reward, where asking is an action with the price λ_B.
+Added to it are the gate's credit, computed or sampled, and the consistency of V_C, the expected
+asks still to come. Dual ascent updates λ. Finally the prices are calibrated on validation sources
+(`calibration.py`). arXiv 2502.17717.
 
 Shape letters: B batch, T target length, K knots of the dual function.
 """
@@ -23,11 +24,11 @@ from kdtw_jax.stages.scoring import Scores, Terms
 from kdtw_jax.stages.stage import Run, fit
 from kdtw_jax.training.step import Objective
 
-_BATCHES_OF_DIFFICULTY = 4  # references that the first duals are read from
+_BATCHES_OF_DIFFICULTY = 4  # batches of references that set the initial duals
 
 
 def train(run: Run) -> None:
-  """Goes on from the distilled student, or from the warm start where there is none."""
+  """Trains further from the distilled student, or from the warm start if there is none."""
   if run.workdir.summary("wheels") is not None:
     return
   stage, knots, models = run.config.wheels, run.config.budgets.knots, run.inputs.models
@@ -53,18 +54,18 @@ def train(run: Run) -> None:
 def constrained_path_consistency(
     models: Models, stage: ml_collections.ConfigDict, *, knots: tuple[float, ...]
 ) -> Objective:
-  """Path consistency of the Lagrangian, with the gate's credit and the consistency of V_C.
+  """Makes the objective: path consistency of the Lagrangian, with the gate's credit and V_C.
 
-  The policy is gate times language model, an ask earns −λ_B, the gate is credited as
-  `stage.gate_credit` says, and the student goes on learning to read its budget.
+  The policy is the gate times the language model, and an ask earns −λ_B. `stage.gate_credit` sets
+  how the gate is credited. The student also continues to learn to read its budget.
 
   Args:
     models: the student to train; the teacher gives rewards and, for the gate, its distribution.
     stage: the section `wheels` of the config.
-    knots: budgets at which the duals stand.
+    knots: budgets of the duals.
 
   Returns:
-    The objective; its data is a `Trajectory`, `frozen` the teacher's parameters.
+    The objective; its data is a `Trajectory`, and `frozen` the teacher's parameters.
   """
   floor = losses.highest_clip_floor(models.student.config.vocab_size)
   gate_alpha = models.student.config.gate_alpha
@@ -111,7 +112,7 @@ def gate_terms(
     *,
     gate_alpha: float,
 ) -> Terms:
-  """The gate's computed credit: difficulty against price; none where the credit is sampled."""
+  """Returns the gate's computed credit, difficulty against price; empty if credit is sampled."""
   if stage.gate_credit == "sampled":
     return {}
   difficulties = jnp.minimum(scores.difficulties, stage.max_difficulty)
@@ -126,7 +127,7 @@ def gate_terms(
 
 
 def cost_value_terms(scores: Scores, trajectory: Trajectory) -> Terms:
-  """Consistency of V_C, on rows that the student's own gate decided."""
+  """Returns the consistency of V_C on rows that the student's own gate decided."""
   own = trajectory.own_gate[:, None] & scores.mask
   errors, valid = losses.cost_consistency_error(
       scores.cost_values, trajectory.asked, own, trajectory.ended, segment_length=None
@@ -140,7 +141,7 @@ def _use_metrics(
     trajectory: Trajectory,
     prices: Float[Array, " B"],
 ) -> Terms:
-  """Use of the teacher, budget, difficulty and price, for the log."""
+  """Returns the use of the teacher, budget, difficulty and price, for the log."""
   own = trajectory.own_gate[:, None] & scores.mask
   budgets = jnp.broadcast_to(trajectory.budget[:, None], own.shape)
   difficulties = jnp.minimum(scores.difficulties, stage.max_difficulty)
@@ -155,11 +156,11 @@ def _use_metrics(
 def dual_step(
     stage: ml_collections.ConfigDict, knots: tuple[float, ...]
 ) -> Callable[[Float[Array, " K"], Trajectory], Float[Array, " K"]]:
-  """λ_B <- max(0, λ_B + η (use_B − B)) on the rows that the student's own gate decided.
+  """Makes the update λ_B <- max(0, λ_B + η (use_B − B)), on rows where only the gate decided.
 
   Args:
     stage: `dual_learning_rate` and `max_dual`.
-    knots: budgets at which the duals stand.
+    knots: budgets of the duals.
 
   Returns:
     `(duals [K], trajectory) -> duals [K]`.
@@ -182,10 +183,10 @@ def dual_step(
 
 
 def with_gate_at_start(student: Model, params: Params, references: Trajectory) -> Params:
-  """A token gate's bias set so that its mean log-odds are `gate_bias_init` on a batch.
+  """Sets a token gate's bias so that its mean log-odds on a batch are `gate_bias_init`.
 
-  The level of a trained model's logits is arbitrary: with the bias of a fresh model, a trained
-  student could ask for everything or for nothing. Other kinds of gate are left as they are.
+  The level of a trained model's logits is arbitrary, so with a fresh bias a trained student could
+  ask for everything or nothing. Other kinds of gate are left unchanged.
 
   Args:
     student: its functions.
@@ -204,20 +205,20 @@ def with_gate_at_start(student: Model, params: Params, references: Trajectory) -
 
 
 def gate_log_odds(student: Model, params: Params, trajectory: Trajectory) -> Float[Array, "B T"]:
-  """The log-odds of asking at each token, at a price of zero."""
+  """Returns the log-odds of asking at each token, at a price of zero."""
   encoded = student.encode(params, trajectory.student_source)
   hidden = student.hidden(params, encoded, shift_right(trajectory.tokens))
   return student.readout(params, jnp.zeros(hidden.shape[:1]), hidden).gate_logits
 
 
 def _references(run: Run) -> Iterator[Trajectory]:
-  """Batches of references, in the wordings of the stage."""
+  """Iterates over batches of references, in the wordings of the stage."""
   for batch in run.batches("wheels", run.config.wheels, budgets=run.config.budgets.train):
     yield rollouts.from_references(devices.shard_batch(run.mesh, batch))
 
 
 def _initial_duals(run: Run, params: Params, teacher_params: Params) -> Float[Array, " K"]:
-  """The (1 − B)-quantiles of the difficulty on a few batches of references."""
+  """Returns the (1 − B)-quantiles of the difficulty on a few batches of references."""
   models, stage = run.inputs.models, run.config.wheels
 
   @jax.jit
