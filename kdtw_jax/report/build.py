@@ -1,4 +1,4 @@
-"""Writes everything that a run reports: numbers, table, plots and page."""
+"""The files of a report: numbers, table, plots and page."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ def write_report(metrics: Metrics, workdir: Path | str) -> Path:
 
   Args:
     metrics: the run's numbers.
-    workdir: the folder; made if it is not there.
+    workdir: the folder; made if it does not exist.
 
   Returns:
     The path of the page.
 
   Raises:
-    ValueError: a number is not finite; names the field.
+    ValueError: if a number is not finite; names the field.
   """
   workdir = Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The report as one self-contained HTML page: inlined SVG, style and script, nothing fetched.
 
-Numbers become text here and in `page.html.jinja`; every text is escaped by the template engine. A
-section of which nothing was measured is left out.
+Numbers are formatted here and in `page.html.jinja`; the template engine escapes every text. A
+section without measurements is omitted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +19,15 @@ from kdtw_jax.report import samples, style, summary
 CAPTIONS = {
     "quality_share": "Quality over the share of output tokens that the teacher wrote (test split).",
     "quality_calls": (
-        "Quality over the teacher's calls per output token (test split). A call may check tokens "
-        "of the student's as well as write one."
+        "Quality over the teacher's calls per output token (test split). A call may check the "
+        "student's tokens as well as write one."
     ),
     "quality_cost": (
-        "Quality over sequential cost: teacher passes per output token, with student steps counted "
-        "at their price."
+        "Quality over sequential cost: teacher passes per output token, with student steps at "
+        "their measured relative cost."
     ),
     "quality_latency": "Quality over measured time per sentence, one sentence at a time.",
-    "budget_calibration": "What the teacher wrote, over the budget stated in the instruction.",
+    "budget_calibration": "The share that the teacher wrote, over the budget in the instruction.",
 }
 _BUDGET_TAGS = {summary.SEEN: "", summary.REWORDED: "new words", summary.UNSEEN: "unseen"}
 SHORT_TITLES = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
@@ -35,10 +35,10 @@ EQUAL_HEADINGS = {
     "share": ("At equal teacher share", "the share of tokens that the teacher wrote"),
     "cost": (
         "At equal sequential cost",
-        "the cost in teacher passes per token, student steps included",
+        "the cost in teacher passes per token, including student steps",
     ),
 }
-# Heading, value and format of the columns of "All measurements", before the scores and after them.
+# Heading, value and format of the columns of "All measurements" before and after the scores.
 _SETTING_COLUMNS = (
     ("Setting", lambda point: point.label, str),
     ("Dial", lambda point: point.dial, lambda value: f"{value:.4g}"),
@@ -104,15 +104,15 @@ def render_page(metrics: Metrics, figures: Mapping[str, str]) -> str:
 
 
 def inline_svg(text: str, name: str, caption: str) -> Markup:
-  """Makes a figure's SVG fit to stand in a page beside others.
+  """Prepares a figure's SVG for a page with other figures.
 
-  Ids get the figure's name, the fixed size and the metadata go, and the palette's colours become
-  CSS variables that the page can darken.
+  Ids get the figure's name as a prefix. The fixed size and the metadata are removed, and the
+  palette's colours become CSS variables, so that the page can darken them.
 
   Args:
     text: a whole SVG file as matplotlib writes it.
     name: the figure's file stem.
-    caption: read out by screen readers.
+    caption: text for screen readers.
   """
   text = text[text.index("<svg") :]
   text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -147,7 +147,7 @@ def _css_variables() -> str:
 def _tiles(
     metrics: Metrics, quality: str, rows: Sequence[summary.EqualShares]
 ) -> list[tuple[str, str, str]]:
-  """Returns the few numbers at the top: value, unit, words."""
+  """Returns the numbers at the top of the page: value, unit, words."""
   tiles = []
   for name in ("student", "teacher"):
     score = summary.reference_score(metrics, name)
@@ -168,7 +168,7 @@ def _tiles(
 
 
 class ComparisonRow(NamedTuple):
-  """A comparison and where its interval's bar stands, in percent of the width."""
+  """A comparison and the position of its interval's bar, in percent of the width."""
 
   found: Comparison
   verdict: Literal["better", "worse", "unclear"]
@@ -179,7 +179,7 @@ class ComparisonRow(NamedTuple):
 
 
 def _comparisons(metrics: Metrics) -> list[tuple[str, str, list[ComparisonRow]]]:
-  """Returns a table for each respect in which methods were matched: heading, respect, rows."""
+  """Returns a table for each way of matching methods: heading, what was matched, rows."""
   ends = [0.0, *(value for row in metrics.comparisons for value in (row.delta, *row.interval))]
   margin = 0.06 * (max(ends) - min(ends)) or 1.0
   low, span = min(ends) - margin, max(ends) - min(ends) + 2 * margin
@@ -192,7 +192,7 @@ def _comparisons(metrics: Metrics) -> list[tuple[str, str, list[ComparisonRow]]]
 
 
 class Table(NamedTuple):
-  """Headings, and rows of (text, sort value) cells."""
+  """A table: headings, and rows of (text, sort value) cells."""
 
   headings: list[str]
   rows: list[list[tuple[str, Any]]]
@@ -222,7 +222,7 @@ def _score(key: str) -> Callable[[Point], float | None]:
 
 
 class Kind(NamedTuple):
-  """A kind of word: its groups by frequency, and the share of all its tokens that was asked for."""
+  """A kind of word: its groups by frequency, and the share of its tokens that the teacher wrote."""
 
   name: str
   groups: list[WordGroup]
@@ -230,7 +230,7 @@ class Kind(NamedTuple):
 
 
 def _difficulty(metrics: Metrics) -> list[Kind]:
-  """Groups the difficulty map by kind of word, the most asked-for first."""
+  """Groups the difficulty map by kind of word, the largest teacher share first."""
   kinds: dict[str, list[WordGroup]] = {}
   for group in metrics.difficulty:
     kinds.setdefault(group.kind, []).append(group)
@@ -246,7 +246,7 @@ def _difficulty(metrics: Metrics) -> list[Kind]:
 
 
 class ShownSample(NamedTuple):
-  """A sample, its output as runs of one author, and how many tokens the teacher wrote."""
+  """A sample, its output as runs of one author, and the number of the teacher's tokens."""
 
   found: Sample
   runs: list[samples.Run]

@@ -1,4 +1,4 @@
-"""Figures of a run: quality over teacher share, over cost and latency, and budget calibration.
+"""Figures of a run: quality over teacher share, calls, cost and latency, and budget calibration.
 
 Each function returns a matplotlib figure, or None if its numbers are missing; `save` writes PNG and
 SVG. Figures are made without pyplot, so that drawing leaves no state behind.
@@ -21,7 +21,7 @@ from kdtw_jax.report import style, summary
 
 SIZE = (6.6, 5.0)  # inches; at 11 pt the text reads well from 450 to 900 px
 _RC: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: searchable, and in the page's font
+    "svg.fonttype": "none",  # keeps text searchable and in the page's font
     "svg.hashsalt": "kdtw_jax",
     "font.family": "DejaVu Sans",
     "font.size": 11,
@@ -65,8 +65,8 @@ def save(figures: Mapping[str, Figure], folder: Path) -> dict[str, str]:
   """Writes each figure as PNG and SVG.
 
   Args:
-    figures: by file stem.
-    folder: where to.
+    figures: figures by file stem.
+    folder: the folder to write to.
 
   Returns:
     The SVG text of each figure.
@@ -76,7 +76,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> dict[str, str]:
     for kind in ("png", "svg"):
       buffer = io.BytesIO()
       with matplotlib.rc_context(_RC), warnings.catch_warnings():
-        # Titles may hold letters that the bundled font lacks; the page's own font has them.
+        # Titles may have letters that the bundled font lacks but the page's font has.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(buffer, format=kind, dpi=160, metadata=metadata, facecolor="white")
@@ -96,7 +96,7 @@ def quality_share(metrics: Metrics) -> Figure | None:
 
 
 def quality_calls(metrics: Metrics) -> Figure | None:
-  """Draws quality over the teacher's calls per token, whoever wrote the token then."""
+  """Draws quality over the teacher's calls per token, whoever wrote the token."""
   figure = _quality_figure(metrics, lambda point: point.teacher_calls)
   if figure is not None:
     figure.axes[0].set_xlabel("teacher calls per output token")

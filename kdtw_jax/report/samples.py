@@ -1,4 +1,4 @@
-"""Sample outputs as runs of text with one author each, ready for the page."""
+"""Sample outputs as runs of text, each by one author, for the page."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -6,12 +6,12 @@ from typing import Literal
 
 from kdtw_jax.evaluation.record import Token
 
-WORD_START = "▁"  # SentencePiece's mark of a space before a piece
+WORD_START = "▁"  # SentencePiece's mark for a space before a piece
 
 
 @dataclasses.dataclass
 class Run:
-  """Text that one author wrote in one go; a space between two authors is nobody's, ""."""
+  """A run of text by one author; the author of a space between two authors is ""."""
 
   text: str
   author: Literal["student", "teacher", ""]
@@ -21,10 +21,10 @@ def author_runs(tokens: Sequence[Token]) -> list[Run]:
   """Joins neighbouring tokens of one author into runs of readable text.
 
   `▁Ein` (student), `▁Haus` (teacher), `boot` (teacher) becomes "Ein" by the student, " " by nobody
-  and "Hausboot" by the teacher: the space stands outside so that the mark covers words only.
+  and "Hausboot" by the teacher. The space is separate so that the page marks only words.
 
   Args:
-    tokens: of one output, in order.
+    tokens: tokens of one output, in order.
   """
   runs: list[Run] = []
   for token in tokens:

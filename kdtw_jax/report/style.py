@@ -1,7 +1,7 @@
 """Colours, markers and number formats that plots, page and terminal share.
 
-A family of methods has a colour (Okabe and Ito's palette, colour-blind safe), and each method in it
-a marker of its own, so that colour is never the only cue. Nothing here draws.
+Each family of methods has a colour (from Okabe and Ito's colour-blind safe palette), and each
+method of a family has its own marker, so that colour is never the only cue. Nothing here draws.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ MUTED = "#68707c"
 GRID = "#e4e7eb"
 ACCENT = "#d2500f"  # the handover and the teacher's tokens
 
-# Each light colour and what stands for it on a dark page; the page makes CSS variables of them.
+# Each light colour and its replacement on a dark page; the page turns them into CSS variables.
 DARK = {
     INK: "#e8eaed",
     MUTED: "#9aa3af",
@@ -35,7 +35,7 @@ MISSING = "–"
 
 @dataclasses.dataclass(frozen=True)
 class MethodStyle:
-  """How a method looks: colour, marker, dash pattern, line width in points, drawing order."""
+  """The look of a method: colour, marker, dash pattern, line width in points, drawing order."""
 
   colour: str
   marker: str
@@ -59,13 +59,13 @@ _FURTHER_MARKERS = ("s", "^", "v", "<", ">", "P", "X", "h", "p", "d")
 
 
 def method_styles(curves: Sequence[Curve]) -> dict[str, MethodStyle]:
-  """Gives each method its look: the colour of its family, and a marker of its own in it.
+  """Gives each method its look: its family's colour, and a marker that is unique in the family.
 
-  The first method of a family has the family's own marker and line, the further ones have thinner,
-  broken lines. A family that is not known here takes a spare colour.
+  The first method of a family has the family's marker and a solid line; the others have thinner,
+  broken lines. An unknown family gets a spare colour.
 
   Args:
-    curves: of the methods, all that are drawn together.
+    curves: curves of all methods that are drawn together.
   """
   styles: dict[str, MethodStyle] = {}
   members: Counter[str] = Counter()
@@ -96,17 +96,17 @@ def method_styles(curves: Sequence[Curve]) -> dict[str, MethodStyle]:
 
 
 def number(value: float | int | None, digits: int = 1) -> str:
-  """Formats a number with a fixed count of decimals; a dash where there is none."""
+  """Formats a number with a fixed number of decimals; None becomes a dash."""
   return MISSING if value is None else f"{value:,.{digits}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int = 1) -> str:
-  """Formats a difference with its sign, a true minus included."""
+  """Formats a difference with its sign, using a true minus."""
   return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def percent(share: float, digits: int = 0) -> str:
-  """Formats a share of 0..1 as percent."""
+  """Formats a share of 0..1 as a percentage."""
   return f"{100 * share:.{digits}f}%".replace("-", "−")
 
 
@@ -118,7 +118,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-  """Formats seconds as a length of time that a person reads: "42 s", "3 min 20 s", "1 h 05 min"."""
+  """Formats seconds as a duration: "42 s", "3 min 20 s", "1 h 05 min"."""
   if seconds < 10:
     return f"{seconds:.1f} s"
   whole = round(seconds)

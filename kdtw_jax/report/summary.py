@@ -1,6 +1,6 @@
-"""What the numbers say: the headline, the table of equal shares and other digests of a run.
+"""Summaries of a run for page and terminal: the headline, the table of equal shares and others.
 
-A typed record in, plain values out, for the page and the terminal alike. Nothing here formats HTML.
+They take a typed record and return plain values. Nothing here formats HTML.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ REFERENCE_TITLES = {
     "kl_student": "Student after KL distillation",
     "pcl_student": "Student after path consistency",
 }
-# What training knew of a budget: number and wording, the number alone, nothing.
+# What training used of a budget: its number and wording, its number only, or neither.
 SEEN, REWORDED, UNSEEN = BUDGET_KINDS = (
     "budgets seen in training",
     "seen budgets in new words",
@@ -36,11 +36,11 @@ SEEN, REWORDED, UNSEEN = BUDGET_KINDS = (
 EQUAL_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 SHARE_TOLERANCE = 0.015  # a curve that ends at 48.9% still answers for 50%
 HEADLINE_SHARE = 0.2
-MOST_LINES = 9  # curves that a plot can hold and be read
+MOST_LINES = 9  # most curves that a plot can show legibly
 
 
 def quality_title(metrics: Metrics) -> str:
-  """Returns the readers' name of the score that the report plots, e.g. "BLEU"."""
+  """Returns the display name of the score that the report plots, e.g. "BLEU"."""
   return METRIC_TITLES[metrics.metric]
 
 
@@ -50,7 +50,7 @@ def curves(metrics: Metrics) -> list[Curve]:
 
 
 def main_curve(found: Sequence[Curve]) -> Curve | None:
-  """Returns the curve that the report is about: the first handover, or None if there is none."""
+  """Returns the report's main curve: the first handover, or None if there is none."""
   return next((curve for curve in found if curve.is_handover), None)
 
 
@@ -61,10 +61,10 @@ def reference_score(metrics: Metrics, name: str) -> float | None:
 
 
 def plotted(metrics: Metrics) -> list[Curve]:
-  """Returns the curves to draw: all of a small run, of a large one the handover and the strongest.
+  """Returns the curves to draw: all of a small run; the handover and the strongest of a large one.
 
-  Strength is the hypervolume; the strongest of a family stands for all of it. Upper bounds and
-  exact speculation are always drawn.
+  Strength is the hypervolume, and each family is represented by its strongest method. Upper bounds
+  and exact speculation are always drawn.
   """
   found = curves(metrics)
   if len(found) <= MOST_LINES:
@@ -90,10 +90,10 @@ class EqualShares:
 
   Attributes:
     curve: the method.
-    scores: interpolated at each of EQUAL_SHARES; None beyond the method's range.
+    scores: scores interpolated at each of EQUAL_SHARES; None beyond the method's range.
     area: see `area.area_between`.
     volume: see `area.hypervolume`.
-    best: the columns in which it is the best.
+    best: the columns in which the method is best.
   """
 
   curve: Curve
@@ -104,7 +104,7 @@ class EqualShares:
 
 
 def equal_share_table(metrics: Metrics) -> list[EqualShares]:
-  """Reads every method's quality at the same teacher shares; upper bounds do not compete."""
+  """Tabulates every method's quality at equal teacher shares; upper bounds are never best."""
   rows = []
   for curve in curves(metrics):
     found = [score_at_share(curve, metrics.metric, share) for share in EQUAL_SHARES]
@@ -134,7 +134,7 @@ class FrontierPoint(NamedTuple):
 def frontier(metrics: Metrics) -> list[FrontierPoint]:
   """Returns the points that no other beats in both quality and calls, the fewest calls first.
 
-  Calls are the teacher's per output token; upper bounds do not compete.
+  Calls are calls to the teacher per output token; upper bounds are excluded.
   """
   points = [
       FrontierPoint(curve, p.label, p.teacher_calls, p.cost, p.scores[metrics.metric])
@@ -151,14 +151,14 @@ def frontier(metrics: Metrics) -> list[FrontierPoint]:
 
 
 def budget_kind(row: BudgetUse) -> str:
-  """Returns one of BUDGET_KINDS: whether training showed the budget, and in this wording."""
+  """Returns one of BUDGET_KINDS, by whether training used the budget and this wording."""
   if not row.seen:
     return UNSEEN
   return SEEN if row.template_seen else REWORDED
 
 
 def calibration(metrics: Metrics) -> dict[str, float]:
-  """Returns the mean |use − budget| of each of BUDGET_KINDS, where measured."""
+  """Returns the mean |use − budget| of each of BUDGET_KINDS that was measured."""
   groups = {kind: [r for r in metrics.budgets if budget_kind(r) == kind] for kind in BUDGET_KINDS}
   return {
       kind: calibration_error([row.budget for row in rows], [row.realised for row in rows])
@@ -168,7 +168,7 @@ def calibration(metrics: Metrics) -> dict[str, float]:
 
 
 def headline(metrics: Metrics) -> str:
-  """Says in a sentence how far the handover came, or what little is known, from the numbers."""
+  """Returns a sentence on how far the handover closes the gap, or on whatever was measured."""
   title = quality_title(metrics)
   student, teacher = reference_score(metrics, "student"), reference_score(metrics, "teacher")
   at = _handover_at(metrics, _headline_comparison(metrics, "share"))
@@ -195,7 +195,7 @@ def headline(metrics: Metrics) -> str:
 
 
 def lead(metrics: Metrics) -> str:
-  """Says, good or bad, how the handover compares there with its strongest baseline; else ""."""
+  """Compares the handover there with the strongest other method, good or bad; "" if it cannot."""
   at_share = _headline_comparison(metrics, "share")
   at_cost = _headline_comparison(metrics, "cost")
   parts = []
@@ -209,7 +209,7 @@ def lead(metrics: Metrics) -> str:
 
 
 def _difference(row: Comparison, words: str) -> str:
-  """One comparison in words, its interval included."""
+  """Puts one comparison into words, including its interval."""
   direction = "above" if row.delta >= 0 else "below"
   words = words.format(f"{style.number(abs(row.delta))} {direction}", row.title)
   low, high = row.interval
@@ -230,7 +230,7 @@ def _headline_comparison(metrics: Metrics, equal: Literal["share", "cost"]) -> C
 
 
 def _handover_at(metrics: Metrics, comparison: Comparison | None) -> tuple[float, float] | None:
-  """Returns the handover's score and share that the headline speaks of."""
+  """Returns the handover's score and share for the headline."""
   if comparison is not None:
     return comparison.handover, comparison.handover_share
   main = main_curve(curves(metrics))
@@ -239,13 +239,13 @@ def _handover_at(metrics: Metrics, comparison: Comparison | None) -> tuple[float
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-  """Turns a nested config into rows of dotted names and values.
+  """Flattens a nested config into rows of dotted names and values.
 
   `{"data": {"seed": 1}}` becomes `[("data.seed", 1)]`.
 
   Args:
     config: the nested dict.
-    prefix: of the names.
+    prefix: prefix of the names.
   """
   rows: list[tuple[str, Any]] = []
   for key, value in config.items():

@@ -1,4 +1,4 @@
-"""tradeoff.csv: every measured point as one row, for spreadsheets and data frames."""
+"""The file tradeoff.csv: every measured point as one row, for spreadsheets and data frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import csv
@@ -19,8 +19,8 @@ def write_tradeoff_csv(curves: Mapping[str, Sequence[Curve]], path: str | os.Pat
   """Writes all points as a table, one row each, whole or not at all.
 
   Args:
-    curves: by the name of the split that they were measured on.
-    path: the file.
+    curves: curves by the split that they were measured on.
+    path: path of the file.
 
   Returns:
     The path.
@@ -43,7 +43,7 @@ def _rows(curves: Mapping[str, Sequence[Curve]]) -> Iterator[dict[str, Any]]:
 
 
 def _flat(point: Point) -> dict[str, Any]:
-  """The point's numbers and scores side by side; seconds as `seconds_per_sentence.mean` etc."""
+  """Flattens a point's numbers and scores; seconds become `seconds_per_sentence.mean` etc."""
   row = {
       field.name: getattr(point, field.name)
       for field in dataclasses.fields(point)

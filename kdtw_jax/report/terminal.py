@@ -1,4 +1,4 @@
-"""A short table of the result for the terminal."""
+"""A short table of the results for the terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from kdtw_jax.report import style, summary
 def print_summary(
     metrics: Metrics, page: Path | str | None = None, console: Console | None = None
 ) -> None:
-  """Prints the headline, quality at equal teacher shares and where the page is.
+  """Prints the headline, quality at equal teacher shares and the path of the page.
 
   Args:
     metrics: the run's numbers.
