@@ -1,7 +1,7 @@
 """Knowledge distillation with training wheels: students that learn when to ask their teacher.
 
-The public surface, one name per line, stands in `__init__.pyi`; a name is imported when it is first
-used, so that the command line answers before JAX is loaded.
+`__init__.pyi` lists the public names, one per line. Each is imported when it is first used, so that
+the command line responds before JAX is loaded.
 """
 
 import lazy_loader

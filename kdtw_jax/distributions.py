@@ -1,6 +1,6 @@
-"""What losses and decoding both read off next-token logits: entropy, and the teacher's gap.
+"""Functions of next-token logits that losses and decoding share: entropy and the teacher's gap.
 
-Float32 whatever the logits are; entries at MASKED_LOGIT have probability 0 and give 0, never NaN.
+They compute in float32. Entries at MASKED_LOGIT have probability 0 and contribute 0, never NaN.
 
 Shape letters: V vocabulary.
 """
@@ -13,18 +13,18 @@ from kdtw_jax.base import MASKED_LOGIT, ArrayLike
 
 
 def log_softmax(logits: Float[ArrayLike, "*batch V"]) -> Float[Array, "*batch V"]:
-  """Log-probabilities, none below MASKED_LOGIT: 0 log 0 is then 0, in gradients too."""
+  """Returns log-probabilities of at least MASKED_LOGIT, so that 0 log 0 is 0, in gradients too."""
   log_probs = jax.nn.log_softmax(jnp.asarray(logits).astype(jnp.float32), axis=-1)
   return jnp.maximum(log_probs, MASKED_LOGIT)
 
 
 def entropy(logits: Float[ArrayLike, "*batch V"]) -> Float[Array, "*batch"]:
-  """Entropy of each distribution, in nats.
+  """Returns the entropy of each distribution.
 
       H = −Σ_v p_v log p_v
 
   Args:
-    logits: of the distributions.
+    logits: logits of the distributions.
 
   Returns:
     Nats, >= 0.
@@ -36,18 +36,18 @@ def entropy(logits: Float[ArrayLike, "*batch V"]) -> Float[Array, "*batch"]:
 def log_prob_gap(
     teacher_logits: Float[ArrayLike, "*batch V"], student_logits: Float[ArrayLike, "*batch V"]
 ) -> Float[Array, "*batch"]:
-  """What the teacher loses, in its own eyes, by letting the student pick greedily.
+  """Returns how much log-probability the teacher loses if the student picks the token greedily.
 
       log max_v μ_v − log μ(argmax_v π_v)
 
-  A difficulty for the gate, not a loss: it has no gradient for the student.
+  This is a difficulty for the gate, not a loss: it has no gradient for the student.
 
   Args:
-    teacher_logits: of μ.
-    student_logits: of π.
+    teacher_logits: logits of μ.
+    student_logits: logits of π.
 
   Returns:
-    Nats, >= 0; zero where both pick the same token.
+    Nats, >= 0; zero if both pick the same token.
   """
   teacher = jnp.asarray(teacher_logits).astype(jnp.float32)
   choice = jnp.argmax(jnp.asarray(student_logits), axis=-1)[..., None]

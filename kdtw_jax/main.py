@@ -23,18 +23,18 @@ flags.DEFINE_bool("debug", False, "Show the traceback of a user error")
 
 
 def cli() -> None:
-  """Parses the command line and runs it; a user's mistake ends in one line, not a traceback."""
-  if os.getcwd() not in sys.path:  # an installed command, unlike python -m, leaves it out
+  """Parses the command line and runs it; a user error ends in one line without a traceback."""
+  if os.getcwd() not in sys.path:  # an installed command, unlike python -m, omits it
     sys.path.insert(0, os.getcwd())
   try:
     app.run(main, flags_parser=_parse)
   except KeyboardInterrupt:
     print("interrupted: the same command goes on from where it was", file=sys.stderr)
-    sys.exit(128 + signal.SIGINT)  # as shells report it
+    sys.exit(128 + signal.SIGINT)  # the exit status that shells use
 
 
 def _parse(argv: list[str]) -> list[str]:
-  """Gives the words that are no flags."""
+  """Returns the arguments that are not flags."""
   failure = None
   try:
     words = flags.FLAGS(argv)
@@ -48,7 +48,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-  """Runs what the flags say."""
+  """Runs what the flags specify."""
   try:
     _run(argv)
   except (ValueError, OSError) as error:
@@ -68,9 +68,9 @@ def _run(argv: list[str]) -> None:
   config_lib.validate(_CONFIG.value)
   flags_given = os.environ.get("XLA_FLAGS", "")
   os.environ["XLA_FLAGS"] = f"{flags_given} {_CONFIG.value.xla_flags}".strip()
-  for chatty in ("absl", "jax"):  # orbax and others report to absl's
+  for chatty in ("absl", "jax"):  # orbax and others log to absl's
     std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
-  from kdtw_jax import run  # after the flags: a typo should not wait for JAX to load
+  from kdtw_jax import run  # only now, so that a typo is reported before JAX loads
   from kdtw_jax.training.loop import NonFiniteError
 
   try:

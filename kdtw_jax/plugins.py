@@ -1,6 +1,6 @@
-"""Code of others that a run uses: modules that register policies of their own when imported.
+"""Plugins: modules outside this package that register policies of their own when imported.
 
-A module is named in a config, or a package that is installed names it as an entry point:
+A config names such a module, or an installed package names it as an entry point:
 
     [project.entry-points."kdtw_jax.plugins"]
     sometimes = "my_package.sometimes"
@@ -14,16 +14,16 @@ GROUP = "kdtw_jax.plugins"
 
 
 def load_plugins(modules: Sequence[str] = ()) -> tuple[str, ...]:
-  """Imports the named modules and those that installed packages offer, each of them once.
+  """Imports the named modules and those that installed packages offer, each once.
 
   Args:
     modules: dotted names, as in `import`.
 
   Returns:
-    The names of all that are loaded.
+    The names of all loaded modules.
 
   Raises:
-    ValueError: no names, or one that cannot be imported; names it, the reason and the remedy.
+    ValueError: if a name is invalid or cannot be imported; names it, the reason and the remedy.
   """
   if isinstance(modules, str):
     raise ValueError(f"config.plugins={modules!r}: must be a tuple of names, e.g. ({modules!r},)")

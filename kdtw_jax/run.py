@@ -1,7 +1,7 @@
-"""A run, top to bottom: what is read, the seven stages, and the pair that training hands on.
+"""A run, top to bottom: its inputs, its seven stages, and the pair that training produces.
 
-A stage that is done is loaded, one that was killed goes on, and one that the config leaves out is
-loaded if it is there. What each stage does stands in its own file of `stages/`.
+A finished stage is loaded, and an interrupted one resumes. A stage that the config leaves out is
+loaded if it exists. Each stage is a file in `stages/`.
 """
 
 from pathlib import Path
@@ -32,15 +32,16 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
 
   Args:
     config: see `kdtw_jax.config.defaults`.
-    workdir: gets everything; made when the first stage begins.
+    workdir: folder of the results; made when the first stage begins.
 
   Returns:
-    The path of the report page; None where the config leaves the evaluation out.
+    The path of the report page; None if the config leaves out the evaluation.
 
   Raises:
-    FileNotFoundError: data or a published model are not there.
-    ValueError: the config, the data or a checkpoint is unusable, or the workdir is another run's.
-    training.loop.NonFiniteError: training diverged.
+    FileNotFoundError: if data or a published model are missing.
+    ValueError: if the config, the data or a checkpoint is unusable, or the workdir belongs to
+      another run.
+    training.loop.NonFiniteError: if training diverged.
   """
   run = open_run(config, workdir)
   checks.check_inputs(run)
@@ -63,7 +64,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
   """Validates the config and finds what the workdir holds; writes and trains nothing.
 
   Raises:
-    ValueError: the config is impossible, or the workdir belongs to another one.
+    ValueError: if the config is impossible, or the workdir belongs to another run.
   """
   config_lib.validate(config)
   load_plugins(config.plugins)
@@ -74,7 +75,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
 
 
 def hand_on(run: Run) -> None:
-  """Saves the pair, once it is trained, as `pair/`, unless it is there already."""
+  """Saves the trained pair as `pair/`, unless it is already there."""
   folder, summary = run.workdir.path / "pair", run.workdir.summary("wheels")
   if not summary or run.workdir.summary_of(folder) == summary:
     return

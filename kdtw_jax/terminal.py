@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: a progress bar, or log lines where there is no terminal.
+"""Terminal output of a running stage: a progress bar, or log lines if there is no terminal.
 
 The same scalars go to TensorBoard. Nothing here touches a device array.
 """
@@ -25,12 +25,12 @@ def _clock(seconds: float) -> str:
 
 
 def print_line(stage: str, text: str) -> None:
-  """One line on the terminal."""
+  """Prints one line about a stage."""
   Console().print(f"{stage:<13} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def tracked(steps: range, description: str) -> Iterable[int]:
-  """The numbers of `steps`, with a bar on a terminal and one line elsewhere."""
+  """Iterates over `steps` with a bar on a terminal, or after one line elsewhere."""
   console = Console()
   if len(steps) < 2:
     return steps
@@ -40,7 +40,7 @@ def tracked(steps: range, description: str) -> Iterable[int]:
 
 
 class StageProgress:
-  """Bar and TensorBoard writer of one stage. A context manager."""
+  """The progress bar and TensorBoard writer of one stage, as a context manager."""
 
   def __init__(
       self,
@@ -51,7 +51,7 @@ class StageProgress:
       log_dir: Path,
       console: Console | None = None,
   ):
-    """Args: the stage's name, the step it starts from, its last step, TensorBoard's folder."""
+    """Takes the stage's name, its first and last step, and TensorBoard's folder."""
     self._stage, self._first, self._steps = stage, first_step, steps
     self._console = console or Console()
     self._writer = SummaryWriter(str(log_dir), purge_step=first_step + 1)
@@ -81,9 +81,9 @@ class StageProgress:
     """Shows the scalars of a step.
 
     Args:
-      step: steps taken.
-      scalars: by name; `loss` is shown on the bar.
-      tokens: target tokens seen since the last call.
+      step: number of steps taken.
+      scalars: values by name; the bar shows `loss`.
+      tokens: target tokens since the last call.
     """
     self._tokens += tokens
     seconds = max(time.monotonic() - self._started, 1e-9)

@@ -1,12 +1,12 @@
-"""The folder of a run: what each stage left there, and whose it is.
+"""The folder of a run: the results of each stage, and the config and data that they belong to.
 
     stages/<name>/made_by.json   the fields of the config and the data that make the stage
     stages/<name>/checkpoints/   while it runs
     stages/<name>/params/, summary.json   when it is done; the summary is written last
     pair/, metrics.json, report.html, ...
 
-A workdir belongs to a config stage by stage: a stage that has something to lose goes on only under
-a config that would make the same stage from the same data. Everything else may change.
+A workdir belongs to a config stage by stage. A stage that has results or checkpoints continues only
+under a config that would make the same stage from the same data. Everything else may change.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ import ml_collections
 from kdtw_jax import config as config_lib
 from kdtw_jax.files import read_json_object, write_json
 
-# Fields that change how a stage is run, logged or read, not what it makes.
+# Fields that change how a stage is run, logged or read, but not its result.
 _FREE = ("log_every", "checkpoint_every", "path", "tfds_data_dir", "num_validation", "num_test")
 _MODELS = ("teacher.pretrained", "teacher.checkpoint", "student.pretrained")
 _TOKENS = ("seed", "data", "tokenizer", *_MODELS)
@@ -34,17 +34,17 @@ MADE_BY = {
 
 
 class Workdir:
-  """A run's folder. Nothing is written before `begin`."""
+  """The folder of a run. Nothing is written before `begin`."""
 
   def __init__(self, path: str | Path, config: ml_collections.ConfigDict):
-    """Names the folder.
+    """Checks the path of the folder.
 
     Args:
       path: the folder, made when the first stage begins.
-      config: of the run.
+      config: the run's config.
 
     Raises:
-      ValueError: the path is empty, or is no path of this machine's file system.
+      ValueError: if the path is empty, or not on this machine's file system.
     """
     if not str(path).strip():
       raise ValueError("--workdir='': name a folder for the run, e.g. --workdir=runs/demo")
@@ -57,27 +57,27 @@ class Workdir:
     self._config = config
 
   def folder(self, stage: str) -> Path:
-    """Where a stage keeps what it makes; a teacher of another run lies in that run's workdir."""
+    """Returns a stage's folder; a teacher of another run is in that run's workdir."""
     if stage == "teacher" and self._config.teacher.checkpoint:
       return Path(self._config.teacher.checkpoint) / "stages" / stage
     return self.path / "stages" / stage
 
   def summary(self, stage: str) -> dict[str, Any] | None:
-    """What a finished stage wrote of itself; None where it is not done.
+    """Returns the summary of a finished stage; None if it is not done.
 
     Raises:
-      ValueError: it is damaged.
+      ValueError: if it is damaged.
     """
     return self.summary_of(self.folder(stage))
 
   def summary_of(self, folder: Path) -> dict[str, Any] | None:
-    """The summary in a folder; None where there is none."""
+    """Returns the summary in a folder; None if there is none."""
     path = folder / "summary.json"
     remedy = f"delete {folder} to make it again"
     return read_json_object(path, remedy=remedy) if path.is_file() else None
 
   def begun(self, stage: str) -> bool:
-    """True where a stage of this folder has something to lose: a result or a checkpoint."""
+    """Returns True if a stage of this folder has a result or a checkpoint to lose."""
     folder = self.path / "stages" / stage
     checkpoints = folder / "checkpoints"
     return (folder / "summary.json").exists() or (
@@ -85,27 +85,27 @@ class Workdir:
     )
 
   def check(self) -> None:
-    """Refuses a config that would not make what is here.
+    """Rejects a config that would not make what the folder holds.
 
     Raises:
-      ValueError: names the stage, the fields that differ, and what to do.
+      ValueError: if a stage differs; names the stage, the fields that differ, and the remedy.
     """
     for stage in MADE_BY:
       if self.begun(stage):
         self._check_fields(stage)
 
   def begin(self, stage: str, *, data: dict[str, str]) -> Path:
-    """Claims a stage for this config and these data.
+    """Claims a stage for this config and data.
 
     Args:
       stage: its name.
-      data: fingerprint by split of what it reads.
+      data: fingerprint, by split, of the data that it reads.
 
     Returns:
       The stage's folder.
 
     Raises:
-      ValueError: the stage, or another that is begun, was made from other data; or the folder
+      ValueError: if the stage, or another that has begun, was made from other data, or the folder
         cannot be written.
     """
     for other in MADE_BY:
@@ -128,7 +128,7 @@ class Workdir:
     return folder
 
   def made_by(self, stage: str, *, data: dict[str, str] | None = None) -> dict[str, Any]:
-    """What `made_by.json` of a stage holds under this config."""
+    """Returns the content of a stage's `made_by.json` under this config."""
     return {"config": self._fields(stage), "data": data or {}}
 
   def finish(self, stage: str, summary: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ class Workdir:
       )
 
   def _fields(self, stage: str) -> dict[str, Any]:
-    """The part of the config that makes a stage, nested as in the config."""
+    """Returns the part of the config that makes a stage, nested as in the config."""
     whole, kept = config_lib.to_json(self._config), {}
     for field in MADE_BY[stage]:
       value, into = whole, kept
