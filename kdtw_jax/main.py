@@ -29,7 +29,7 @@ def cli() -> None:
   try:
     app.run(main, flags_parser=_parse)
   except KeyboardInterrupt:
-    print("interrupted: the same command goes on from where it was", file=sys.stderr)
+    print("interrupted: run the same command again to resume", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)  # the exit status that shells use
 
 

@@ -30,7 +30,7 @@ def load_plugins(modules: Sequence[str] = ()) -> tuple[str, ...]:
   wanted = dict.fromkeys(modules, "put its folder on PYTHONPATH, or take it out of config.plugins")
   for point in importlib.metadata.entry_points(group=GROUP):
     package = point.dist.name if point.dist else "?"
-    wanted.setdefault(point.module, f"mend or uninstall the package {package!r} that offers it")
+    wanted.setdefault(point.module, f"fix or uninstall the package {package!r} that offers it")
   for module, remedy in wanted.items():
     try:
       importlib.import_module(module)

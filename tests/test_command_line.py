@@ -113,4 +113,4 @@ def test_an_interrupt_says_that_the_same_command_goes_on(monkeypatch, capsys):
   with pytest.raises(SystemExit) as ended:
     main.cli()
   assert ended.value.code == 130
-  assert capsys.readouterr().err == "interrupted: the same command goes on from where it was\n"
+  assert capsys.readouterr().err == "interrupted: run the same command again to resume\n"

@@ -196,7 +196,7 @@ def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
   for flag, message in (
       ("--config.wheels.batch_size=100000", "config.wheels.batch_size=100000: the training split"),
       ("--config.tokenizer.vocab_size=90000", "vocab_size=90000 on .*: the text supports at most"),
-      ("--config.evaluation.methods=('randem',)", "evaluation.methods: 'randem' is no method"),
+      ("--config.evaluation.methods=('randem',)", "evaluation.methods: 'randem' is not a method"),
   ):
     failed = start(cache, tmp_path, only, flag)
     assert failed.returncode == 1 and "Traceback" not in failed.stderr

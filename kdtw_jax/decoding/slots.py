@@ -126,7 +126,9 @@ def make_continuous_decoder(
   ) -> Iterator[Finished]:
     loop.validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(policy)):
-      raise ValueError(f"policy {policy.name}: a dial by row has no meaning where rows change")
+      raise ValueError(
+          f"policy {policy.name}: has a dial per row, but rows change here; give one dial"
+      )
     params = (student_params, teacher_params)
     run = _Run(programs, params, requests, key, policy, batch=batch, refill=refill)
     yield from run.finished()

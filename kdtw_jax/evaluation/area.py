@@ -58,9 +58,9 @@ def hypervolume(
 ) -> float | None:
   """Returns the part of the cost-quality plane between student and teacher that a method dominates.
 
-  The area of the set of (x, y) with x >= cost and y <= score for some point, divided by the area of
-  the rectangle between student and teacher. The rectangle spans costs from the student alone to the
-  teacher alone (1 pass per token) and scores from the student's to the teacher's. Unlike
+  The plane is the rectangle of costs from the student alone to the teacher alone (1 pass per token)
+  and of scores from the student's to the teacher's. The result is the area of all (x, y) in it with
+  x >= cost and y <= score of some point, divided by the area of the rectangle. Unlike
   `area_between`, it interpolates nothing, so a single good point counts.
 
   Args:
@@ -71,7 +71,8 @@ def hypervolume(
     cheapest: cost of the student alone, in teacher passes per token.
 
   Returns:
-    0..1; None if the teacher is not better and dearer than the student, or there are no points.
+    0..1; None if the teacher is no better or costs no more than the student, or there are no
+    points.
   """
   if not curve.points or not teacher > student or not cheapest < 1:
     return None

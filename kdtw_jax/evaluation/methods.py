@@ -43,13 +43,14 @@ def check(section: ml_collections.ConfigDict) -> None:
     section: `evaluation` of the config.
 
   Raises:
-    ValueError: if a method is unknown or its policy cannot have a dial; names field and remedy.
+    ValueError: if a method is unknown or its policy rejects a dial; names field and remedy.
   """
   for field, names in (("methods", section.methods), ("dials", section.dials)):
     unknown = [name for name in names if name not in METHODS and name != "all"]
     if unknown:
       raise ValueError(
-          f"config.evaluation.{field}: {unknown[0]!r} is no method; known are {', '.join(METHODS)}"
+          f"config.evaluation.{field}: {unknown[0]!r} is not a method; choose one of "
+          f"{', '.join(METHODS)}"
       )
   for name, dials in section.dials.items():
     for dial in dials:
@@ -129,7 +130,7 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
     ValueError: if the method is unknown.
   """
   if name not in METHODS:
-    raise ValueError(f"{name!r} is no method; known are {', '.join(METHODS)}")
+    raise ValueError(f"{name!r} is not a method; choose one of {', '.join(METHODS)}")
   method = METHODS[name]
   never = method.never
   if isinstance(never, float) and math.isinf(never):

@@ -195,7 +195,7 @@ def headline(metrics: Metrics) -> str:
 
 
 def lead(metrics: Metrics) -> str:
-  """Compares the handover there with the strongest other method, good or bad; "" if it cannot."""
+  """Compares the headline's handover with the strongest other method; "" if it cannot."""
   at_share = _headline_comparison(metrics, "share")
   at_cost = _headline_comparison(metrics, "cost")
   parts = []

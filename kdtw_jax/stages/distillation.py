@@ -15,7 +15,7 @@ from kdtw_jax.training.step import Objective
 
 
 def train(run: Run) -> None:
-  """Trains the student further from the warm start."""
+  """Continues training from the warm start."""
   stage, models = run.config.distillation, run.inputs.models
   fit(
       run,

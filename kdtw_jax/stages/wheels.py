@@ -28,7 +28,7 @@ _BATCHES_OF_DIFFICULTY = 4  # batches of references that set the initial duals
 
 
 def train(run: Run) -> None:
-  """Trains further from the distilled student, or from the warm start if there is none."""
+  """Continues training from the distilled student, or from the warm start if there is none."""
   if run.workdir.summary("wheels") is not None:
     return
   stage, knots, models = run.config.wheels, run.config.budgets.knots, run.inputs.models

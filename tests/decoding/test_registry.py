@@ -110,7 +110,7 @@ def test_entry_points_of_installed_packages_are_loaded(late, tmp_path):
   assert plugins.load_plugins() == (late,) and "late" in decoding.POLICIES
   (tmp_path / f"{late}.py").unlink()
   del sys.modules[late]
-  with pytest.raises(ValueError, match="mend or uninstall the package 'late-package'"):
+  with pytest.raises(ValueError, match="fix or uninstall the package 'late-package'"):
     plugins.load_plugins()
 
 
@@ -149,7 +149,12 @@ class Mute(decoding.Policy):
     "name,policy,facts,message",
     [
         ("max_prob", Whenever, {}, r"'max_prob'\): the name is taken by kdtw_jax\..*\.MaxProb"),
-        ("Max Prob", Whenever, {}, r"'Max Prob'\): a name begins with a letter and has a-z"),
+        (
+            "Max Prob",
+            Whenever,
+            {},
+            r"'Max Prob'\): a name must begin with a letter and have only a-z",
+        ),
         ("whenever", Whenever, {"speed": 3}, "speed is no field of Whenever; it has rate"),
         ("whenever", Whenever, {"dial_name": "pace"}, "pace is no field of Whenever; it has rate"),
         ("whenever", Whenever, {"title": ""}, "title='': readers need a name"),

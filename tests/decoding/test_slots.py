@@ -91,7 +91,7 @@ def test_nothing_to_do_and_impossible_settings():
   serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=T)
   assert list(serve(STUDENT, TEACHER, [], jax.random.key(0), make_policy("student"))) == []
   by_row = make_policy("handover", np.zeros(4))
-  with pytest.raises(ValueError, match="a dial by row"):
+  with pytest.raises(ValueError, match="a dial per row"):
     next(serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), by_row))
   with pytest.raises(ValueError, match="refill=5: must be from 1 to the batch of 4"):
     make_continuous_decoder(FNS, FNS, batch=4, max_length=T, refill=5)

@@ -13,7 +13,9 @@ def test_a_config_names_methods_that_there_are():
   section = config.defaults().evaluation
   methods.check(section)
   section.methods = ("random", "handover")
-  with pytest.raises(ValueError, match="config.evaluation.methods: 'handover' is no method; known"):
+  with pytest.raises(
+      ValueError, match="config.evaluation.methods: 'handover' is not a method; choose"
+  ):
     methods.check(section)
 
 
@@ -45,7 +47,7 @@ def test_a_sweep_decodes_measured_and_other_dials():
 
 @pytest.mark.parametrize("name", ["handover", "student", "max_probability"])
 def test_what_is_not_swept_over_a_dial_is_refused(name):
-  with pytest.raises(ValueError, match=f"{name!r} is no method; known are"):
+  with pytest.raises(ValueError, match=f"{name!r} is not a method; choose one of"):
     methods.method_sweep(name, (0.1,), "wheels")
   with pytest.raises(KeyError):
     methods.METHODS[name]

@@ -34,8 +34,7 @@ class Rule(NamedTuple):
   Attributes:
     title: its display name.
     equation: the condition under which the student's token is kept.
-    keep: that condition as a function of q, p, D_TV(p̃, q̃) `[..., 1]` and α; `[..., V]` or `[...,
-      1]`.
+    keep: that condition from q, p, D_TV(p̃, q̃) `[..., 1]` and α; `[..., V]` or `[..., 1]`.
     dials: values of α that a sweep takes by default.
   """
 

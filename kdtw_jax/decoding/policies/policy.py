@@ -44,7 +44,7 @@ class Observation(NamedTuple):
 
 
 def static(default: Any) -> Any:
-  """Returns a field that is part of the compiled program instead of its argument."""
+  """Returns a field that is compiled into the program instead of being one of its arguments."""
   return flax.struct.field(pytree_node=False, default=default)
 
 

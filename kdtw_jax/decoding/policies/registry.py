@@ -66,7 +66,7 @@ class Method:
 
   @property
   def continuous(self) -> bool:
-    """True if any value between two dials is a dial too."""
+    """True if every value between two dials is a meaningful dial."""
     return self.dial_name is not None and not self._is_whole
 
   @property
@@ -235,7 +235,7 @@ def _refuse_what_is_no_policy(name: str, policy: Any) -> None:
     raise ValueError(f"register({name!r}): {policy!r} is no policy; derive it from decoding.Policy")
   where = f"register({name!r}): {policy.__qualname__}"
   if "_flax_dataclass" not in policy.__dict__:
-    raise ValueError(f"{where} is no record; put @flax.struct.dataclass under the registration")
+    raise ValueError(f"{where} is not a record; put @flax.struct.dataclass under the registration")
   asks = policy.needs_student and policy.needs_teacher and not policy.drafts
   if asks and policy.ask is Policy.ask:
     raise ValueError(f"{where} does not say when it asks; define `ask`, or draft as a Drafter")
@@ -244,7 +244,7 @@ def _refuse_what_is_no_policy(name: str, policy: Any) -> None:
 def _refuse_bad_facts(method: Method) -> None:
   where = f"register({method.name!r}):"
   if not _NAME.fullmatch(method.name):
-    raise ValueError(f"{where} a name begins with a letter and has a-z, 0-9 and _ alone")
+    raise ValueError(f"{where} a name must begin with a letter and have only a-z, 0-9 and _")
   if method.name in POLICIES:
     taken = POLICIES[method.name].policy
     raise ValueError(

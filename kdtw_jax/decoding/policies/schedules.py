@@ -23,7 +23,7 @@ from kdtw_jax.decoding.policies.policy import (
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
 
-_ROUNDING = 1e-4  # float32 rounds some rates down
+_ROUNDING = 1e-4  # float32 rounds some products of rate and position down
 
 
 @register("random", "Random asking", dials=(0.05, 0.1, 0.2, 0.3, 0.5))

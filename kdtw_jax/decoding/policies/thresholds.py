@@ -61,7 +61,7 @@ class Entropy(Policy):
 @register("margin", "Margin threshold", dials=(0.02, 0.06, 0.15, 0.3, 0.5))
 @flax.struct.dataclass
 class Margin(Policy):
-  """A policy that asks where the margin of the student's best token is below the threshold.
+  """A policy that asks where the student's two best tokens differ in probability by less than θ.
 
       ask iff q₁ − q₂ < θ
 
