@@ -1,6 +1,6 @@
-"""What must hold of a pair's parts before they are used together; each check names the file.
+"""Checks that the parts of a pair belong together; every error names the file.
 
-Not here: what one model's folder must hold by itself (published/).
+Not here: checks of a single model's folder (published/).
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def _is_text(value: object) -> bool:
   return isinstance(value, str)
 
 
-# The fields of the config that a loaded pair reads.
+# The config fields that a loaded pair reads.
 _FIELDS: dict[str, Callable[[object], bool]] = {
     "student.pretrained": _is_text,
     "teacher.pretrained": _is_text,
@@ -60,10 +60,10 @@ def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
     path: the file.
 
   Returns:
-    The run's config, and the name of a published teacher that was taken as it is, or None.
+    The run's config, and the name of the published teacher if it was not trained, else None.
 
   Raises:
-    ValueError: it is damaged, or the config lacks a field that a pair needs.
+    ValueError: if the file is damaged, or its config lacks a field that a pair needs.
   """
   try:
     saved = json.loads(path.read_text(encoding="utf-8"))
@@ -84,22 +84,22 @@ def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def part(folder: Path) -> Path:
-  """The folder of one model; raises FileNotFoundError where it is missing."""
+  """Returns one model's folder; raises FileNotFoundError if it is missing."""
   if not folder.is_dir():
     raise FileNotFoundError(f"{folder}: missing, though pair.json lies beside it: {_REMEDY}")
   return folder
 
 
 def check_vocabulary(tokenizer: AnyTokenizer, models: Models, folder: Path) -> None:
-  """Refuses a tokenizer and models whose ids are not the same ids.
+  """Checks that the tokenizer and the models use the same ids.
 
   Args:
-    tokenizer: of the pair.
-    models: of the pair.
-    folder: the pair's, for errors.
+    tokenizer: the pair's tokenizer.
+    models: the pair's models.
+    folder: the pair's folder, for errors.
 
   Raises:
-    ValueError: says which two differ, and in what.
+    ValueError: if they differ; says which two, and in what.
   """
   for who, model in models._asdict().items():
     for field in ("vocab_size", "num_tokens", "tau_id"):
@@ -114,19 +114,19 @@ def check_vocabulary(tokenizer: AnyTokenizer, models: Models, folder: Path) -> N
 def checked_duals(
     duals: np.ndarray | None, student: Model, config: dict[str, Any], folder: Path
 ) -> tuple[float, ...]:
-  """Refuses duals, or knots of the student's price, that are not those of the run's budgets.
+  """Checks that the duals and the knots of the student's price match the run's budgets.
 
   Args:
-    duals: `[K]` λ at the knots as they were saved; None where they are missing.
+    duals: `[K]` saved λ at the knots, nats per ask; None if they are missing.
     student: the student.
-    config: of the run.
-    folder: the student's, for errors.
+    config: the run's config.
+    folder: the student's folder, for errors.
 
   Returns:
     The duals.
 
   Raises:
-    ValueError: names the file, what it holds and what it should.
+    ValueError: if they do not match; names the file, what it holds and what it should hold.
   """
   knots = tuple(config["budgets"]["knots"])
   if student.config.price_knots != knots:
@@ -147,10 +147,10 @@ def checked_duals(
 
 
 def check_finite(params: Params, where: str) -> None:
-  """Refuses parameters with a NaN or an infinity in them.
+  """Checks that all parameters are finite.
 
   Raises:
-    ValueError: names `where` and the first such parameter.
+    ValueError: if one is not; names `where` and the first such parameter.
   """
   for path, array in jax.tree_util.tree_flatten_with_path(params)[0]:
     if not np.isfinite(np.asarray(array)).all():
