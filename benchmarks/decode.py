@@ -68,7 +68,7 @@ class ForcedSpeculative(decoding.Speculative):
 def model_of(name: str) -> Model:
   """Builds the model of a named size."""
   width, hidden, heads, head, encoder, decoder, vocab = SIZES[name]
-  gated = name in ("t5-large", "t5-xl")  # v1.1: of these sizes, the published models worth distilling
+  gated = name in ("t5-large", "t5-xl")  # v1.1: the models of these sizes worth distilling
   return build(
       ModelConfig(
           vocab_size=vocab,
