@@ -84,7 +84,7 @@ class StageCheckpoints:
     except Exception as error:
       raise ValueError(
           f"checkpoint {self.directory / str(step)} cannot be read ({first_line(error)}); delete "
-          f"that folder to go on from an earlier one (kept: {self._manager.all_steps()})"
+          f"that folder to resume from an earlier one (kept: {self._manager.all_steps()})"
       ) from error
     return found.state, found.progress
 

@@ -15,7 +15,7 @@ from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer
 from kdtw_jax.models import Model, Models
 
-_REMEDY = "copy the whole pair again, or run the command of its run again, which saves it anew"
+_REMEDY = "copy the whole pair again, or repeat the command of its run, which saves it again"
 
 
 def _is_whole(value: object) -> bool:
@@ -79,7 +79,7 @@ def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
     except (KeyError, TypeError) as error:
       raise ValueError(f"{path}: config.{field} is missing: {_REMEDY}") from error
     if not holds(value):
-      raise ValueError(f"{path}: config.{field}={value!r:.60} cannot be: {_REMEDY}")
+      raise ValueError(f"{path}: config.{field}={value!r:.60} is not valid: {_REMEDY}")
   return config, saved["teacher"]
 
 
@@ -107,7 +107,7 @@ def check_vocabulary(tokenizer: AnyTokenizer, models: Models, folder: Path) -> N
       if of_text != of_model:
         raise ValueError(
             f"{folder / who}: {field}={of_model}, but {of_text} by the tokenizer in "
-            f"{folder / 'student'}: they are not of one pair; {_REMEDY}"
+            f"{folder / 'student'}: they are from different pairs; {_REMEDY}"
         )
 
 
@@ -132,7 +132,7 @@ def checked_duals(
   if student.config.price_knots != knots:
     raise ValueError(
         f"{folder / 'kdtw.json'}: price_knots={student.config.price_knots}, but "
-        f"config.budgets.knots={knots} in pair.json: they are not of one pair; {_REMEDY}"
+        f"config.budgets.knots={knots} in pair.json: they are from different pairs; {_REMEDY}"
     )
   where = f"{folder / 'kdtw.safetensors'}: duals"
   if duals is None or duals.shape != (len(knots),):

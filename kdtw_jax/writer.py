@@ -126,8 +126,8 @@ class Writer:
       return stated, policy or decoding.make_policy("handover")
     if budget is not None:
       raise ValueError(
-          f"budget={budget!r}: policy {policy.name!r} does not keep to a budget: leave the budget "
-          "out, or the policy, and the student asks within the budget"
+          f"budget={budget!r}: policy {policy.name!r} does not keep to a budget: leave out the "
+          "budget, or the policy to have the student ask within the budget"
       )
     return data.state_budget(0.0, largest=self._largest, task=self._task), policy
 
@@ -206,7 +206,7 @@ def check_texts(texts: object) -> list[str]:
     except UnicodeEncodeError as error:
       raise ValueError(
           f"texts[{i}]={text!r:.60}: holds half a character at {error.start} (a lone surrogate): "
-          "decode the text anew, with errors='replace'"
+          "decode the text again with errors='replace'"
       ) from error
   return list(texts)
 

@@ -92,8 +92,8 @@ def _load(argument: str) -> ml_collections.ConfigDict:
     raise _in_file(argument, error) from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise ValueError(
-        f"--config={argument}: get_config() gives a {type(config).__name__}: let it change and "
-        "return kdtw_jax.config.defaults()"
+        f"--config={argument}: get_config() gives a {type(config).__name__}: make it "
+        "modify and return kdtw_jax.config.defaults()"
     )
   return config
 
@@ -107,7 +107,7 @@ def _in_file(argument: str, error: Exception) -> ValueError:
   lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
   where = f"{path}, line {lines[-1]}" if lines else path
   return ValueError(
-      f"--config={argument}: {where}: {type(error).__name__}: {said}; --debug shows all of it"
+      f"--config={argument}: {where}: {type(error).__name__}: {said}; --debug shows the traceback"
   )
 
 

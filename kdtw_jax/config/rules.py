@@ -29,7 +29,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
   """
   if not isinstance(config, ml_collections.ConfigDict):
     raise ValueError(
-        f"config={values.shown(config)}: must be a ConfigDict: let get_config() change and return "
+        f"config={values.shown(config)}: must be a ConfigDict: make get_config() modify and return "
         "kdtw_jax.config.defaults()"
     )
   for field, value, default in _leaves(config.to_dict(), defaults().to_dict()):
@@ -208,7 +208,7 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
   from_nothing = not (teacher.pretrained or teacher.checkpoint or teacher.train.steps)
   if from_nothing and "teacher" in config.stages:
     yield "teacher.train.steps", (
-        "leaves a teacher that knows nothing: train it for some steps, or name "
+        "leaves the teacher untrained: train it for some steps, or name "
         "config.teacher.pretrained or config.teacher.checkpoint"
     )
   vocab_size = config.tokenizer.vocab_size

@@ -71,8 +71,8 @@ def _decoded(raw: bytes, where: str) -> str:
     )
   if b"\0" in raw:
     raise ValueError(
-        f"{where}: holds NUL bytes: where the file is UTF-16, convert it with iconv -f utf-16le "
-        "-t utf-8; else take them out"
+        f"{where}: holds NUL bytes: if the file is UTF-16, convert it with iconv -f utf-16le "
+        "-t utf-8; else remove them"
     )
   try:
     return raw.removesuffix(b"\r").decode("utf-8")

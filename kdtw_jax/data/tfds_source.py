@@ -141,7 +141,7 @@ def _records(name: str, split: str, data_dir: str) -> Any:
   if ":/" in name or name.startswith("huggingface:"):
     raise ValueError(
         f"config.data.tfds_name={name!r}: must be a data set of tensorflow-datasets, e.g. "
-        "wmt14_translate/de-en, that lies prepared in config.data.tfds_data_dir"
+        "wmt14_translate/de-en, that is prepared in config.data.tfds_data_dir"
     )
   for group in _IMPORTED_ON_DEMAND:
     importlib.import_module(f"tensorflow_datasets.{group}")

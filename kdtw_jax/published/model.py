@@ -154,7 +154,7 @@ def load_model(folder: Path) -> Loaded:
     config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
     model = build(config)
   except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(f"{path}: {error}: the folder is not as it was saved") from error
+    raise ValueError(f"{path}: {error}: the folder has changed since it was saved") from error
   path = published.folder / EXTRAS
   extras = read_tensors(path) if path.is_file() else {}
   duals = extras.pop(_DUALS, None)
@@ -175,7 +175,7 @@ def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Par
     wrong = sorted(found.items() ^ wanted.items())[0][0]
     raise ValueError(
         f"{where}: {wrong!r} is {found.get(wrong, 'missing')}, but {EXTRAS_JSON} asks "
-        f"for {wanted.get(wrong, 'none')}: the folder is not as it was saved"
+        f"for {wanted.get(wrong, 'none')}: the folder has changed since it was saved"
     )
   return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in extras.items()}, sep="/")
 

@@ -131,8 +131,8 @@ def _exactly_scalable(name: str, array: ArrayLike) -> np.ndarray:
   array = np.asarray(array)
   if not jnp.issubdtype(array.dtype, jnp.floating):
     raise ValueError(
-        f"weights: {name!r} is {array.dtype}, must be floating point: get the folder anew, not "
-        "quantised"
+        f"weights: {name!r} is {array.dtype}, must be floating point: download the model without "
+        "quantisation"
     )
   return array.astype(np.float32) if array.dtype == np.float16 else array
 

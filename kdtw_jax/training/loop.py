@@ -154,8 +154,8 @@ def check_finite(name: str, step: int, state: TrainState) -> None:
   wrong = [part for part, is_finite in finite.items() if not is_finite]
   if wrong:
     raise NonFiniteError(
-        f"stage {name}, step {step}: {wrong[0]} hold values that are not finite; nothing of them "
-        f"is saved. {_REMEDY}"
+        f"stage {name}, step {step}: {wrong[0]} hold values that are not finite and are not "
+        f"saved. {_REMEDY}"
     )
 
 
