@@ -208,7 +208,7 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
   from_nothing = not (teacher.pretrained or teacher.checkpoint or teacher.train.steps)
   if from_nothing and "teacher" in config.stages:
     yield "teacher.train.steps", (
-        "leaves the teacher untrained: train it for some steps, or name "
+        "leaves a teacher that knows nothing: train it for some steps, or name "
         "config.teacher.pretrained or config.teacher.checkpoint"
     )
   vocab_size = config.tokenizer.vocab_size

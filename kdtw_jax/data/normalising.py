@@ -1,4 +1,4 @@
-"""Text normalization: in Python for SentencePiece, and as steps of `tokenizers` for other readers.
+"""Text normalisation: in Python for SentencePiece, and as steps of `tokenizers` for other readers.
 
 Both give the same result for every text, except for letters that only the newer Unicode version of
 the two composes (two of 1.1 million code points, between Python 3.11 and `tokenizers` 0.23).

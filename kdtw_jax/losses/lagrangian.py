@@ -191,7 +191,7 @@ def initial_duals(
     mask: Bool[ArrayLike, "B T"],
     knots: Float[ArrayLike, " K"],
 ) -> Float[Array, " K"]:
-  """Computes initial prices: at λ_k just the share B_k of the measured difficulties exceeds it.
+  """Computes initial prices, which just the share B of the measured difficulties exceeds.
 
       λ_k = max(0, (1 − B_k)-quantile of difficulty over tokens)
 

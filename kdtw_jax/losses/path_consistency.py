@@ -8,7 +8,7 @@ At the optimum C = 0 along every path of d tokens, whoever wrote it:
 
 with e_t = α log π(a_t|s_t), or the sum of its gate and token parts. V is 0 after the end of the
 sequence. Position t of a `[B, T]` array belongs to action a_t and to state s_t, the state before
-token t. Masks are prefixes: a row of n tokens has n times True, then False.
+token t. Masks are prefixes: a row of n tokens has n True entries, then False.
 
 Asking makes the path random. After an ask the teacher draws the next token, so C = 0 holds only in
 expectation over that draw. The gradient of ½C² is C ∇C. If both factors depend on the draw, its
@@ -174,7 +174,7 @@ def _stop_where(stop: Bool[Array, "B T"], array: Float[Array, "B T"]) -> Float[A
 def _segment_sums(
     terms: Float[Array, "B T"], asked: Bool[Array, "B T"], *, gamma: ScalarLike, length: int
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
-  """Computes the discounted sum of `length` terms from each position, and if it contains an ask.
+  """Sums `length` discounted terms from each position on, and tells if an ask is among them.
 
   A segment of k + m tokens is one of k followed by one of m. So the sums of 1, 2, 4, ... tokens are
   built by doubling, and those in the binary digits of `length` are joined. Nothing is divided by

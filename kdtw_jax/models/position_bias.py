@@ -84,7 +84,7 @@ class RelativePositionBias(nnx.Module):
     self.embedding = normal_param(rngs, (num_tables, num_buckets, num_heads), std, param_dtype)
 
   def tables(self, length: int) -> Float[Array, "P N R"]:
-    """Computes the float32 bias at each distance -(length-1) .. length-1; a decoder masks > 0."""
+    """Computes float32 biases at distances -(length-1) .. length-1; a decoder masks the future."""
     relative = np.arange(-(length - 1), length)
     buckets = relative_position_bucket(
         relative,

@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
   duals: Float[Array, " K"] | None = None
 
   def result(self) -> Params:
-    """The parameters that the stage is judged by: the average if one is kept."""
+    """Returns the parameters that the stage is judged by: the average if one is kept."""
     return self.params if self.ema_params is None else self.ema_params
 
 
