@@ -10,8 +10,8 @@ Shape letters, the same in every annotation, comment and einsum:
 Nothing here computes anything, and every other module may import it.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
@@ -45,6 +45,19 @@ class Batch(NamedTuple):
   target: Int[ArrayLike, "B T"]
   budget: Float[ArrayLike, " B"]
   example_id: Int[ArrayLike, " B"]
+
+
+@runtime_checkable
+class BatchIterator(Iterator[Batch], Protocol):
+  """An iterator over batches whose position can be saved and restored."""
+
+  def get_state(self) -> dict[str, Any]:
+    """Returns the position of the iterator, as a small JSON-able dict."""
+    ...
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Continues from a saved position."""
+    ...
 
 
 class StepOutput(NamedTuple):

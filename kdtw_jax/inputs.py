@@ -1,6 +1,5 @@
 """A run's examples, tokenizer and models, each made once, when first needed."""
 
-from collections.abc import Iterator
 import functools
 import hashlib
 import itertools
@@ -11,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from kdtw_jax import data, pair
-from kdtw_jax.base import Batch
+from kdtw_jax.base import BatchIterator
 from kdtw_jax.files import replaced_folder, write_json
 from kdtw_jax.models import Models
 from kdtw_jax.terminal import tracked
@@ -110,7 +109,7 @@ class Inputs:
 
   def batches(
       self, split: str, *, batch_size: int, seed: int, budgets: tuple[float, ...] = ()
-  ) -> Iterator[Batch]:
+  ) -> BatchIterator:
     """Returns an endless iterator over a split, with this process's share of each batch."""
     return data.train_batches(
         self.tokenised(split),

@@ -60,10 +60,10 @@ def main(argv: list[str]) -> None:
 def _run(argv: list[str]) -> None:
   if len(argv) > 1:
     raise ValueError(f"{argv[1]!r} is no flag; overrides look like --config.seed=1")
-  if not (_WORKDIR.value or "").strip():
+  workdir = _WORKDIR.value or ""
+  if not workdir.strip():
     raise ValueError(
-        f"--workdir={_WORKDIR.value or ''}: is missing: name a folder for the run, e.g. "
-        "--workdir=runs/demo"
+        f"--workdir={workdir}: is missing: name a folder for the run, e.g. --workdir=runs/demo"
     )
   config_lib.validate(_CONFIG.value)
   flags_given = os.environ.get("XLA_FLAGS", "")
@@ -74,7 +74,7 @@ def _run(argv: list[str]) -> None:
   from kdtw_jax.training.loop import NonFiniteError
 
   try:
-    run.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    run.train_and_evaluate(_CONFIG.value, workdir)
   except NonFiniteError as error:
     raise ValueError(error) from error
 

@@ -191,7 +191,9 @@ def save_pair(
     duals: `[K]` λ at the knots, nats per ask.
   """
   directory = Path(directory)
-  found = {"student": (models[0], student_params, duals)}
+  found: dict[str, tuple[Model, Params, np.ndarray | None]] = {
+      "student": (models[0], student_params, duals)
+  }
   if not teacher_is_published(config):
     found["teacher"] = (models[1], teacher_params, None)
   for who, (model, params, extra) in found.items():

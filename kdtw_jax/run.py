@@ -55,8 +55,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
   for name, stage in stages.items():
     if name in config.stages:
       stage(run)
-  if run.workdir.summary("wheels"):
-    hand_on(run)
+  hand_on(run)
   return evaluation.measure(run) if "evaluation" in config.stages else None
 
 
@@ -75,9 +74,9 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
 
 
 def hand_on(run: Run) -> None:
-  """Saves the trained pair as `pair/`, unless it is there already."""
+  """Saves the pair, once it is trained, as `pair/`, unless it is there already."""
   folder, summary = run.workdir.path / "pair", run.workdir.summary("wheels")
-  if run.workdir.summary_of(folder) == summary:
+  if not summary or run.workdir.summary_of(folder) == summary:
     return
   pair.save_pair(
       folder,

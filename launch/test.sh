@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to a green test run: virtual environment, test extras, linter, tests.
+# From a fresh clone to a green test run: virtual environment, test extras, linter, types, tests.
 # KDTW_EXTRAS=parity also compares with torch + transformers;
 # KDTW_DATA=DIR (with multi30k/ and aeslc/ in it) also runs the tests on real text.
 # Further arguments go to pytest, e.g. launch/test.sh tests/losses
@@ -9,4 +9,5 @@ source launch/environment.sh
 install_project ".[test]"
 pyink --check --quiet .
 ruff check .
+pyright
 python -m pytest "$@"

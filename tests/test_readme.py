@@ -244,6 +244,7 @@ SHORTER = (  # the demo without its baseline and evaluation, in fewer steps
     "--config.teacher.train.steps=240",
     "--config.warm_start.steps=300",
     "--config.wheels.steps=100",
+    "--config.wheels.warmup_steps=20",
 )
 
 

@@ -42,6 +42,7 @@ def explain(argv: list[str], error: Exception | None) -> str:
     The flag, its value and the remedy, or the error's own message if it is not about a config.
   """
   argument, overrides = None, []
+  missing = "--config: is missing: name a config file, e.g. --config=configs/demo.py"
   for flag, value in _flags(argv[1:]):
     if flag == "config":
       argument = value
@@ -50,14 +51,14 @@ def explain(argv: list[str], error: Exception | None) -> str:
         return f"--{flag}: must stand after --config=FILE, whose field it sets"
       overrides.append((flag.removeprefix("config."), value and value[:_MOST_SAID]))
   if not argument:
-    return "--config: is missing: name a config file, e.g. --config=configs/demo.py"
+    return missing
   try:
     config = _load(argument)
     for field, text in overrides:
       _check(config, field, text)
   except ValueError as found:
     return one_line(found)
-  return one_line(error)[:_MOST_SAID]
+  return one_line(error)[:_MOST_SAID] if error else missing
 
 
 def _flags(words: list[str]) -> Iterator[tuple[str, str | None]]:

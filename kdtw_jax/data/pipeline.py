@@ -97,9 +97,7 @@ class TrainingPlan:
         prompt_length=self._prompt_length,
     )
 
-  def _instructions(
-      self, epoch: int, example_id: np.ndarray
-  ) -> tuple[np.ndarray, list[Sequence[int]]]:
+  def _instructions(self, epoch: int, example_id: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
     if not self._prompts:
       return np.zeros(len(example_id), np.float32), [self._task] * len(example_id)
     budget = hash_ids(example_id, self._seed, _BUDGET, epoch) % np.uint64(len(self._prompts))
@@ -282,7 +280,7 @@ def instruction_length(tokenizer: AnyTokenizer, config: ConfigDict) -> int:
     ValueError: if `data.prompt_length` is too small for an instruction of the run.
   """
   length, task = config.data.prompt_length, config.data.task
-  trained = itertools.product(config.budgets.train, prompts_lib.TRAIN_WORDINGS)
+  trained = itertools.product(tuple(config.budgets.train), prompts_lib.TRAIN_WORDINGS)
   stated = itertools.product(
       sorted({*config.budgets.seen, *config.budgets.held_out, *config.evaluation.compare_at}),
       prompts_lib.TRAIN_WORDINGS + prompts_lib.HELD_OUT_WORDINGS,

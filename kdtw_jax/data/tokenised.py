@@ -134,8 +134,8 @@ def _is_kept(
     lengths: Int[np.ndarray, "E 2"], buckets: tuple[tuple[int, int], ...], over_long: str
 ) -> Bool[np.ndarray, " E"]:
   """Returns True where both sides have a token and, unless truncated, fit the last bucket."""
-  filled = (lengths > 1).all(axis=1)
-  fits = (lengths <= np.array(buckets[-1])[None]).all(axis=1)
+  filled = np.all(lengths > 1, axis=1)
+  fits = np.all(lengths <= np.array(buckets[-1])[None], axis=1)
   return filled & (fits | (over_long == "truncate"))
 
 

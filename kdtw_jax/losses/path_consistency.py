@@ -150,10 +150,10 @@ def logsumexp_values(
   Returns:
     Nats, float32.
   """
-  values = alpha * jax.nn.logsumexp(jnp.asarray(logits).astype(jnp.float32), axis=-1)
+  values = jax.nn.logsumexp(jnp.asarray(logits).astype(jnp.float32), axis=-1) * alpha
   if gate_logits is None:
     return values
-  return values + gate_alpha * jax.nn.softplus(jnp.asarray(gate_logits).astype(jnp.float32))
+  return values + jax.nn.softplus(jnp.asarray(gate_logits).astype(jnp.float32)) * gate_alpha
 
 
 def _masked(array: Float[ArrayLike, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T"]:
@@ -195,5 +195,6 @@ def _segment_sums(
       result = power if result is None else join(result, result_length, power)
       result_length += power_length
     if 2 * power_length > length:
+      assert result is not None  # the highest digit is 1
       return result
     power, power_length = join(power, power_length, power), 2 * power_length

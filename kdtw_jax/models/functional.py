@@ -17,7 +17,7 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-from flax import nnx, traverse_util
+from flax import nnx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -186,9 +186,10 @@ def clear_tau(params: Params, config: ModelConfig) -> Params:
 
   In a published table that row is padding, with arbitrary values left from training.
   """
-  path = ("shared", "embedding") if config.tie_embeddings else ("readout_kernel",)
-  flat = traverse_util.flatten_dict(params)
-  return traverse_util.unflatten_dict({**flat, path: flat[path].at[config.tau_id].set(0.0)})
+  tied = config.tie_embeddings
+  owner, name = (params["shared"], "embedding") if tied else (params, "readout_kernel")
+  cleared = {**owner, name: owner[name].at[config.tau_id].set(0.0)}
+  return {**params, "shared": cleared} if tied else cleared
 
 
 def num_params(params: Params) -> int:

@@ -66,7 +66,7 @@ class HeadedEncoderDecoder(EncoderDecoder):
       return jnp.zeros(hidden.shape[:2], jnp.float32)
     if config.detach_gate_features:
       hidden, logits = jax.lax.stop_gradient((hidden, logits))
-    if config.gate == "token":
+    if isinstance(self.gate, TokenGate):
       return self.gate(logits, self.readout_input(hidden), self.readout_weight()[config.tau_id])
     score = self.gate(logits, hidden)
     if config.gate == "mlp":

@@ -14,7 +14,8 @@ of parameters are stored in other units than T5's, with the same function: the e
 readout starts with std D^-0.5 (logits of unit variance) instead of 1.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 from flax import nnx
 import jax.numpy as jnp
@@ -34,6 +35,8 @@ from kdtw_jax.models.layers import (
     normal_param,
 )
 from kdtw_jax.models.position_bias import RelativePositionBias, skew, windows
+
+Layer = TypeVar("Layer", bound=nnx.Module)
 
 
 class Encoded(NamedTuple):
@@ -91,8 +94,7 @@ class DecoderLayer(nnx.Module):
       source: KeyValue,
       source_bias: Float[Array, "B 1 1 S"],
       seeds: tuple[DropoutSeed | None, ...],
-      past: KeyValue | None = None,
-      positions: Int[Array, " B"] | None = None,
+      past: tuple[KeyValue, Int[Array, " B"]] | None = None,
   ) -> tuple[Float[Array, "B C D"], KeyValue]:
     """Applies the block; with a past, appends the C inputs to it and attends to it.
 
@@ -102,14 +104,13 @@ class DecoderLayer(nnx.Module):
       source: keys and values of the source.
       source_bias: MASKED_LOGIT at padding of the source, else 0.
       seeds: seeds of the layer's 6 dropouts; None switches one off.
-      past: self-attention cache of this layer.
-      positions: position of each row's first new input; needed with a past.
+      past: self-attention cache of this layer, and the position of each row's first new input.
 
     Returns:
       The residual stream, and the keys and values that the self-attention read.
     """
     q, k, v = self.self_attention.project(self.self_attention_norm(x))
-    memory = as_memory(k, v) if past is None else append(past, k, v, positions)
+    memory = as_memory(k, v) if past is None else append(past[0], k, v, past[1])
     mixed = self.self_attention.attend(q, memory, bias, seeds[0])
     x = x + dropout(mixed, self.dropout_rate, seeds[1])
     read = self.cross_attention(self.cross_attention_norm(x), source, source_bias, seeds[2])
@@ -118,12 +119,12 @@ class DecoderLayer(nnx.Module):
     return x + dropout(mapped, self.dropout_rate, seeds[5]), memory
 
 
-class Stack(nnx.Module):
+class Stack(nnx.Module, Generic[Layer]):
   """The layers `layer_0`, `layer_1`, ... of an encoder or decoder, and their shared parts."""
 
   def __init__(
       self,
-      layer_type: type[nnx.Module],
+      layer_type: Callable[[ModelConfig, nnx.Rngs], Layer],
       num_layers: int,
       bidirectional: bool,
       config: ModelConfig,
@@ -145,11 +146,11 @@ class Stack(nnx.Module):
     self.final_norm = RMSNorm(config.d_model, config.param_dtype)
 
   @property
-  def layers(self) -> list[nnx.Module]:
+  def layers(self) -> list[Layer]:
     """The layers in order."""
     return [getattr(self, f"layer_{i}") for i in range(self.num_layers)]
 
-  def with_bias(self, biases: list[Array]) -> list[tuple[nnx.Module, Array]]:
+  def with_bias(self, biases: list[Array]) -> list[tuple[Layer, Array]]:
     """Pairs each layer with its position bias, or with the only one if all share it."""
     return list(zip(self.layers, biases * (self.num_layers // len(biases)), strict=True))
 
@@ -211,8 +212,8 @@ class EncoderDecoder(nnx.Module):
     x = self.shared(tokens, self.config.compute_dtype)
     filled = []
     for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
-      past, source = cache.self_attention[i], cache.cross_attention[i]
-      x, memory = layer(x, bias, source, source_bias, seeds, past, positions)
+      past, source = (cache.self_attention[i], positions), cache.cross_attention[i]
+      x, memory = layer(x, bias, source, source_bias, seeds, past)
       filled.append(memory)
     return self.decoder.final_norm(x), cache._replace(self_attention=tuple(filled))
 

@@ -167,10 +167,7 @@ def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Par
   expected = traverse_util.flatten_dict(
       {k: v for k, v in model.shapes.items() if k in HEADS}, sep="/"
   )
-  found, wanted = (
-      {name: f"{value.dtype}{list(value.shape)}" for name, value in heads.items()}
-      for heads in (extras, expected)
-  )
+  found, wanted = _kinds(extras), _kinds(expected)
   if found != wanted:
     wrong = sorted(found.items() ^ wanted.items())[0][0]
     raise ValueError(
@@ -178,6 +175,11 @@ def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Par
         f"for {wanted.get(wrong, 'none')}: the folder has changed since it was saved"
     )
   return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in extras.items()}, sep="/")
+
+
+def _kinds(arrays: Mapping[str, Any]) -> dict[str, str]:
+  """Dtype and shape of each array."""
+  return {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
 
 
 def _own_fields(config: ModelConfig) -> dict[str, Any]:

@@ -11,6 +11,8 @@ Example:
 """
 
 from collections.abc import Callable, Iterator, Mapping
+import functools
+import operator
 from typing import Any, NamedTuple
 
 from flax import traverse_util
@@ -67,13 +69,11 @@ def import_t5(
   Raises:
     ValueError: if a name is missing, or a shape or dtype does not match the config.
   """
-  expected = traverse_util.flatten_dict(build(config).shapes)
+  shapes = build(config).shapes
   return traverse_util.unflatten_dict(
       {
           # A transfer holds its host array until it is done.
-          entry.path: jax.block_until_ready(
-              place_fn(_read(entry, weights, config, expected[entry.path].shape))
-          )
+          entry.path: jax.block_until_ready(place_fn(_read(entry, weights, config, shapes)))
           for entry in _entries(config)
       }
   )
@@ -96,7 +96,7 @@ def export_t5(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.nda
 
 
 def _read(
-    entry: _Entry, weights: Mapping[str, ArrayLike], config: ModelConfig, shape: tuple[int, ...]
+    entry: _Entry, weights: Mapping[str, ArrayLike], config: ModelConfig, shapes: Params
 ) -> np.ndarray:
   """Reads one of our parameters in `param_dtype`; see `import_t5` for errors."""
   missing = [name for name in entry.names if name not in weights]
@@ -108,6 +108,7 @@ def _read(
   array = entry.join(*_published(entry, weights))
   if "/".join(entry.path) in TABLES and config.num_tokens:
     array = _fit_rows(array, config)
+  shape = functools.reduce(operator.getitem, entry.path, shapes).shape
   if array.shape != shape:
     raise ValueError(
         f"weights for {'/'.join(entry.path)}: shape {array.shape}, but the model config says "

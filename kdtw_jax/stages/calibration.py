@@ -23,6 +23,7 @@ from kdtw_jax.training.state import TrainState
 def calibrated(run: Run, state: TrainState) -> TrainState:
   """The state of a finished `wheels`, its duals fitted to validation and set as the prices."""
   stage, params, duals = run.config.calibration, state.result(), state.duals
+  assert duals is not None  # `wheels` begins with some
   if stage.steps and "price" in params:
     size = min(stage.batch_size, len(run.inputs.tokenised("validation").example_id))
     size -= size % run.mesh.shape["data"]

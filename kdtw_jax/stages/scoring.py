@@ -14,7 +14,7 @@ import ml_collections
 import optax
 
 from kdtw_jax import distributions, losses
-from kdtw_jax.base import PAD_ID, Batch, Params, Trajectory
+from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Trajectory
 from kdtw_jax.models import Models, shift_right
 
 Terms = dict[str, Float[Array, ""]]
@@ -32,8 +32,8 @@ class Scores(NamedTuple):
     cost_values: V_C of its state: asks still to come.
     budgets: the budget that the student reads in its instruction, a share.
     token_losses: of each loss that the stage weighs.
-    difficulties: what an ask would gain there, without gradient; None where nobody may ask.
-    gate_logits: log-odds of asking; None where nobody may ask.
+    difficulties: what an ask would gain there, without gradient; zeros where nobody may ask.
+    gate_logits: log-odds of asking; zeros where nobody may ask.
   """
 
   mask: Bool[Array, "B T"]
@@ -44,8 +44,8 @@ class Scores(NamedTuple):
   cost_values: Float[Array, "B T"]
   budgets: Float[Array, " B"]
   token_losses: dict[str, Float[Array, "B T"]]
-  difficulties: Float[Array, "B T"] | None = None
-  gate_logits: Float[Array, "B T"] | None = None
+  difficulties: Float[Array, "B T"]
+  gate_logits: Float[Array, "B T"]
 
 
 def score(
@@ -119,6 +119,8 @@ def score(
           "values": values,
           "cost_values": cost_values,
           "budgets": student.budget(params, encoded),
+          "difficulties": jnp.zeros_like(values),
+          "gate_logits": jnp.zeros_like(values),
           **found,
       }
   )
@@ -139,7 +141,7 @@ def consistency_terms(
     *,
     rewards: Float[Array, "B T"],
     entropies: Float[Array, "B T"],
-    asked: Bool[Array, "B T"],
+    asked: Bool[ArrayLike, "B T"],
 ) -> tuple[Terms, Terms]:
   """Path consistency on the trajectories, and the terms that go with it.
 
@@ -189,7 +191,8 @@ def budget_error(budgets: Float[Array, " B"], batch: Batch | Trajectory) -> Floa
 
 def weighted_sum(stage: ml_collections.ConfigDict, terms: Terms) -> Float[Array, ""]:
   """The loss: each term by its weight, a field of the stage or of its `losses`."""
-  return sum(
+  weighted = (
       (stage.losses[name].weight if name in stage.losses else stage[name]) * term
       for name, term in terms.items()
   )
+  return sum(weighted, start=jnp.zeros(()))

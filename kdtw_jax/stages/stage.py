@@ -1,6 +1,6 @@
 """What every stage that trains has in common: where it begins, the loop, and what it leaves."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import dataclasses
 import functools
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from kdtw_jax import checkpoint, devices, pair
 from kdtw_jax import config as config_lib
-from kdtw_jax.base import Batch, Params
+from kdtw_jax.base import Batch, BatchIterator, Params
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.models import HEADS, build, clear_tau, num_params, with_duals
 from kdtw_jax.training import loop, optim
@@ -55,7 +55,7 @@ class Run:
       split: str = "train",
       budgets: tuple[float, ...] = (),
       batch_size: int | None = None,
-  ) -> Iterator[Batch]:
+  ) -> BatchIterator:
     """A stage's endless batches of a split; of `section.batch_size` rows where no size is given."""
     return self.inputs.batches(
         split, batch_size=batch_size or section.batch_size, seed=self.seed(stage), budgets=budgets

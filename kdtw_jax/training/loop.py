@@ -4,7 +4,7 @@ The loop does not wait for the device between log points. Every `log_every` step
 losses together and checks them, before anything is saved.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import dataclasses
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdtw_jax import checkpoint
-from kdtw_jax.base import PAD_ID, Batch
+from kdtw_jax.base import PAD_ID, ArrayLike, Batch, BatchIterator
 from kdtw_jax.terminal import StageProgress
 from kdtw_jax.training.state import TrainState
 
@@ -42,7 +42,7 @@ def run_stage(
     *,
     state: TrainState,
     step_fn: Callable,
-    batches: Iterator[Batch],
+    batches: BatchIterator,
     prepare: Callable[[TrainState, Batch, jax.Array], Any],
     frozen: Any,
     key: jax.Array,
@@ -58,7 +58,7 @@ def run_stage(
     name: name of the stage, for logs and errors.
     state: state at step 0; a restored state has the same structure.
     step_fn: `(state, frozen, data, key) -> (state, metrics)`, donating its state.
-    batches: endless iterator with `get_state()` and `set_state()`.
+    batches: endless iterator.
     prepare: `(state, batch, key) -> data`; moves a batch to the devices, or rolls out a policy.
     frozen: parameters that the step only reads.
     key: key of the stage; each step folds in its number.
@@ -85,7 +85,7 @@ def run_stage(
   first_step = int(state.step)
   started = time.monotonic()
   prepare_key, step_key = jax.random.split(key)
-  pending: list[tuple[int, np.ndarray, int, dict]] = []
+  pending: list[tuple[int, ArrayLike, int, dict]] = []
   try:
     with StageProgress(
         name, first_step=first_step, steps=steps, log_dir=directory / "tensorboard"
@@ -125,7 +125,7 @@ def run_stage(
   )
 
 
-def _flush(name: str, pending: list[tuple[int, np.ndarray, int, dict]]) -> dict[str, float]:
+def _flush(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> dict[str, float]:
   """Fetches pending metrics and returns their means; raises NonFiniteError for a bad loss."""
   fetched = jax.device_get([metrics for _, _, _, metrics in pending])
   for (step, example_ids, _, _), metrics in zip(pending, fetched, strict=True):
