@@ -1,11 +1,11 @@
-"""What it is worth that a call of the learned gate checks as well as writes, on test.
+"""The gain on test from letting calls of the learned gate check as well as write.
 
     python benchmarks/checking.py --config=configs/multi30k.py --config.data.path=DIR \
         --workdir=runs/m30k-0 --out=FILE.json
 
-The same trained gate under the same budgets: its asks write alone, or the pass that an ask pays for
-also takes back what the teacher would not have written by more than a tolerance. The end of a
-sentence is not checked, so a call is an ask.
+The same trained gate is measured under the same budgets in two ways. Its asks only write, or the
+pass that an ask pays for also takes back student tokens that the teacher rejects by more than a
+tolerance. The end of a sentence is not checked, so every call is an ask.
 """
 
 import logging
@@ -27,13 +27,13 @@ _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 flags.mark_flags_as_required(["config", "workdir", "out"])
 
 BUDGETS = (0.05, 0.1, 0.15, 0.2, 0.3)
-TOLERANCES = (None, 2.0, 1.0, 0.5)  # nats; None: asks write alone
+TOLERANCES = (None, 2.0, 1.0, 0.5)  # nats; None: asks only write
 
 
 def main(argv):
-  """Measures and prints."""
+  """Measures, prints and writes the figures."""
   del argv
-  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
+  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs there
   config, workdir, console = _CONFIG.value, Path(_WORKDIR.value), Console(width=100)
   pair, run = load_pair(workdir), open_run(config, workdir)
   runner = Runner(

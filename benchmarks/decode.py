@@ -1,12 +1,12 @@
-"""Decoding speed, every way in one run: against the memory's bandwidth, and against transformers.
+"""Decoding speed of all methods in one run, against memory bandwidth and against transformers.
 
     python benchmarks/decode.py --student=t5-small --teacher=t5-base --peer --out=FILE.json
 
-Sizes have names; weights are random, so what a method would decide is forced where it matters:
-handover asks with the stated probability, speculative decoding accepts each draft with the stated
-probability. Every output has the same length. `--peer` (extra: pip install torch transformers)
-gives the same weights to transformers' `generate`. Timed runs are interleaved; figures are medians,
-and ratios within one run are what to trust: machines differ, and so do their moods.
+Sizes have names. Weights are random, so the decisions that matter are forced: handover asks with a
+given probability, and speculative decoding accepts each draft with a given probability. All outputs
+have the same length. `--peer` (extra: pip install torch transformers) gives the same weights to
+transformers' `generate`. Timed runs are interleaved and figures are medians. Trust the ratios
+within one run: machines differ, and each machine varies over time.
 """
 
 import dataclasses
@@ -55,20 +55,20 @@ _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 
 @flax.struct.dataclass
 class ForcedSpeculative(decoding.Speculative):
-  """Speculative decoding whose drafts are accepted with a fixed probability, decided by a hash."""
+  """Speculative decoding that accepts drafts with a fixed probability, by a hash."""
 
   acceptance: float = flax.struct.field(pytree_node=False, default=0.75)
 
   def stays(self, drafts, key, sampling):
-    """`[B, k]` True with the stated probability, a function of draft and verification."""
+    """Returns `[B, k]`, True with that probability: a function of the draft and its check."""
     noise = drafts.teacher_logits[:, :, 0].view(jnp.uint32) * jnp.uint32(2654435761)
     return (noise >> 8).astype(jnp.float32) / 2**24 < self.acceptance
 
 
 def model_of(name: str) -> Model:
-  """The architecture of a named size."""
+  """Builds the model of a named size."""
   width, hidden, heads, head, encoder, decoder, vocab = SIZES[name]
-  gated = name in ("t5-large", "t5-xl")  # v1.1, the published ones of these sizes worth distilling
+  gated = name in ("t5-large", "t5-xl")  # v1.1: the models of these sizes worth distilling
   return build(
       ModelConfig(
           vocab_size=vocab,
@@ -89,7 +89,7 @@ def model_of(name: str) -> Model:
 
 
 def interleaved(calls: dict, runs: int) -> dict[str, float]:
-  """Median seconds of each call, run in turns so that a slow moment hits all alike."""
+  """Measures the median seconds of each call, in turns, so that slow moments affect all calls."""
   seconds = {name: [] for name in calls}
   for call in calls.values():
     call(0)  # compiles
@@ -105,7 +105,7 @@ def interleaved(calls: dict, runs: int) -> dict[str, float]:
 
 
 def bytes_per_step(model: Model, params, batch: int) -> int:
-  """What one greedy step must read: decoder weights, readout and caches, each once."""
+  """Counts the bytes that one greedy step must read: decoder weights, readout and caches, once."""
   flat = {
       jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)
   }
@@ -122,7 +122,7 @@ def bytes_per_step(model: Model, params, batch: int) -> int:
 
 
 def streaming_seconds(num_bytes: int) -> float:
-  """Time to read so many bytes, as a matrix times a vector, the fastest of several runs."""
+  """Times reading this many bytes in a matrix-vector product; the fastest of several runs."""
   rows = max(1, num_bytes // jnp.dtype(_DTYPE.value).itemsize // 1024)
   matrix, vector = (jnp.ones(shape, _DTYPE.value) for shape in ((rows, 1024), (1024,)))
 
@@ -145,7 +145,7 @@ def streaming_seconds(num_bytes: int) -> float:
 
 
 class Ours:
-  """Student and teacher with random weights, and what is timed of them."""
+  """Our student and teacher with random weights, and their measurements."""
 
   def __init__(self):
     self.models = tuple(model_of(name) for name in (_STUDENT.value, _TEACHER.value))
@@ -157,7 +157,7 @@ class Ours:
 
   @functools.cache  # noqa: B019  one object per run
   def decoder(self, length: int, chunk: int, eager: bool):
-    """The jitted decoder of a setting."""
+    """Makes the jitted decoder of a setting."""
     return decoding.make_decoder(
         *(m.decoder_fns for m in self.models),
         max_length=length,
@@ -167,7 +167,7 @@ class Ours:
     )
 
   def systems(self, batch: int) -> dict:
-    """(policy, chunk, eager) by name; eager where the batch asks at nearly every step."""
+    """Returns (policy, chunk, eager) by name; eager suits a batch that asks at nearly all steps."""
     found = {
         "student": (decoding.make_policy("student"), 8, False),
         "teacher": (decoding.make_policy("teacher"), 8, False),
@@ -184,7 +184,7 @@ class Ours:
     return found
 
   def call(self, batch: int, policy, chunk: int = 8, eager: bool = False, length: int = 0):
-    """A function of the run's number that decodes and waits; what it gave is in `.results`."""
+    """Makes a function of the run's number that decodes and keeps its results in `.results`."""
     decoder = self.decoder(length or _LENGTH.value, chunk, eager)
     source, budget = sources(batch), np.zeros(batch, np.float32)
 
@@ -197,7 +197,7 @@ class Ours:
     return run
 
   def measure(self, batch: int) -> dict[str, dict]:
-    """Time per token of every system at a batch size, with its counts."""
+    """Measures time per token and counts of every system at a batch size."""
     calls = {name: self.call(batch, *system) for name, system in self.systems(batch).items()}
     one = {
         f"{who}, first token": self.call(batch, decoding.make_policy(who), length=1)
@@ -221,11 +221,11 @@ class Ours:
         }
         for name in calls
     }
-    for who in ("student", "teacher"):  # what a step costs once the source is read
+    for who in ("student", "teacher"):  # the cost of a step without reading the source
       first = seconds[f"{who}, first token"]
       rows[who]["first_token_ms"] = 1e3 * first
       rows[who]["step_ms"] = 1e3 * (seconds[who] - first) / (_LENGTH.value - 1)
-    for name in calls:  # the sum of its parts: encoders, student steps, teacher passes
+    for name in calls:  # against the sum of the parts: encoders, student steps, teacher passes
       if name.startswith("handover"):
         parts = (
             rows["student"]["seconds"]
@@ -236,7 +236,7 @@ class Ours:
     return rows
 
   def bounds(self, rows: dict) -> dict:
-    """Step times against the time that reading the bytes takes."""
+    """Compares step times with the time to read the bytes."""
     found = {}
     for who, model, params in zip(("student", "teacher"), self.models, self.params, strict=True):
       size = bytes_per_step(model, params, 1)
@@ -251,7 +251,7 @@ class Ours:
     return found
 
   def memory(self) -> dict[str, float]:
-    """Megabytes that the compiled decoder of each system needs at batch 1, beyond its arguments."""
+    """Returns the megabytes that each compiled decoder needs besides its arguments, at batch 1."""
     found = {}
     for name, (policy, chunk, eager) in self.systems(1).items():
       source = sources(1)
@@ -265,7 +265,7 @@ class Ours:
 
 
 def sources(batch: int) -> np.ndarray:
-  """Random sources `[batch, S]`, no padding."""
+  """Draws random sources `[batch, S]` without padding."""
   vocab = min(SIZES[_STUDENT.value][-1], 1000)
   return np.random.default_rng(0).integers(4, vocab, (batch, _SOURCE.value)).astype(np.int32)
 
@@ -274,7 +274,7 @@ def sources(batch: int) -> np.ndarray:
 
 
 class Peer:
-  """The same weights in transformers' T5: `generate`, greedy, to the same length."""
+  """The same weights in transformers' T5, with greedy `generate` to the same length."""
 
   def __init__(self, ours: Ours):
     import torch
@@ -308,7 +308,7 @@ class Peer:
     self.versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
 
   def call(self, batch: int, who: int, assisted: bool = False):
-    """A function that generates and waits, and gives the tokens."""
+    """Makes a function that generates, waits and returns the tokens."""
     source = self.torch.tensor(sources(batch), dtype=self.torch.long)
     source = source.to(self.models[who].device)
     mask = self.torch.ones_like(source)
@@ -330,7 +330,7 @@ class Peer:
     return run
 
   def measure(self, ours: Ours, batches: list[int]) -> dict:
-    """Both engines in turns: their seconds, the ratio, and whether they wrote the same."""
+    """Times both engines in turns; returns seconds, ratio, and whether the outputs agree."""
     found = {}
     for batch in batches:
       for index, who in enumerate(("student", "teacher")):
@@ -344,7 +344,7 @@ class Peer:
   def _row(self, mine, theirs, batch: int) -> dict:
     seconds = interleaved({"ours": mine, "theirs": theirs}, max(3, _RUNS.value // 2))
     per_token = 1e3 / (batch * _LENGTH.value)
-    # Ours never writes padding nor `<τ>`; theirs is told so outside of the timed runs.
+    # Ours never writes padding or `<τ>`; theirs is set up likewise outside of the timed runs.
     same = np.mean(np.asarray(mine.results[0].tokens) == theirs(0, suppress_tokens=[0, 3]))
     return {
         "ms_per_token": seconds["ours"] * per_token,
@@ -358,7 +358,7 @@ class Peer:
 
 
 def show(console: Console, title: str, rows: dict[str, dict], columns: dict[str, str]) -> None:
-  """One table: a row per system, the columns `{key: format}`."""
+  """Prints a table: a row per system, the columns from `{key: format}`."""
   table = Table(title=title, title_justify="left")
   table.add_column("")
   for key in columns:
@@ -371,7 +371,7 @@ def show(console: Console, title: str, rows: dict[str, dict], columns: dict[str,
 
 
 def main(argv):
-  """Measures and prints."""
+  """Measures, prints and writes the figures."""
   del argv
   console = Console(width=None if sys.stdout.isatty() else 120)
   ours = Ours()

@@ -1,20 +1,20 @@
-"""Time and memory of reading a published checkpoint: ours against transformers' `from_pretrained`.
+"""Time and memory of loading a published checkpoint, against transformers' `from_pretrained`.
 
     python benchmarks/load.py --size=t5-base --out=FILE.json
 
-(Extra: pip install torch transformers.) Random weights of a published size are written once for
-each size of a shard. Each load runs in a process of its own, in turns, the files in the system's
-cache; figures are medians. Seconds are of the load alone, imports excluded. At its end a number of
-every page of every parameter is read, since transformers leaves them in the mapped file where it
-need not convert them. Peaks are above what the process had before the load, and hold the parameters
-themselves, which on a CPU lie in host memory:
+(Extra: pip install torch transformers.) Random weights of a published size are written once per
+shard size. Each load runs in a new process, in turns, with the files in the system's cache; figures
+are medians. Seconds do not include imports. After each load one number of every page of every
+parameter is read, because transformers leaves parameters that need no conversion in the mapped
+file. Peaks are relative to the memory before the load. They include the parameters themselves,
+which on a CPU are in host memory:
 
-    peak_mb       all resident pages (VmHWM, set back before the load), those of mapped files among
-                  them, which the system can take back where they are not the parameters
-    own_peak_mb   pages of no file (RssAnon), looked up every 2 ms; so none of the parameters that
+    peak_mb       all resident pages (VmHWM, reset before the load), with the pages of mapped
+                  files, which the system can take back unless they are the parameters
+    own_peak_mb   pages without a file (RssAnon), sampled every 2 ms; without the parameters that
                   transformers leaves in the file
 
-Not a comparison of the numbers that are read (`tests/published/parity.py`). Linux.
+Linux only. Not here: a comparison of the values that are read (`tests/published/parity.py`).
 """
 
 from collections.abc import Callable
@@ -35,14 +35,14 @@ from rich.table import Table
 
 from kdtw_jax.files import write_json
 
-# width, feed-forward, heads, layers of either stack; gated, with a readout of their own (v1.1)
+# width, feed-forward, heads, layers of each stack; gated and untied (v1.1)
 SIZES = {
     "t5-small": (512, 1024, 6, 8),
     "t5-base": (768, 2048, 12, 12),
     "t5-large": (1024, 2816, 16, 24),
 }
 PAGE = 4096
-DTYPES = ("float32", "bfloat16")  # to which a float32 checkpoint is read
+DTYPES = ("float32", "bfloat16")  # to which a float32 checkpoint is converted
 
 _SIZE = flags.DEFINE_enum("size", "t5-base", sorted(SIZES), "Size of the model")
 _SHARDS = flags.DEFINE_list("shards", ["5e9", "2e8"], "Most bytes of a file, each tried")
@@ -51,7 +51,7 @@ _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 _TASK = flags.DEFINE_string("task", None, "What one of the processes does: how the script runs it")
 
 
-# In a process of its own --------------------------------------------------------------------------
+# In a new process ---------------------------------------------------------------------------------
 
 
 def write(folder: str, size: str, shard_bytes: int) -> dict[str, int]:
@@ -79,7 +79,7 @@ def write(folder: str, size: str, shard_bytes: int) -> dict[str, int]:
 
 
 def ours(folder: str, dtype: str) -> dict[str, float]:
-  """One load by `published`."""
+  """Loads with `published`."""
   import jax
 
   from kdtw_jax import published
@@ -98,7 +98,7 @@ def ours(folder: str, dtype: str) -> dict[str, float]:
 
 
 def theirs(folder: str, dtype: str) -> dict[str, float]:
-  """One load by transformers."""
+  """Loads with transformers."""
   import torch
   from transformers import AutoModelForSeq2SeqLM, T5ForConditionalGeneration, logging
 
@@ -107,7 +107,7 @@ def theirs(folder: str, dtype: str) -> dict[str, float]:
 
   def load():
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    if not isinstance(model, T5ForConditionalGeneration):  # imported above, so not timed
+    if not isinstance(model, T5ForConditionalGeneration):  # imported above, not in the timed part
       raise TypeError(f"{folder}: read as a {type(model).__name__}")
     return [x.detach().view(torch.uint8).numpy() for x in model.parameters()]
 
@@ -115,8 +115,8 @@ def theirs(folder: str, dtype: str) -> dict[str, float]:
 
 
 def measured(load: Callable[[], list[np.ndarray]]) -> dict[str, float]:
-  """Seconds of a load that gives its parameters, and its peaks of memory above those before."""
-  Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM starts again
+  """Measures the seconds of a load, and its peaks of memory relative to the start."""
+  Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM
   before, own_before = memory("VmRSS"), memory("RssAnon")
   peak_own, done = own_before, threading.Event()
 
@@ -143,7 +143,7 @@ def measured(load: Callable[[], list[np.ndarray]]) -> dict[str, float]:
 
 
 def memory(field: str) -> int:
-  """Bytes that a field of this process's status says."""
+  """Reads a field of this process's status, in bytes."""
   status = Path("/proc/self/status").read_text(encoding="utf-8")
   return 1024 * int(status.split(f"{field}:")[1].split()[0])
 
@@ -152,20 +152,20 @@ TASKS = {"write": write, "ours": ours, "theirs": theirs}
 ENGINES = ("ours", "theirs")
 
 
-# All of them --------------------------------------------------------------------------------------
+# All processes ------------------------------------------------------------------------------------
 
 
 def run(task: str, **arguments) -> dict[str, float]:
-  """Runs a task in a new process and gives its figures."""
+  """Runs a task in a new process and returns its figures."""
   command = [sys.executable, __file__, "--task", json.dumps({"task": task, **arguments})]
   done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
   return json.loads(done.stdout.splitlines()[-1])
 
 
 def compare(folder: str) -> dict[str, dict]:
-  """Both engines on a folder, to each dtype."""
+  """Compares both engines on a folder, for each dtype."""
   for file in Path(folder).glob("*.safetensors"):
-    file.read_bytes()  # into the system's cache
+    file.read_bytes()  # puts it into the system's cache
   found = {(dtype, engine): [] for dtype in DTYPES for engine in ENGINES}
   for _ in range(_RUNS.value):
     for (dtype, engine), figures in found.items():
@@ -189,7 +189,7 @@ def compare(folder: str) -> dict[str, dict]:
 
 
 def main(argv):
-  """Runs one task, or measures and prints."""
+  """Runs a single task, or measures all and prints."""
   del argv
   if _TASK.value:
     task = json.loads(_TASK.value)

@@ -1,9 +1,9 @@
-"""Copies what is worth keeping of a finished run into a folder of results.
+"""Copies the files of a finished run that are worth keeping into a folder of results.
 
     python benchmarks/publish.py --out=results/multi30k/seed0 runs/m30k-0
 
-Sample sentences stay behind (they are the data's), numbers are cut to six digits, and paths to what
-they mean: `DIR` for the data, `runs/...` for the workdirs.
+Sample sentences are left out, because they belong to the data. Numbers are rounded to six digits,
+and paths are replaced by their meaning: `DIR` for the data, `runs/...` for the workdirs.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _OUT = flags.DEFINE_string("out", None, "Folder of this run's results", required
 
 
 def portable(value: Any, paths: dict[str, str]) -> Any:
-  """A JSON value without this machine's paths and without digits that mean nothing."""
+  """Removes this machine's paths and meaningless digits from a JSON value."""
   if isinstance(value, dict):
     return {key: portable(item, paths) for key, item in value.items()}
   if isinstance(value, list):

@@ -15,7 +15,7 @@ Runs = Sequence[Metrics]
 
 
 def over_seeds(values: Iterable[float | None], digits: int = 1) -> str:
-  """`mean [low, high]` of the seeds, a dash where one of them has no value."""
+  """Formats `mean [low, high]` over the seeds, or a dash if one of them has no value."""
   found = list(values)
   known = [value for value in found if value is not None]
   if len(known) < len(found):
@@ -27,13 +27,13 @@ def over_seeds(values: Iterable[float | None], digits: int = 1) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-  """A Markdown table."""
+  """Formats a Markdown table."""
   lines = [header, ["---"] * len(header), *rows]
   return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def references(runs: Runs) -> str:
-  """Scores of the teacher and of the students alone; of one run with their 95% intervals."""
+  """Tabulates scores of teacher and students alone; for a single run with 95% intervals."""
   first = runs[0].alone
   keys = [key for key in summary.METRIC_TITLES if key in next(iter(first.values())).scores]
   rows = []
@@ -51,7 +51,7 @@ def references(runs: Runs) -> str:
 
 
 def equal_shares(runs: Runs) -> str:
-  """Scores at equal shares of teacher tokens, of every method that all runs have."""
+  """Tabulates scores at equal shares of teacher tokens, for methods that all runs have."""
   tables = [{row.curve.method: row for row in summary.equal_share_table(run)} for run in runs]
   rows = []
   for method, first in tables[0].items():
@@ -69,7 +69,7 @@ def equal_shares(runs: Runs) -> str:
 
 
 def comparisons(runs: Runs) -> str:
-  """The handover against each method, run by run with 95% intervals."""
+  """Tabulates the handover against each method, run by run, with 95% intervals."""
   found: dict[tuple, list[Comparison]] = {}
   for run in runs:
     for row in run.comparisons:
@@ -98,7 +98,7 @@ def _spent(score: float, equal: str, share: float, cost: float) -> str:
 
 
 def frontier(runs: Runs) -> str:
-  """Points that no other beats in both quality and teacher calls; of the first run."""
+  """Tabulates the first run's points that no other beats in both quality and teacher calls."""
   return table(
       ["frontier of the first run", "setting", "calls, %", "cost", "score"],
       [
@@ -115,7 +115,7 @@ def frontier(runs: Runs) -> str:
 
 
 def budgets(runs: Runs) -> str:
-  """Stated and realised use of the teacher."""
+  """Tabulates the stated and the realised use of the teacher."""
   rows = []
   for same in zip(*(run.budgets for run in runs), strict=True):
     rows.append(

@@ -1,11 +1,11 @@
-"""Tokens per second of a trained pair on its test sentences: batches, and continuous batching.
+"""Tokens per second of a trained pair on its test sentences: batches against continuous batching.
 
     python benchmarks/throughput.py --workdir=runs/m30k-0 --out=FILE.json
 
-Real outputs end at different lengths. A batch runs until its longest row is done; with continuous
-batching a slot whose row is done takes the next sentence. Three ways of feeding the same sentences,
-in turns: batches as they come, batches sorted by source length (all sentences must be there first),
-and slots. Every way writes the same tokens.
+Real outputs have different lengths. A batch runs until its longest row is done; with continuous
+batching a slot whose row is done takes the next sentence. The same sentences are fed in three ways,
+in turns: batches as they come, batches sorted by source length (which needs all sentences at the
+start), and slots. All three write the same tokens.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Bench:
     self.fns = (self.pair.student.decoder_fns, self.pair.teacher.decoder_fns)
 
   def batches(self, size: int, by_length: bool) -> list:
-    """The sentences in batches of one shape."""
+    """Returns the sentences in batches of `size` rows."""
     found, left = [], _SENTENCES.value
     for batch in data.eval_batches(
         self.tokenised,
@@ -62,7 +62,7 @@ class Bench:
     return found
 
   def in_batches(self, size: int, policy, eager: bool, by_length: bool):
-    """A function that decodes all sentences batch by batch and gives {sentence: length}."""
+    """Makes a function that decodes all sentences batch by batch and returns the token count."""
     batches = self.batches(size, by_length)
     decode = decoding.make_decoder(*self.fns, max_length=self.config.decode.max_length, eager=eager)
 
@@ -79,7 +79,7 @@ class Bench:
     return run
 
   def in_slots(self, slots: int, policy, eager: bool):
-    """The same with continuous batching."""
+    """Makes the same function with continuous batching."""
     requests = [
         decoding.Request(b.student_source[0], b.teacher_source[0], float(b.budget[0]))
         for b in self.batches(1, False)
@@ -100,9 +100,9 @@ class Bench:
 
 
 def main(argv):
-  """Measures and prints."""
+  """Measures, prints and writes the figures."""
   del argv
-  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
+  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs there
   bench, console = Bench(Path(_WORKDIR.value)), Console(width=110)
   report = {
       "workdir": Path(_WORKDIR.value).name,

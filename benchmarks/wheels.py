@@ -1,11 +1,11 @@
-"""Ways to train the wheels, compared: each variant goes on from the same distilled student.
+"""A comparison of ways to train the wheels, all starting from the same distilled student.
 
     python benchmarks/wheels.py --config=configs/multi30k.py --config.data.path=DIR \
         --base=runs/m30k --out=results/multi30k/wheels.json
 
-`--base` is a workdir of the same config whose stages up to `distillation` are done. A variant is a
-run of its own in `BASE/variants/NAME`, resumable; scores are on validation, test stays untouched.
-Other kinds of gate have other parameters and need a base of their own.
+`--base` is a workdir of the same config whose stages up to `distillation` are done. Each variant is
+a separate, resumable run in `BASE/variants/NAME`. Scores are on validation; test is not touched.
+Other kinds of gate have other parameters and need a separate base.
 """
 
 import json
@@ -65,7 +65,7 @@ flags.mark_flags_as_required(["config", "base", "out"])
 
 
 def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
-  """Trains and calibrates one variant, and scores it on validation."""
+  """Trains, calibrates and scores one variant, on validation."""
   config = config.copy_and_resolve_references()
   config.teacher.checkpoint = config.teacher.checkpoint or str(base)
   config.update_from_flattened_dict(overrides)
@@ -74,7 +74,7 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
   run = open_run(config, workdir)
   for stage in ("warm_start", "distillation"):
     source, copy = (folder / "stages" / stage for folder in (base, workdir))
-    if not (copy / "summary.json").exists():  # copied last, as it is written last
+    if not (copy / "summary.json").exists():  # copied last, just as it is written last
       run.workdir.begin(stage, data={})
       shutil.copytree(source / "params", copy / "params", dirs_exist_ok=True)
       shutil.copyfile(source / "summary.json", copy / "summary.json")
@@ -115,8 +115,8 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
 
 
 def main(_):
-  """Runs the variants that the file of figures lacks."""
-  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax reports there
+  """Runs the variants that are missing in the file of figures."""
+  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs there
   out, console = Path(_OUT.value), Console()
   rows = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else []
   for name in _ONLY.value or VARIANTS:

@@ -4,17 +4,17 @@
     python -m kdtw_jax.main --config=configs/aeslc.py --workdir=runs/aeslc
 
 tensorflow-datasets has one subject for each e-mail. The original data
-(github.com/ryanzhumich/AESLC) has three more by other people in validation and test, which count as
-references where the examples come as JSON lines with the fields email_body, subject_line, ann0,
-ann1, ann2:
+(github.com/ryanzhumich/AESLC) has three more by other people in validation and test. They count as
+references if the examples are JSON lines with the fields email_body, subject_line, ann0, ann1,
+ann2:
 
     --config.data.source=jsonl --config.data.path=DIR
 
-Arguments: `teacher=`, `student=` (folders or hub ids of T5 models of one vocabulary); `smoke` (the
-same path in a minute: launch/smoke.sh aeslc); `scratch`: both models trained from nothing, 2.8 M
-and 0.2 M parameters, on two CPU cores in two hours. Hardware: one 80 GB GPU or four TPU chips;
-time: half a day, an estimate, not yet run at full size. Metric: ROUGE-1/2/L/Lsum with the Porter
-stemmer, the best of the references; results/README.md has what `scratch` gives.
+Arguments: `teacher=`, `student=` (folders or hub ids of T5 models with the same vocabulary);
+`smoke` (the same steps in a minute: launch/smoke.sh aeslc); `scratch` (both models from scratch,
+2.8 M and 0.2 M parameters, two hours on two CPU cores). Hardware: one 80 GB GPU or four TPU chips.
+Time: estimated at half a day; not yet run at full size. Metric: ROUGE-1/2/L/Lsum with the Porter
+stemmer, the best over the references; results/README.md has the results of `scratch`.
 """
 
 from configs import common
@@ -22,7 +22,7 @@ from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
-  """See the module."""
+  """Returns the config; the module lists the arguments."""
   config = common.summarization(
       arg,
       name="aeslc",
@@ -38,7 +38,7 @@ def get_config(arg=None):
 
 
 def _from_scratch(config):
-  """Models of CPU size and a vocabulary of their own; an e-mail's first 96 tokens."""
+  """Sets up models of CPU size with their own vocabulary, and an e-mail's first 96 tokens."""
   default = defaults()
   config.teacher, config.student = default.teacher, default.student
   for stage in ("sft", "warm_start", "distillation", "wheels"):

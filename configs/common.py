@@ -1,4 +1,4 @@
-"""What config files share: their argument, published models, summarization, sizes for tests.
+"""Shared parts of the config files: arguments, published models, summarization, sizes for tests.
 
 Sizes are meant for one GPU of 80 GB or a TPU host of four chips.
 """
@@ -14,10 +14,10 @@ TEACHER, STUDENT = "google/flan-t5-xl", "google/flan-t5-small"
 
 
 class Argument(NamedTuple):
-  """What the argument says.
+  """The parsed argument of a config file.
 
   Attributes:
-    mode: one of the file's modes, "" for the default.
+    mode: one of the file's modes, or "" for the default.
     options: the file's options by name, given or default.
   """
 
@@ -26,18 +26,18 @@ class Argument(NamedTuple):
 
 
 def parse_arg(arg: str | None, modes: Iterable[str] = (), **options: str) -> Argument:
-  """Reads an argument such as `smoke` or `pair=en-fr,student=t5-base,smoke`.
+  """Parses an argument such as `smoke` or `pair=en-fr,student=t5-base,smoke`.
 
   Args:
-    arg: the text after the colon, or None or "" where there is none.
-    modes: the modes that this config file offers besides the default "".
-    **options: the options that it offers, with their defaults.
+    arg: the text after the colon; None or "" if there is none.
+    modes: modes that the config file offers besides the default "".
+    **options: options that it offers, with their defaults.
 
   Returns:
     The mode and the options.
 
   Raises:
-    ValueError: for a mode or an option that the file does not offer, or two modes.
+    ValueError: if the file does not offer a mode or option, or there are two modes.
   """
   modes, found, mode = tuple(modes), dict(options), ""
   offered = ", ".join([*modes, *(f"{name}=..." for name in options)])
@@ -55,15 +55,15 @@ def parse_arg(arg: str | None, modes: Iterable[str] = (), **options: str) -> Arg
 
 
 def from_published(config: ml_collections.ConfigDict, *, teacher: str, student: str) -> None:
-  """Begins with two published models, in place.
+  """Makes a config start from two published models, in place.
 
-  The teacher is taken as it is, in bfloat16; `teacher.train.steps` above 0 trains it on the
-  references first, by Adafactor, whose state is small beside three billion parameters.
+  The teacher is used as published, in bfloat16. With `teacher.train.steps` above 0 it is first
+  trained on the references by Adafactor, whose state is small next to three billion parameters.
 
   Args:
-    config: from `defaults`.
+    config: a config from `defaults`.
     teacher: folder or hub id of the teacher.
-    student: the same for the student, of the same vocabulary.
+    student: folder or hub id of the student, with the same vocabulary.
   """
   config.teacher.pretrained, config.student.pretrained = teacher, student
   config.data.prompt_length = 0
@@ -109,13 +109,13 @@ def from_published(config: ml_collections.ConfigDict, *, teacher: str, student: 
 def summarize(
     config: ml_collections.ConfigDict, *, task: str, max_source: int = 1024, max_target: int = 128
 ) -> None:
-  """Long sources and short targets, cut to length, scored by ROUGE; in place.
+  """Sets up long sources and short targets, truncated and scored by ROUGE, in place.
 
   Args:
-    config: from `defaults`.
+    config: a config from `defaults`.
     task: the instruction that both models read.
-    max_source: tokens of a source, the instruction not counted.
-    max_target: tokens of a target.
+    max_source: largest length of a source in tokens, without the instruction.
+    max_target: largest length of a target in tokens.
   """
   lengths = sorted({max_source // 4, max_source // 2, max_source})
   config.data.update(
@@ -137,18 +137,18 @@ def summarization(
     num_test: int = 0,
     **modes: Callable[[ml_collections.ConfigDict], None],
 ) -> ml_collections.ConfigDict:
-  """The config of a summarization data set of tensorflow-datasets, with published models.
+  """Makes the config of a tensorflow-datasets summarization data set, with published models.
 
   Args:
     arg: the config file's argument: `teacher=`, `student=`, `smoke`.
-    name: of the data set.
-    source_field: its feature with the text.
-    target_field: its feature with the summary.
+    name: name of the data set.
+    source_field: feature with the text.
+    target_field: feature with the summary.
     task: the instruction that both models read.
-    max_source: tokens of a text, the instruction not counted.
-    max_target: tokens of a summary.
-    num_test: test examples that are scored; 0 for all.
-    **modes: the file's own modes besides `smoke`, each a function that changes the config.
+    max_source: largest length of a text in tokens, without the instruction.
+    max_target: largest length of a summary in tokens.
+    num_test: number of test examples to score; 0 for all.
+    **modes: the file's modes besides `smoke`, each a function that changes the config.
 
   Returns:
     The config.
@@ -175,7 +175,7 @@ def summarization(
 
 
 def sweep_every_method(config: ml_collections.ConfigDict) -> None:
-  """Measures every registered way to spend a teacher call, each at a few settings; in place."""
+  """Sweeps all registered policies, each at a few settings; in place."""
   config.evaluation.methods = ("all",)
   config.evaluation.dials.update(
       max_prob=(0.1, 0.2, 0.3, 0.45, 0.65),
@@ -187,7 +187,7 @@ def sweep_every_method(config: ml_collections.ConfigDict) -> None:
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Makes a config the smallest run that goes through every stage, in place; for tests."""
+  """Shrinks a config to the smallest run through every stage, in place; for tests."""
   config.xla_flags = fast_compile_flags()
   config.teacher.model.update(
       d_model=32,
@@ -232,10 +232,10 @@ def shrink(config: ml_collections.ConfigDict) -> None:
 
 
 def shrink_published(config: ml_collections.ConfigDict) -> None:
-  """For tests: `shrink`, texts of a few tokens, and one baseline of each kind.
+  """Applies `shrink`, with short texts and one baseline of each kind, in place; for tests.
 
-  The default models are left out, as too large: name small ones, or both begin from nothing. A
-  teacher is trained only where `teacher.train.steps` is set.
+  The default models are too large and are left out. Unless you name small ones, both models start
+  from random weights. The teacher is trained only if `teacher.train.steps` is set.
   """
   shrink(config)
   config.data.update(num_train=64, num_validation=16, num_test=8, buckets=((48, 24),))

@@ -8,17 +8,17 @@ from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
-  """Modes of the demo.
+  """Returns the config of a mode: "", "smoke" or "paper".
 
-  "" takes about six minutes on two CPU cores with installation, "smoke" half a minute; "paper" is
-  the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as arXiv 2502.17717
-  describes them.
+  "" takes about six minutes on two CPU cores, installation included, and "smoke" half a minute.
+  "paper" is the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as in arXiv
+  2502.17717.
   """
   mode = common.parse_arg(arg, ("smoke", "paper")).mode
   config = defaults()
   with config.unlocked():
     config.data.update(num_validation=200, num_test=200)
-    config.teacher.model.dropout_rate = 0.0  # phrases hardly ever repeat
+    config.teacher.model.dropout_rate = 0.0  # phrases rarely repeat
     config.teacher.train.update(
         optimizer="muon", steps=360, learning_rate=6e-3, warmup_steps=40, ema_decay=0.99
     )

@@ -2,9 +2,9 @@
 
     python -m kdtw_jax.main --config=configs/multi30k.py --config.data.path=DIR --workdir=runs/m30k
 
-DIR holds `en.train.txt`, `de.train.txt` and likewise `validation` and `test`. On one CPU core the
-teacher takes 36 minutes, the student's stages 21, the evaluation 19; `:gpu` has sizes for one large
-GPU.
+DIR holds `en.train.txt`, `de.train.txt` and the same for `validation` and `test`. On one CPU core
+the teacher takes 36 minutes, the student's stages 21 and the evaluation 19. `:gpu` has sizes for
+one large GPU.
 """
 
 from configs import common
@@ -12,7 +12,7 @@ from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
-  """Modes: "" two CPU cores, "gpu" one large GPU, "smoke" under a minute, for tests."""
+  """Returns a mode's config: "" for two CPU cores, "gpu" for one GPU, "smoke" for tests."""
   mode = common.parse_arg(arg, ("gpu", "smoke")).mode
   config = defaults()
   with config.unlocked():
@@ -78,7 +78,7 @@ def get_config(arg=None):
 
 
 def _gpu(config):
-  """A base-sized teacher and a small student, bfloat16, larger batches."""
+  """Sets up a base-sized teacher, a small student, bfloat16 and larger batches."""
   config.tokenizer.vocab_size = 8000
   for model in (config.teacher.model, config.student.model):
     model.dtype = "bfloat16"

@@ -4,16 +4,16 @@
     python -m kdtw_jax.main --config=configs/samsum.py --workdir=runs/samsum
 
 `tfds build` says which file DIR must hold. Arguments: `teacher=`, `student=` (folders or hub ids of
-T5 models of one vocabulary), `smoke` (the same path in a minute: launch/smoke.sh samsum). Hardware:
-one 80 GB GPU or four TPU chips; time: half a day, an estimate, not yet run at full size. Metric:
-ROUGE-1/2/L/Lsum with the Porter stemmer.
+T5 models with the same vocabulary), `smoke` (the same steps in a minute: launch/smoke.sh samsum).
+Hardware: one 80 GB GPU or four TPU chips. Time: estimated at half a day; not yet run at full size.
+Metric: ROUGE-1/2/L/Lsum with the Porter stemmer.
 """
 
 from configs import common
 
 
 def get_config(arg=None):
-  """See the module."""
+  """Returns the config; the module lists the arguments."""
   return common.summarization(
       arg,
       name="samsum",

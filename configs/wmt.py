@@ -7,10 +7,10 @@ Arguments, all optional, e.g. `configs/wmt.py:pair=en-fr,student=google-t5/t5-ba
 
     pair     source-target; English and one of cs de fr hi ru (WMT14) or fi ro tr (WMT16)
     teacher  folder or hub id of a T5, mT5, UMT5 or ByT5 with safetensors weights
-    student  likewise, of the same vocabulary
-    smoke    the same path in a minute, for tests: launch/smoke.sh wmt
+    student  likewise, with the same vocabulary
+    smoke    the same steps in a minute, for tests: launch/smoke.sh wmt
 
-Hardware: one 80 GB GPU or four TPU chips. Time: a day or two, an estimate, not yet run at full
+Hardware: one 80 GB GPU or four TPU chips. Time: estimated at one or two days; not yet run at full
 size. Metric: sacreBLEU on newstest2014 (WMT16: newstest2016). Raffel et al. 2020, table 14, report
 26.7 (T5-small) and 31.8 (T5-3B) for en-de, fine-tuned and with beam search; decoding here is
 greedy. To train the teacher on the references first: `--config.teacher.train.steps=20000`.
@@ -34,7 +34,7 @@ WMT16 = ("fi", "ro", "tr")
 
 
 def get_config(arg=None):
-  """See the module."""
+  """Returns the config; the module lists the arguments."""
   args = common.parse_arg(
       arg, ("smoke",), pair="en-de", teacher=common.TEACHER, student=common.STUDENT
   )

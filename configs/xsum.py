@@ -4,8 +4,8 @@
     python -m kdtw_jax.main --config=configs/xsum.py --workdir=runs/xsum
 
 `tfds build` says which files DIR must hold. Arguments: `teacher=`, `student=` (folders or hub ids
-of T5 models of one vocabulary), `smoke` (the same path in a minute: launch/smoke.sh xsum).
-Hardware: one 80 GB GPU or four TPU chips; time: a day or two, an estimate, not yet run at full
+of T5 models with the same vocabulary), `smoke` (the same steps in a minute: launch/smoke.sh xsum).
+Hardware: one 80 GB GPU or four TPU chips. Time: estimated at one or two days; not yet run at full
 size. Metric: ROUGE-1/2/L/Lsum with the Porter stemmer.
 """
 
@@ -13,7 +13,7 @@ from configs import common
 
 
 def get_config(arg=None):
-  """See the module."""
+  """Returns the config; the module lists the arguments."""
   return common.summarization(
       arg,
       name="xsum",

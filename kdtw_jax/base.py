@@ -1,4 +1,4 @@
-"""Vocabulary of the code: shape letters, special ids, and the records that cross folders.
+"""The code's vocabulary: shape letters, special ids, and the records that several folders share.
 
 Shape letters, the same in every annotation, comment and einsum:
 
@@ -7,7 +7,7 @@ Shape letters, the same in every annotation, comment and einsum:
     C chunk of new tokens in one decoder call                 K knots of the dual function
     F hidden width of a feed-forward block
 
-Nothing here computes; everything here may be imported by every other module.
+Nothing here computes anything, and every other module may import it.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,13 +19,13 @@ import numpy as np
 PAD_ID = 0  # also the decoder's start token, as in T5
 EOS_ID = 1
 UNK_ID = 2
-TAU = "<τ>"  # the student's "ask the teacher" token; its id is a property of the tokenizer
+TAU = "<τ>"  # the student's "ask the teacher" token; the tokenizer decides its id
 
-# log(0) of masked vocabulary entries: finite, so that 0 * log 0 stays 0 and never NaN.
+# Stands for log(0) at masked vocabulary entries; finite, so that 0 * log 0 is 0 and not NaN.
 MASKED_LOGIT = -1e9
 
 ArrayLike = Array | np.ndarray
-Params = Any  # a pytree of arrays, the nnx.State of a model
+Params = Any  # a pytree of arrays: the nnx.State of a model
 PRNGKey = Key[Array, ""]
 
 
@@ -33,11 +33,11 @@ class Batch(NamedTuple):
   """One training or evaluation batch, padded to a bucket's shape with PAD_ID.
 
   Attributes:
-    student_source: `[B, S_student]` int32: budget instruction + source + EOS.
-    teacher_source: `[B, S_teacher]` int32: source + EOS; the teacher never sees the budget.
-    target: `[B, T]` int32: reference + EOS.
-    budget: `[B]` float32: allowed share of teacher tokens that the instruction states, 0..1.
-    example_id: `[B]` int32: index of the example in its source; -1 marks a row of pure padding.
+    student_source: budget instruction + source + EOS.
+    teacher_source: source + EOS; the teacher never sees the budget.
+    target: reference + EOS.
+    budget: share of teacher tokens that the instruction allows, 0..1.
+    example_id: index of the example in its source; -1 marks a row that is all padding.
   """
 
   student_source: Int[ArrayLike, "B S_student"]
@@ -49,23 +49,23 @@ class Batch(NamedTuple):
 
 @runtime_checkable
 class BatchIterator(Iterator[Batch], Protocol):
-  """Batches in an order that can be left and taken up again."""
+  """An iterator over batches whose position can be saved and restored."""
 
   def get_state(self) -> dict[str, Any]:
-    """Where the iterator stands, as a small JSON-able dict."""
+    """Returns the position of the iterator, as a small JSON-able dict."""
     ...
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Goes on from where another stood."""
+    """Continues from a saved position."""
     ...
 
 
 class StepOutput(NamedTuple):
-  """What a model says about the next token at each of C positions.
+  """A model's predictions of the next token at each of C positions.
 
   Attributes:
-    logits: `[B, C, V]` float32; the row of `<τ>` holds MASKED_LOGIT.
-    gate_logits: `[B, C]` float32, the log-odds of asking; zeros for a model without a gate.
+    logits: float32; the entry of `<τ>` holds MASKED_LOGIT.
+    gate_logits: log-odds of asking, float32; zeros for a model without a gate.
   """
 
   logits: Float[Array, "B C V"]
@@ -77,11 +77,11 @@ class DecoderFns(NamedTuple):
 
   Attributes:
     start: `(params, source [B, S], max_length) -> cache`. Encodes the source, computes the
-      cross-attention keys and values once and allocates a self-attention cache for `max_length`
+      cross-attention keys and values, and allocates a self-attention cache for `max_length`
       decoder inputs.
     extend: `(params, cache, tokens [B, C], positions [B]) -> (hidden [B, C, D], cache)`. Row b's
-      tokens are decoder inputs number positions[b] .. positions[b] + C - 1; their keys and values
-      are written there, whatever was there before, and each attends to all inputs up to itself.
+      tokens are the decoder inputs at positions[b] .. positions[b] + C - 1. Their keys and values
+      overwrite what the cache held there, and each token attends to all inputs up to itself.
       Writes past the end of the cache are dropped.
     readout: `(params, cache, hidden [B, C, D]) -> StepOutput`.
   """
@@ -92,19 +92,19 @@ class DecoderFns(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-  """Sequences that a policy (or a person) wrote, with what path consistency needs to know of them.
+  """Sequences written by a policy or a person, with what path consistency needs to know about them.
 
   Attributes:
-    student_source: `[B, S_student]` int32.
-    teacher_source: `[B, S_teacher]` int32.
-    tokens: `[B, T]` int32: emitted tokens y_t incl. EOS, PAD_ID after it; `<τ>` never occurs.
-    asked: `[B, T]` bool: True where the action was `<τ>` and the teacher wrote y_t.
-    ended: `[B]` bool: True where the sequence holds its EOS, i.e. the state after it is terminal.
-    on_policy: `[B]` bool: True where the student (with the teacher's help) wrote the sequence.
-    own_gate: `[B]` bool: True where the student's gate alone decided when to ask; such rows measure
-      the use of the teacher for the dual step.
-    budget: `[B]` float32: allowed share of teacher tokens.
-    example_id: `[B]` int32; -1 marks padding rows.
+    student_source: as in `Batch`.
+    teacher_source: as in `Batch`.
+    tokens: emitted tokens y_t including EOS, then PAD_ID; `<τ>` never occurs.
+    asked: True where the action was `<τ>` and the teacher wrote y_t.
+    ended: True where the sequence contains its EOS, so that the state after it is terminal.
+    on_policy: True where the student wrote the sequence, with the teacher's help.
+    own_gate: True where the student's gate alone decided when to ask; the dual step measures the
+      use of the teacher on these rows.
+    budget: allowed share of teacher tokens, 0..1.
+    example_id: as in `Batch`; -1 marks padding rows.
   """
 
   student_source: Int[ArrayLike, "B S_student"]

@@ -1,8 +1,8 @@
-"""Checkpoints on disk: the only importer of orbax.
+"""Checkpoints on disk; the only module that imports orbax.
 
-Two kinds. `StageCheckpoints` keeps the last few states of a running stage, written in the
-background and made visible atomically, so a killed run goes on from the newest whole one.
-`save_params`/`load_params` hold a finished model. Nothing here unpickles anything.
+`StageCheckpoints` keeps the last few states of a running stage. They are written in the background
+and become visible atomically, so a killed run resumes from the newest complete one.
+`save_params` and `load_params` store a finished model. Nothing is ever unpickled.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from kdtw_jax.files import first_line
 
 
 def _describe(tree: Any) -> Any:
-  """Shapes, dtypes and shardings of a pytree, as orbax wants them for a restore."""
+  """Returns the shapes, dtypes and shardings of a pytree, as orbax needs them for a restore."""
   return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
 
@@ -25,7 +25,7 @@ class StageCheckpoints:
   """The checkpoints of one training stage: `<directory>/<step>/{state,progress}`."""
 
   def __init__(self, directory: Path, *, keep: int):
-    """Opens or makes the directory.
+    """Opens the directory, or creates it.
 
     Args:
       directory: the stage's own folder.
@@ -40,12 +40,12 @@ class StageCheckpoints:
     )
 
   def save(self, step: int, state: Any, progress: dict) -> None:
-    """Writes in the background; a crash while writing leaves the earlier checkpoints.
+    """Writes a checkpoint in the background; a crash while writing leaves the earlier ones.
 
     Args:
-      step: steps taken.
-      state: a pytree of arrays. It is copied on the device first: the next step donates it.
-      progress: JSON values: the data iterator's state, seconds spent, and the like.
+      step: number of steps taken.
+      state: a pytree of arrays; copied on the device first, because the next step donates it.
+      progress: JSON values such as the data iterator's state and the seconds spent.
     """
     state = jax.tree.map(jnp.copy, state)
     self._manager.save(
@@ -56,20 +56,20 @@ class StageCheckpoints:
     )
 
   def latest_step(self) -> int | None:
-    """The newest whole checkpoint's step; None where there is none."""
+    """Returns the step of the newest complete checkpoint, or None if there is none."""
     return self._manager.latest_step()
 
   def restore(self, like: Any) -> tuple[Any, dict] | None:
-    """Reads the newest whole checkpoint.
+    """Reads the newest complete checkpoint.
 
     Args:
-      like: a state with the wanted structure, shapes, dtypes and shardings.
+      like: a state with the structure, shapes, dtypes and shardings to restore to.
 
     Returns:
-      `(state, progress)`, or None where there is no checkpoint.
+      `(state, progress)`, or None if there is no checkpoint.
 
     Raises:
-      ValueError: the checkpoint cannot be read or does not fit; names the folder and the remedy.
+      ValueError: if the checkpoint cannot be read or does not fit; names the folder and the remedy.
     """
     step = self._manager.latest_step()
     if step is None:
@@ -84,18 +84,18 @@ class StageCheckpoints:
     except Exception as error:
       raise ValueError(
           f"checkpoint {self.directory / str(step)} cannot be read ({first_line(error)}); delete "
-          f"that folder to go on from an earlier one (kept: {self._manager.all_steps()})"
+          f"that folder to resume from an earlier one (kept: {self._manager.all_steps()})"
       ) from error
     return found.state, found.progress
 
   def close(self) -> None:
-    """Waits for pending writes."""
+    """Waits for pending writes and closes the directory."""
     self._manager.wait_until_finished()
     self._manager.close()
 
 
 def save_params(directory: Path, params: Any) -> None:
-  """Writes a finished model's parameters, atomically, replacing what was there."""
+  """Writes a finished model's parameters atomically, replacing any that are there."""
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(Path(directory).absolute(), params, force=True)
 
@@ -104,15 +104,15 @@ def load_params(directory: Path, like: Any) -> Any:
   """Reads parameters written by `save_params`.
 
   Args:
-    directory: their folder.
-    like: a pytree with the wanted structure, shapes, dtypes and shardings.
+    directory: the folder.
+    like: a pytree with the structure, shapes, dtypes and shardings to restore to.
 
   Returns:
     The parameters.
 
   Raises:
-    FileNotFoundError: there is no such folder.
-    ValueError: the folder cannot be read or holds other shapes.
+    FileNotFoundError: if there is no such folder.
+    ValueError: if the folder cannot be read or holds other shapes.
   """
   directory = Path(directory).absolute()
   if not directory.is_dir():

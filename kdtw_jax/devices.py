@@ -1,8 +1,8 @@
-"""Where arrays live: the device mesh, and shardings of parameters and batches over it.
+"""The device mesh, and the shardings of parameters and batches over it.
 
 Batches are split over the mesh axis `data`. A parameter is split over the axis `model` along its
-largest dimension that divides evenly, and whole on every device otherwise; optimizer state follows
-the same rule, so it lies with its parameter. `jit` inserts the collectives.
+largest dimension that divides evenly; if none does, every device holds a full copy. Optimizer state
+follows the same rule, so it lives beside its parameter. `jit` inserts the collectives.
 """
 
 from typing import Any
@@ -11,21 +11,21 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-MIN_SHARDED_SIZE = 2**12  # elements; smaller arrays are cheaper to copy than to gather
+MIN_SHARDED_SIZE = 2**12  # elements; smaller arrays are cheaper to replicate than to gather
 
 
 def make_mesh(data: int, model: int) -> Mesh:
-  """A mesh of `data` x `model` devices.
+  """Makes a mesh of `data` x `model` devices.
 
   Args:
-    data: devices along the batch; -1 for all that `model` leaves.
-    model: devices along parameters.
+    data: number of devices along the batch; -1 for all that `model` leaves.
+    model: number of devices along the parameters.
 
   Returns:
-    The mesh, axes named `data` and `model`.
+    The mesh, with axes named `data` and `model`.
 
   Raises:
-    ValueError: when the devices at hand do not fill the mesh.
+    ValueError: if there are too few devices for the mesh.
   """
   num_devices = jax.device_count()
   if data == -1:
@@ -44,7 +44,7 @@ def make_mesh(data: int, model: int) -> Mesh:
 
 
 def param_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-  """The sharding of one parameter: its largest evenly divisible dimension over `model`."""
+  """Returns a parameter's sharding: its largest evenly divisible dimension over `model`."""
   parts = mesh.shape["model"]
   divisible = [i for i, size in enumerate(shape) if size % parts == 0]
   if parts == 1 or not divisible or np.prod(shape) < MIN_SHARDED_SIZE:
@@ -56,12 +56,12 @@ def param_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
 
 
 def shard_params(mesh: Mesh, params: Any) -> Any:
-  """Puts a pytree of parameters (or of optimizer state) onto the mesh."""
+  """Puts a pytree of parameters or optimizer state on the mesh."""
   return jax.tree.map(lambda x: jax.device_put(x, param_sharding(mesh, np.shape(x))), params)
 
 
 def placed(mesh: Mesh, shapes: Any) -> Any:
-  """A pytree of `jax.ShapeDtypeStruct` with the sharding that `shard_params` would give."""
+  """Returns each array's `jax.ShapeDtypeStruct` with the sharding `shard_params` would give it."""
   return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
           leaf.shape, leaf.dtype, sharding=param_sharding(mesh, leaf.shape)
@@ -71,7 +71,7 @@ def placed(mesh: Mesh, shapes: Any) -> Any:
 
 
 def shard_batch(mesh: Mesh, batch: Any) -> Any:
-  """Puts a batch of host arrays onto the mesh, split along its first axis.
+  """Puts a batch of host arrays on the mesh, split along its first axis.
 
   Every process passes its own slice of the global batch.
   """

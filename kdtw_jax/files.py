@@ -1,4 +1,4 @@
-"""Files and folders, whole or absent: a kill or a full disk leaves the old one as it was."""
+"""Atomic writes of files and folders: a kill or a full disk leaves the old version in place."""
 
 from collections.abc import Iterator
 import contextlib
@@ -10,17 +10,17 @@ from typing import Any
 
 
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
-  """Writes a file under another name first, then puts it in its place.
+  """Writes a file under a temporary name, then renames it.
 
   Args:
-    path: the file; its folder is made if missing.
+    path: the file; its folder is created if missing.
     content: text (written as UTF-8) or bytes.
 
   Returns:
     The path.
 
   Raises:
-    OSError: it cannot be written; nothing is left behind but the old file.
+    OSError: if it cannot be written; only the old file is left behind.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,22 +38,22 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> Path:
-  """Writes indented JSON atomically; raises TypeError for what JSON cannot hold."""
+  """Writes indented JSON atomically; raises TypeError for a value that is not JSON."""
   return write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
 def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
-  """Makes a folder under another name, and puts it in its place when the block ends well.
+  """Makes a folder under a temporary name, and renames it when the block ends without an error.
 
   Args:
-    path: the folder; what was there before is kept until the new one is whole.
+    path: the folder; the old one is kept until the new one is complete.
 
   Yields:
     An empty folder to fill.
 
   Raises:
-    OSError: it cannot be written; the old folder stays.
+    OSError: if it cannot be written; the old folder stays.
   """
   path = Path(path)
   unfinished, old = (path.with_name(path.name + end) for end in (".unfinished", ".old"))
@@ -84,18 +84,18 @@ def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:
 
   Args:
     path: the file.
-    remedy: what to do where it cannot be read, e.g. "download the model again".
+    remedy: what to do if it cannot be read, e.g. "download the model again".
 
   Raises:
-    FileNotFoundError: there is no such file; names it and the remedy.
-    ValueError: it holds no JSON object; names it, the reason and the remedy.
+    FileNotFoundError: if there is no such file; names it and the remedy.
+    ValueError: if it holds no JSON object; names it, the reason and the remedy.
   """
   path = Path(path)
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such file: {remedy}")
   try:
     value = json.loads(path.read_text(encoding="utf-8"))
-  except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, JSON nested without end
+  except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, or JSON nested too deeply
     raise ValueError(f"{path}: damaged, not JSON ({first_line(error)}): {remedy}") from error
   if not isinstance(value, dict):
     raise ValueError(f"{path}: damaged, a JSON {type(value).__name__}, not an object: {remedy}")
@@ -103,5 +103,5 @@ def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
-  """The first line of an error's message, at most 200 characters; its type where it has none."""
+  """Returns the first line of an error's message, cut at 200 characters, or the error's type."""
   return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

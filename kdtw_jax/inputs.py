@@ -1,4 +1,4 @@
-"""What a run begins with: its examples, tokenizer and models, each made once, when first needed."""
+"""A run's examples, tokenizer and models, each made once, when first needed."""
 
 import functools
 import hashlib
@@ -18,17 +18,17 @@ from kdtw_jax.workdir import Workdir
 
 
 class Inputs:
-  """The data, the tokenizer and the models' functions of a run."""
+  """The data, the tokenizer and the model functions of a run."""
 
   def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir):
-    """Args: a validated config, and a workdir that may be its."""
+    """Takes a validated config and the workdir of its run."""
     self._config, self._workdir = config, workdir
 
   @functools.cached_property
   def tokenizer(self) -> data.AnyTokenizer:
-    """The tokenizer of the models that the run begins with, or one trained; kept in the workdir.
+    """The tokenizer of the models that the run starts from, or a new one; kept in the workdir.
 
-    All that the config names must have the same vocabulary.
+    All models and tokenizers that the config names must have the same vocabulary.
     """
     kept = self._workdir.folder("tokenizer")
     if self._workdir.begun("tokenizer"):
@@ -56,7 +56,7 @@ class Inputs:
     return tokenizer
 
   def _trained_tokenizer(self) -> data.Tokenizer:
-    """A SentencePiece model of the training split and the instructions."""
+    """Trains a SentencePiece model on the training split and the instructions."""
     source = self.source("train")
     text = (side for i in range(len(source)) for side in (source[i].source, source[i].target))
     return data.train_tokenizer(
@@ -68,24 +68,24 @@ class Inputs:
 
   @functools.cached_property
   def models(self) -> Models:
-    """The functions of student and teacher."""
+    """The functions of the student and the teacher."""
     return pair.build_models(self._config, self.tokenizer)
 
   @functools.cached_property
   def prompt_length(self) -> int:
-    """Tokens that every batch reserves for the student's instruction."""
+    """The number of tokens that every batch reserves for the student's instruction."""
     return data.instruction_length(self.tokenizer, self._config)
 
   @functools.cache  # noqa: B019  one run per process
   def source(self, split: str) -> data.Source:
-    """The examples of train, validation or test."""
+    """Returns the examples of the train, validation or test split."""
     return data.load_split(self._config.data, split)
 
   @functools.cache  # noqa: B019
   def tokenised(self, split: str) -> data.TokenisedSplit:
-    """The examples of a split as token ids.
+    """Returns the examples of a split as token ids.
 
-    Evaluation drops no example, and has one shape: each of its many policies compiles once.
+    Evaluation splits drop no example and have a single shape, so each policy compiles once.
     """
     buckets, over_long = self._config.data.buckets, self._config.data.over_long
     if split != "train":
@@ -100,7 +100,7 @@ class Inputs:
     )
 
   def fingerprint(self, split: str) -> str:
-    """A hash of a split's token ids and lengths: the same data give the same, wherever they lie."""
+    """Hashes a split's token ids and lengths; the same data give the same hash in any folder."""
     split_ids = self.tokenised(split)
     digest = hashlib.blake2b(digest_size=16)
     for array in (*split_ids.source, *split_ids.target, split_ids.example_id):
@@ -110,7 +110,7 @@ class Inputs:
   def batches(
       self, split: str, *, batch_size: int, seed: int, budgets: tuple[float, ...] = ()
   ) -> BatchIterator:
-    """An endless iterator over a split, this process's share of each batch."""
+    """Returns an endless iterator over a split, with this process's share of each batch."""
     return data.train_batches(
         self.tokenised(split),
         self.tokenizer,
@@ -124,7 +124,7 @@ class Inputs:
 
 
 def _load_tokenizer(field: str, path: Path) -> data.AnyTokenizer:
-  """Reads a tokenizer; what is wrong with it is said of the field that names it."""
+  """Reads a tokenizer; errors name the config field that points to it."""
   try:
     return data.load_tokenizer(path)
   except FileNotFoundError as error:

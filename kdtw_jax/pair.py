@@ -1,10 +1,10 @@
 """A trained pair in one folder: student, teacher, tokenizer, config and duals.
 
     student/    a transformers folder with the tokenizer, the heads and the duals
-    teacher/    likewise; left out where pair.json names a published teacher that was not trained
-    pair.json   the run's config, and that name
+    teacher/    likewise; left out if pair.json names a published teacher that was not trained
+    pair.json   the run's config, and the name of that teacher
 
-What users write with, and what the evaluation and a later run load.
+Users write with a pair; evaluation and later runs load it.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,16 +30,16 @@ Config = ml_collections.ConfigDict | dict
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-  """Two models that share a tokenizer.
+  """A student and its teacher, which share a tokenizer.
 
   Attributes:
-    config: of the run that trained them, as plain JSON values.
-    tokenizer: of both.
-    student: its pure functions.
-    student_params: its parameters.
-    teacher: its pure functions.
-    teacher_params: its parameters.
-    duals: λ at config's `budgets.knots`, nats per ask.
+    config: config of the run that trained them, as plain JSON values.
+    tokenizer: the tokenizer of both models.
+    student: pure functions of the student.
+    student_params: parameters of the student.
+    teacher: pure functions of the teacher.
+    teacher_params: parameters of the teacher.
+    duals: λ at the config's `budgets.knots`, nats per ask.
   """
 
   config: dict
@@ -77,25 +77,25 @@ class Pair:
       *,
       policy: decoding.Policy | None = None,
   ) -> Written | list[Written]:
-    """Writes outputs: greedily, the student asking the teacher within a budget.
+    """Decodes greedily, with the student asking the teacher within a budget.
 
-    The first call compiles, and so does the first with texts of another power-of-two length; later
-    ones do not.
+    The first call compiles, and so does the first call with texts of another power-of-two length.
 
     Args:
       texts: one text, or a list of them.
       budget: share of the tokens that the teacher may write, on average over texts: a number from 0
-        to the largest that the pair was trained for, or an instruction with one percentage in it,
-        such as "use the teacher for at most 20% of the tokens". At 0 the student writes alone.
-      policy: who writes instead, see `decoding.make_policy`; a policy that does not ask by the
-        student's gate keeps no budget, and none is given then.
+        to the largest budget that the pair was trained for, or an instruction with one percentage
+        in it, such as "use the teacher for at most 20% of the tokens". At 0 the student writes
+        alone.
+      policy: another way to decide who writes, see `decoding.make_policy`. A policy that does not
+        use the student's gate cannot keep a budget, so leave `budget` out.
 
     Returns:
-      A record for each text; one alone for a text that is no list.
+      One record per text, in a list if `texts` is a list.
 
     Raises:
-      ValueError: a budget that the pair was not trained for, a policy that keeps none, or a text
-        that is empty or too long; says what is possible.
+      ValueError: if the pair was not trained for the budget, the policy cannot keep one, or a text
+        is empty or too long; says what is possible.
     """
     written = self._writer.write(texts, budget, policy)
     return written[0] if isinstance(texts, str) else written
@@ -107,11 +107,11 @@ class Pair:
 
 
 def build_models(config: Config, tokenizer: AnyTokenizer) -> Models:
-  """The student's and the teacher's functions for a vocabulary.
+  """Builds the student's and the teacher's functions for a vocabulary.
 
   Raises:
-    FileNotFoundError: a published model is not to be found.
-    ValueError: a field of a model's config is impossible, or a published model is of another kind.
+    FileNotFoundError: if a published model cannot be found.
+    ValueError: if a model's config is invalid, or a published model is of an unsupported kind.
   """
   return Models(*(_build(config, who, tokenizer) for who in ("student", "teacher")))
 
@@ -133,10 +133,10 @@ def _build(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:
 
 
 def locate_published(config: Config, who: str) -> Path:
-  """The folder of the published model that a section of the config names.
+  """Returns the folder of the published model that a section of the config names.
 
   Raises:
-    FileNotFoundError: it is not to be found; names the field and the remedy.
+    FileNotFoundError: if it cannot be found; names the field and the remedy.
   """
   name = config[who]["pretrained"]
   try:
@@ -146,7 +146,7 @@ def locate_published(config: Config, who: str) -> Path:
 
 
 def teacher_is_published(config: Config) -> bool:
-  """True where the run takes a published teacher as it is."""
+  """Returns True if the run uses a published teacher without training it."""
   teacher = config["teacher"]
   return bool(teacher["pretrained"] and not teacher["checkpoint"] and not teacher["train"]["steps"])
 
@@ -154,17 +154,17 @@ def teacher_is_published(config: Config) -> bool:
 def published_params(
     config: Config, who: str, model: Model, place_fn: Callable[[np.ndarray], Any] = jax.device_put
 ) -> Params:
-  """The weights of the published model that a section of the config names, without heads.
+  """Loads the weights, without heads, of the published model that a config section names.
 
   Args:
-    config: of the run.
+    config: the run's config.
     who: "student" or "teacher".
-    model: from `build_models`.
-    place_fn: brings a host array to its devices.
+    model: its functions, from `build_models`.
+    place_fn: moves a host array to its devices.
 
   Raises:
-    FileNotFoundError: it is not to be found.
-    ValueError: it is damaged or does not fit.
+    FileNotFoundError: if the model cannot be found.
+    ValueError: if the model is damaged or does not fit.
   """
   return published.load_params(locate_published(config, who), model.config, place_fn)
 
@@ -179,16 +179,16 @@ def save_pair(
     teacher_params: Params,
     duals: np.ndarray,
 ) -> None:
-  """Writes the folder, `pair.json` last.
+  """Writes a pair's folder, `pair.json` last.
 
   Args:
-    directory: made if missing; an older pair in it is replaced.
-    config: plain JSON values.
+    directory: the folder; created if missing, and an older pair in it is replaced.
+    config: the run's config as plain JSON values.
     models: (student, teacher).
-    tokenizer: of both.
+    tokenizer: the tokenizer of both models.
     student_params: the student's parameters.
-    teacher_params: the teacher's parameters; not written where the teacher is a published one.
-    duals: `[K]` λ at the knots.
+    teacher_params: the teacher's parameters; not written if the teacher is used as published.
+    duals: `[K]` λ at the knots, nats per ask.
   """
   directory = Path(directory)
   found: dict[str, tuple[Model, Params, np.ndarray | None]] = {
@@ -213,7 +213,7 @@ def save_pair(
 
 
 def load_pair(directory: str | os.PathLike) -> Pair:
-  """Reads a folder that `save_pair` wrote, or the workdir that holds it as `pair/`.
+  """Loads a pair from a folder that `save_pair` wrote, or from a workdir with such a `pair/`.
 
   Args:
     directory: the folder.
@@ -222,8 +222,8 @@ def load_pair(directory: str | os.PathLike) -> Pair:
     The pair.
 
   Raises:
-    FileNotFoundError: no pair there, or a part of it is missing; names it.
-    ValueError: a part of it is damaged, or the parts do not belong together.
+    FileNotFoundError: if there is no pair, or part of it is missing; names the part.
+    ValueError: if a part is damaged, or the parts do not belong together.
   """
   directory = Path(directory)
   if (directory / "pair").is_dir():

@@ -1,6 +1,6 @@
-"""What must hold of a pair's parts before they are used together; each check names the file.
+"""Checks that the parts of a pair belong together; every error names the file.
 
-Not here: what one model's folder must hold by itself (published/).
+Not here: checks of a single model's folder (published/).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer
 from kdtw_jax.models import Model, Models
 
-_REMEDY = "copy the whole pair again, or run the command of its run again, which saves it anew"
+_REMEDY = "copy the whole pair again, or repeat the command of its run, which saves it again"
 
 
 def _is_whole(value: object) -> bool:
@@ -36,7 +36,7 @@ def _is_text(value: object) -> bool:
   return isinstance(value, str)
 
 
-# The fields of the config that a loaded pair reads.
+# The config fields that a loaded pair reads.
 _FIELDS: dict[str, Callable[[object], bool]] = {
     "student.pretrained": _is_text,
     "teacher.pretrained": _is_text,
@@ -60,10 +60,10 @@ def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
     path: the file.
 
   Returns:
-    The run's config, and the name of a published teacher that was taken as it is, or None.
+    The run's config, and the name of the published teacher if it was not trained, else None.
 
   Raises:
-    ValueError: it is damaged, or the config lacks a field that a pair needs.
+    ValueError: if the file is damaged, or its config lacks a field that a pair needs.
   """
   try:
     saved = json.loads(path.read_text(encoding="utf-8"))
@@ -79,27 +79,27 @@ def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
     except (KeyError, TypeError) as error:
       raise ValueError(f"{path}: config.{field} is missing: {_REMEDY}") from error
     if not holds(value):
-      raise ValueError(f"{path}: config.{field}={value!r:.60} cannot be: {_REMEDY}")
+      raise ValueError(f"{path}: config.{field}={value!r:.60} is not valid: {_REMEDY}")
   return config, saved["teacher"]
 
 
 def part(folder: Path) -> Path:
-  """The folder of one model; raises FileNotFoundError where it is missing."""
+  """Returns one model's folder; raises FileNotFoundError if it is missing."""
   if not folder.is_dir():
     raise FileNotFoundError(f"{folder}: missing, though pair.json lies beside it: {_REMEDY}")
   return folder
 
 
 def check_vocabulary(tokenizer: AnyTokenizer, models: Models, folder: Path) -> None:
-  """Refuses a tokenizer and models whose ids are not the same ids.
+  """Checks that the tokenizer and the models use the same ids.
 
   Args:
-    tokenizer: of the pair.
-    models: of the pair.
-    folder: the pair's, for errors.
+    tokenizer: the pair's tokenizer.
+    models: the pair's models.
+    folder: the pair's folder, for errors.
 
   Raises:
-    ValueError: says which two differ, and in what.
+    ValueError: if they differ; says which two, and in what.
   """
   for who, model in models._asdict().items():
     for field in ("vocab_size", "num_tokens", "tau_id"):
@@ -107,32 +107,32 @@ def check_vocabulary(tokenizer: AnyTokenizer, models: Models, folder: Path) -> N
       if of_text != of_model:
         raise ValueError(
             f"{folder / who}: {field}={of_model}, but {of_text} by the tokenizer in "
-            f"{folder / 'student'}: they are not of one pair; {_REMEDY}"
+            f"{folder / 'student'}: they are from different pairs; {_REMEDY}"
         )
 
 
 def checked_duals(
     duals: np.ndarray | None, student: Model, config: dict[str, Any], folder: Path
 ) -> tuple[float, ...]:
-  """Refuses duals, or knots of the student's price, that are not those of the run's budgets.
+  """Checks that the duals and the knots of the student's price match the run's budgets.
 
   Args:
-    duals: `[K]` λ at the knots as they were saved; None where they are missing.
+    duals: `[K]` saved λ at the knots, nats per ask; None if they are missing.
     student: the student.
-    config: of the run.
-    folder: the student's, for errors.
+    config: the run's config.
+    folder: the student's folder, for errors.
 
   Returns:
     The duals.
 
   Raises:
-    ValueError: names the file, what it holds and what it should.
+    ValueError: if they do not match; names the file, what it holds and what it should hold.
   """
   knots = tuple(config["budgets"]["knots"])
   if student.config.price_knots != knots:
     raise ValueError(
         f"{folder / 'kdtw.json'}: price_knots={student.config.price_knots}, but "
-        f"config.budgets.knots={knots} in pair.json: they are not of one pair; {_REMEDY}"
+        f"config.budgets.knots={knots} in pair.json: they are from different pairs; {_REMEDY}"
     )
   where = f"{folder / 'kdtw.safetensors'}: duals"
   if duals is None or duals.shape != (len(knots),):
@@ -147,10 +147,10 @@ def checked_duals(
 
 
 def check_finite(params: Params, where: str) -> None:
-  """Refuses parameters with a NaN or an infinity in them.
+  """Checks that all parameters are finite.
 
   Raises:
-    ValueError: names `where` and the first such parameter.
+    ValueError: if one is not; names `where` and the first such parameter.
   """
   for path, array in jax.tree_util.tree_flatten_with_path(params)[0]:
     if not np.isfinite(np.asarray(array)).all():

@@ -137,6 +137,11 @@ class Workdir:
 
   def _read_made_by(self, stage: str) -> dict[str, Any]:
     path = self.path / "stages" / stage / "made_by.json"
+    if not path.is_file():
+      raise ValueError(
+          f"{path}: missing: the stage was made by another version; choose another --workdir, or"
+          f" delete {path.parent} to run the stage again"
+      )
     return read_json_object(path, remedy=f"delete {path.parent} to run the stage again")
 
   def _check_fields(self, stage: str) -> None:

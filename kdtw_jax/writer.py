@@ -1,8 +1,8 @@
-"""Texts in, texts out: what stands behind `Pair.write`.
+"""Texts in, texts out: the implementation of `Pair.write`.
 
-No text compiles a program of its own. Sources are padded to a few widths, powers of two up to the
-longest that the pair was trained on, and go in batches of one or of BATCH rows. Not here: who
-writes which token (decoding/), what a budget may say (data/stated.py).
+New texts do not compile new programs. Sources are padded to a few widths (powers of two up to the
+longest source that the pair was trained on) and decoded in batches of 1 or BATCH rows. Not here:
+who writes which token (decoding/), what a budget may say (data/stated.py).
 
 Shape letters: B batch, S source length.
 """
@@ -21,20 +21,20 @@ from kdtw_jax import data, decoding
 from kdtw_jax.base import EOS_ID, PAD_ID, Params
 from kdtw_jax.models import Models
 
-BATCH = 16  # rows that decode together where more than one text is given
+BATCH = 16  # rows that decode together if more than one text is given
 _NARROWEST = 16
-_DEFAULT_CHUNK = 8  # of config.decode.chunk where it is to be measured, which takes seconds
+_DEFAULT_CHUNK = 8  # in place of config.decode.chunk=0: measuring the best one takes seconds
 
 
 class Written(NamedTuple):
-  """What a pair wrote for one text.
+  """A pair's output for one text.
 
   Attributes:
     text: the output.
-    tokens: its pieces, "▁" for a space, the end of the sentence included unless it was cut.
+    tokens: its pieces, with "▁" for a space; ends with EOS unless the output was cut off.
     by_teacher: for each token, True where the teacher wrote it.
     calls: how often the teacher was consulted.
-    share: of the tokens that the teacher wrote, 0..1; the budget holds on average over texts.
+    share: share of the tokens that the teacher wrote, 0..1; the budget holds on average over texts.
   """
 
   text: str
@@ -45,19 +45,19 @@ class Written(NamedTuple):
 
 
 class _Row(NamedTuple):
-  """One text as ids, EOS last: what each of the two models reads."""
+  """The ids that each of the two models reads for one text, ending with EOS."""
 
   student: list[int]
   teacher: list[int]
 
 
 class Writer:
-  """The jitted decoder of one pair, and the shapes that its texts come in.
+  """The jitted decoder of one pair, and the shapes it is compiled for.
 
   Attributes:
-    widths: of padded sources in tokens, ascending.
+    widths: lengths in tokens that sources are padded to, ascending.
     decode: `(params, teacher_params, student_source [B, S], teacher_source [B, S], budget [B], key,
-      policy) -> DecodeResult`, jitted: compiled once for each width, B and structure of policy.
+      policy) -> DecodeResult`; jitted, compiled once per width, B and policy structure.
   """
 
   def __init__(
@@ -67,7 +67,7 @@ class Writer:
       models: Models,
       params: tuple[Params, Params],
   ):
-    """Args: the parts of a pair; params are (student's, teacher's)."""
+    """Takes the parts of a pair; `params` is (student's, teacher's)."""
     self._tokenizer, self._params = tokenizer, params
     self._task = config["data"]["task"]
     self._largest = max(config["budgets"]["train"])
@@ -97,10 +97,10 @@ class Writer:
   def write(
       self, texts: object, budget: object = None, policy: decoding.Policy | None = None
   ) -> list[Written]:
-    """Writes an output for each text; arguments and errors as of `Pair.write`."""
+    """Writes an output for each text; see `Pair.write` for arguments and errors."""
     stated, policy = self._decide(budget, policy)
     rows = self._rows(check_texts(texts), stated.instruction)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].student))  # alike lengths together
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i].student))  # similar lengths together
     size = 1 if len(rows) == 1 else BATCH
     results = []
     for start in range(0, len(order), size):
@@ -109,15 +109,15 @@ class Writer:
       key = jax.random.fold_in(jax.random.key(0), start)
       results.append(self.decode(*self._params, *source, budgets, key, policy))
     written = itertools.chain.from_iterable(map(self._written, results))
-    found = dict(zip(order, written, strict=False))  # what follows are rows of padding
+    found = dict(zip(order, written, strict=False))  # the rest are rows of padding
     return [found[i] for i in range(len(rows))]
 
   def _decide(
       self, budget: object, policy: decoding.Policy | None
   ) -> tuple[data.Stated, decoding.Policy]:
-    """What the student reads and who writes; raises ValueError where the two do not go together.
+    """Chooses what the student reads and who writes; raises ValueError if the two conflict.
 
-    A policy without the gate keeps no budget: its student reads that it is to write alone.
+    A policy that ignores the gate cannot keep a budget; its student reads a budget of 0.
     """
     if policy is None or reads_gate(policy):
       stated = data.state_budget(budget, largest=self._largest, task=self._task)
@@ -126,13 +126,13 @@ class Writer:
       return stated, policy or decoding.make_policy("handover")
     if budget is not None:
       raise ValueError(
-          f"budget={budget!r}: policy {policy.name!r} does not keep to a budget: leave the budget "
-          "out, or the policy, and the student asks within the budget"
+          f"budget={budget!r}: policy {policy.name!r} does not keep to a budget: leave out the "
+          "budget, or the policy to have the student ask within the budget"
       )
     return data.state_budget(0.0, largest=self._largest, task=self._task), policy
 
   def _rows(self, texts: Sequence[str], instruction: str) -> list[_Row]:
-    """The texts as ids; raises ValueError where one is empty or too long for the pair."""
+    """Encodes the texts; raises ValueError if one is empty or too long for the pair."""
     prompt = self._tokenizer.encode_instruction(instruction)
     if len(prompt) > self._room:
       raise ValueError(
@@ -156,7 +156,7 @@ class Writer:
   def _sources(
       self, rows: Sequence[_Row], size: int
   ) -> tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]:
-    """What student and teacher read, padded to one of the widths and to `size` rows."""
+    """Pads the sources of student and teacher to one of the widths and to `size` rows."""
     longest = max(len(ids) for row in rows for ids in row)
     width = next(width for width in self.widths if width >= longest)
     student, teacher = np.full((2, size, width), PAD_ID, np.int32)
@@ -166,7 +166,7 @@ class Writer:
     return student, teacher
 
   def _written(self, result: decoding.DecodeResult) -> list[Written]:
-    """The rows of a batch, those of padding too."""
+    """Converts the rows of a batch, padding rows included."""
     result = jax.device_get(result)
     found = []
     for tokens, length, by_teacher, calls in zip(
@@ -186,12 +186,12 @@ class Writer:
 
 
 def reads_gate(policy: decoding.Policy) -> bool:
-  """True where the student's gate decides, and so the budget that it reads counts."""
+  """Returns True if the student's gate decides, so that the budget it reads has an effect."""
   return policy.silenced(jnp.zeros(1)) is not None
 
 
 def check_texts(texts: object) -> list[str]:
-  """Gives texts as a list; raises ValueError where they are no text or no list of texts."""
+  """Returns the texts as a list; raises ValueError if they are not a text or a list of texts."""
   if isinstance(texts, str):
     texts = [texts]
   if not isinstance(texts, list | tuple):
@@ -206,12 +206,12 @@ def check_texts(texts: object) -> list[str]:
     except UnicodeEncodeError as error:
       raise ValueError(
           f"texts[{i}]={text!r:.60}: holds half a character at {error.start} (a lone surrogate): "
-          "decode the text anew, with errors='replace'"
+          "decode the text again with errors='replace'"
       ) from error
   return list(texts)
 
 
 def _ladder(longest: int) -> tuple[int, ...]:
-  """Powers of two below the longest source, and that: `_ladder(60)` is `(16, 32, 60)`."""
+  """Returns the powers of two below `longest`, then itself: `_ladder(60)` is `(16, 32, 60)`."""
   powers = itertools.takewhile(lambda n: n < longest, (_NARROWEST << i for i in itertools.count()))
   return (*powers, longest)

@@ -1,4 +1,4 @@
-# Sourced by the other scripts: makes .venv once and installs the project into it.
+# The other scripts source this file. It makes .venv once and installs the project into it.
 # KDTW_VENV names another folder; KDTW_EXTRAS adds extras, e.g. KDTW_EXTRAS=cuda or tpu.
 
 find_python() {
@@ -11,12 +11,12 @@ find_python() {
   echo "no Python >= 3.11 found: install one first" >&2; return 1
 }
 
-make_venv() {  # make_venv DIR: a virtual environment, unless a whole one is there
+make_venv() {  # make_venv DIR: makes a virtual environment, unless a complete one is there
   local venv="$1" python clear=""
-  # `venv` writes bin/activate after all else, pip included: without it an earlier try was interrupted.
+  # `venv` writes bin/activate last, after pip: if it is missing, an earlier try was interrupted.
   if [ -x "$venv/bin/python" ] && [ -s "$venv/bin/activate" ]; then return; fi
   python=$(find_python) || return
-  if [ -f "$venv/pyvenv.cfg" ]; then clear=--clear; fi  # of a folder that is no environment, nothing
+  if [ -f "$venv/pyvenv.cfg" ]; then clear=--clear; fi  # never clears a folder that is not an environment
   "$python" -m venv $clear "$venv"
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One machine with NVIDIA GPUs: installs the CUDA build and runs a config.
+# On one machine with NVIDIA GPUs: installs the CUDA build and runs a config.
 # usage: launch/gpu.sh CONFIG WORKDIR [flags of kdtw_jax.main]
 #   launch/gpu.sh configs/wmt.py runs/wmt
 #   launch/gpu.sh configs/multi30k.py:gpu runs/m30k --config.data.path=DIR

@@ -1,10 +1,10 @@
-"""A task's whole path in a minute: its config's `:smoke` on made-up data and tiny published models.
+"""All steps of a task in a minute: its config's `:smoke` on synthetic data and tiny models.
 
     python launch/smoke.py wmt [--workdir=runs/smoke-wmt] [further flags of kdtw_jax.main]
 
-The data come from `tfds.testing.mock_data`; the models are written here, untrained, in the layout
-of published ones. Nothing is downloaded. All else is what the command
-`python -m kdtw_jax.main --config=configs/wmt.py` does.
+`tfds.testing.mock_data` makes the data. The models are written here, untrained, in the layout of
+published ones. Nothing is downloaded. Everything else is the same as in
+`python -m kdtw_jax.main --config=configs/wmt.py`.
 """
 
 import io
@@ -33,7 +33,7 @@ SIZES = {
 
 
 def write_tokenizer(folder: Path) -> None:
-  """A T5 tokenizer as published: spiece.model and tokenizer_config.json."""
+  """Writes a T5 tokenizer as published: spiece.model and tokenizer_config.json."""
   phrases = PhrasebookSource("train", size=300, seed=0)
   text = [side for i in range(300) for side in (phrases[i].source, phrases[i].target)]
   model = io.BytesIO()
@@ -55,13 +55,13 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_pair(folder: Path) -> tuple[Path, Path]:
-  """A teacher and a student of one vocabulary.
+  """Writes a teacher and a student with the same vocabulary.
 
-  The teacher lies in shards and its table has padding rows, as Flan-T5-XL's; the student's table
-  ends with the tokenizer's last token, as after a `resize_token_embeddings`.
+  Like Flan-T5-XL, the teacher has shards and a table with padding rows. The student's table ends
+  with the tokenizer's last token, as after `resize_token_embeddings`.
 
   Args:
-    folder: where; made if missing.
+    folder: the folder; created if missing.
 
   Returns:
     The teacher's and the student's folder.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A task's whole path in a minute or two, on made-up data and tiny models in published format.
+# All steps of a task in a minute or two, on synthetic data and tiny models in published format.
 # usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags of kdtw_jax.main]
 set -euo pipefail
 task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags]}; shift

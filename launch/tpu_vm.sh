@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A TPU VM of one host: copies this checkout there, installs the TPU build, runs a config.
+# On a TPU VM with one host: copies this checkout there, installs the TPU build, runs a config.
 # usage: TPU_NAME=... ZONE=... launch/tpu_vm.sh CONFIG WORKDIR_ON_VM [flags of kdtw_jax.main]
 #   launch/tpu_vm.sh configs/wmt.py runs/wmt --config.mesh.model=4
 set -euo pipefail

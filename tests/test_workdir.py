@@ -109,6 +109,13 @@ def test_damaged_files_name_the_file_and_the_remedy(tmp_path, name, content):
     workdir.summary("teacher")
 
 
+def test_a_stage_of_another_version_is_named(tmp_path):
+  workdir = begun(tmp_path, "teacher")
+  (tmp_path / "stages/teacher/made_by.json").unlink()
+  with pytest.raises(ValueError, match="made_by.json: missing: the stage was made by another ver"):
+    workdir.check()
+
+
 def test_the_config_of_the_newest_stage_is_kept(tmp_path):
   begun(tmp_path, "teacher", name="mine")
   assert json.loads((tmp_path / "config.json").read_text())["name"] == "mine"

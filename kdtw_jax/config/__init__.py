@@ -1,7 +1,7 @@
-"""The configuration of a run: the default of every field, and what a config may hold.
+"""The configuration of a run: the default of every field, and the checks on a config.
 
-Every config file starts from `defaults()` and overrides fields; the dictionary is locked, so a
-misspelt key is refused where it is written. `validate` checks values and says what to do.
+Every config file starts from `defaults()` and overrides fields. The dictionary is locked, so a
+misspelt key fails where it is written. `validate` checks values and says how to fix them.
 """
 
 from kdtw_jax.config.comparing import differences as differences

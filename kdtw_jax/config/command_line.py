@@ -1,7 +1,7 @@
-"""What is wrong with a command line that config_flags refused, said in one line.
+"""One-line explanations of command lines that config_flags refused.
 
-config_flags runs the config file and sets its fields while flags are parsed, and answers every
-mistake with another exception. Here the same steps are taken again, one at a time, to name it.
+config_flags runs the config file and sets its fields while it parses flags, and raises a different
+exception for each kind of mistake. This module repeats the steps one by one to find the mistake.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from ml_collections.config_flags import tuple_parser
 
 from kdtw_jax.config.rules import unknown_field
 
-_MOST_SAID = 200  # characters of somebody else's message
+_MOST_SAID = 200  # characters kept of a message that is not ours
 _PARSERS = {
     bool: (flags.BooleanParser(), "true or false"),
     int: (flags.IntegerParser(), "a whole number"),
@@ -26,7 +26,7 @@ _PARSERS = {
 
 
 def one_line(error: BaseException) -> str:
-  """The message of an error without line breaks; its kind where it says nothing."""
+  """Returns an error's message without line breaks, or the error's type if it has none."""
   said = " ".join(str(error).splitlines()).strip()
   return said or type(error).__name__
 
@@ -35,11 +35,11 @@ def explain(argv: list[str], error: Exception | None) -> str:
   """Finds the mistake in a command line.
 
   Args:
-    argv: the command line, the program first.
-    error: what parsing it raised, if it did.
+    argv: the command line, program name first.
+    error: the exception that parsing raised, if any.
 
   Returns:
-    The flag, its value and the remedy; the error's own message where it is about no config.
+    The flag, its value and the remedy, or the error's own message if it is not about a config.
   """
   argument, overrides = None, []
   missing = "--config: is missing: name a config file, e.g. --config=configs/demo.py"
@@ -62,7 +62,7 @@ def explain(argv: list[str], error: Exception | None) -> str:
 
 
 def _flags(words: list[str]) -> Iterator[tuple[str, str | None]]:
-  """The name and value of each flag, as absl reads them; None for a flag at the end without one."""
+  """Yields each flag's name and value as absl reads them; a last flag without a value gets None."""
   for i, word in enumerate(words):
     if word == "--":
       return
@@ -74,7 +74,7 @@ def _flags(words: list[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _load(argument: str) -> ml_collections.ConfigDict:
-  """Runs a config file; raises ValueError with the file, the line and the mistake."""
+  """Runs a config file; raises ValueError that names the file, the line and the mistake."""
   path, *rest = argument.split(":", 1)
   if not os.path.isfile(path):
     kind = "a folder" if os.path.isdir(path) else "no file"
@@ -93,14 +93,14 @@ def _load(argument: str) -> ml_collections.ConfigDict:
     raise _in_file(argument, error) from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise ValueError(
-        f"--config={argument}: get_config() gives a {type(config).__name__}: let it change and "
-        "return kdtw_jax.config.defaults()"
+        f"--config={argument}: get_config() gives a {type(config).__name__}: make it "
+        "modify and return kdtw_jax.config.defaults()"
     )
   return config
 
 
 def _in_file(argument: str, error: Exception) -> ValueError:
-  """What a config file raised; a ValueError speaks to the user, all else is a slip at some line."""
+  """Rewords an error from a config file; keeps a ValueError's message, and locates all others."""
   said = one_line(error)[:_MOST_SAID]
   if type(error) is ValueError:
     return ValueError(f"--config={argument}: {said}")
@@ -108,12 +108,12 @@ def _in_file(argument: str, error: Exception) -> ValueError:
   lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
   where = f"{path}, line {lines[-1]}" if lines else path
   return ValueError(
-      f"--config={argument}: {where}: {type(error).__name__}: {said}; --debug shows all of it"
+      f"--config={argument}: {where}: {type(error).__name__}: {said}; --debug shows the traceback"
   )
 
 
 def _check(config: ml_collections.ConfigDict, field: str, text: str | None) -> None:
-  """Raises ValueError where a config has no such field or it cannot hold the text."""
+  """Raises ValueError if the config has no such field, or the text is no value for it."""
   held: Any = config
   for name in field.split("."):
     if not isinstance(held, ml_collections.ConfigDict):

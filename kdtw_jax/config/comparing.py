@@ -1,4 +1,4 @@
-"""Configs as JSON, and where two of them differ."""
+"""Configs as JSON, and the differences between two of them."""
 
 import json
 from typing import Any
@@ -7,12 +7,12 @@ import ml_collections
 
 
 def to_json(config: ml_collections.ConfigDict) -> dict:
-  """The config as plain JSON values (tuples become lists)."""
+  """Converts a config to plain JSON values (tuples become lists)."""
   return json.loads(config.to_json_best_effort())
 
 
 def differences(a: Any, b: Any, path: str = "config") -> list[str]:
-  """Lists `path: value in a != value in b` for every leaf in which two JSON configs differ."""
+  """Lists `path: value in a != value in b` for every leaf that differs between two JSON configs."""
   if isinstance(a, dict) and isinstance(b, dict):
     names = sorted(set(a) | set(b))
     return [

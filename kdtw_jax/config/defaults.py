@@ -1,4 +1,4 @@
-"""The default of every field, each with its meaning."""
+"""The default and the meaning of every config field."""
 
 import importlib.metadata
 from typing import Any
@@ -9,7 +9,7 @@ STAGES = ("tokenizer", "teacher", "sft", "warm_start", "distillation", "wheels",
 
 
 def _model(**fields: Any) -> dict[str, Any]:
-  """An encoder-decoder; with `pretrained`, its sizes and kinds are the published model's."""
+  """Returns an encoder-decoder's fields; with `pretrained`, the published model sets its own."""
   sizes = dict(
       d_model=64, d_ff=256, num_heads=4, d_kv=16, num_encoder_layers=2, num_decoder_layers=1
   )
@@ -18,13 +18,13 @@ def _model(**fields: Any) -> dict[str, Any]:
       tie_embeddings=True,
       dropout_rate=0.0,
       dtype="float32",  # of activations and caches: float32 | bfloat16
-      param_dtype="float32",  # of parameters that stand still; those in training are float32
+      param_dtype="float32",  # of frozen parameters; parameters in training are float32
   )
   return {**sizes, **kinds, **fields}
 
 
 def _training(**fields: Any) -> dict[str, Any]:
-  """What every stage that trains has."""
+  """Returns the fields that every training stage has."""
   stage = dict(
       steps=1000,
       batch_size=64,
@@ -37,15 +37,15 @@ def _training(**fields: Any) -> dict[str, Any]:
       ema_decay=0.0,  # 0 keeps no average of the parameters
       log_every=20,
       checkpoint_every=500,
-      readout_chunk=0,  # positions whose logits are in memory at a time; 0: all
+      readout_chunk=0,  # positions whose logits are in memory at once; 0: all
   )
   return {**stage, **fields}
 
 
 def _losses(**weights: float) -> dict[str, Any]:
-  """Losses of single tokens, by name in `kdtw_jax.losses.TOKEN_LOSSES`: a weight and its options.
+  """Returns the weight and options of token losses, by name in `kdtw_jax.losses.TOKEN_LOSSES`.
 
-  A config file may add any that is registered; a weight of 0 is not computed.
+  A config file may add any registered loss. A loss of weight 0 is not computed.
   """
   options = {"generalized_jsd": {"beta": 0.5}}
   names = ("cross_entropy", "forward_kl", "reverse_kl", "generalized_jsd")
@@ -53,81 +53,81 @@ def _losses(**weights: float) -> dict[str, Any]:
 
 
 def _path_consistency(**fields: Any) -> dict[str, Any]:
-  """What both stages of path consistency have."""
+  """Returns the fields that both stages of path consistency have."""
   stage = dict(
       learning_rate=3e-4,
-      value_warmup_steps=60,  # the heads learn alone
+      value_warmup_steps=60,  # steps in which only the heads learn
       head_learning_rate=5e-3,
       value="head",  # head | logsumexp
       alpha=1.0,
       gamma=1.0,
-      segment_length=0,  # 0: to the end of the sequence
-      huber=10.0,  # |C| beyond which the loss is linear; 0: quadratic everywhere
+      segment_length=0,  # tokens; 0: to the end of the sequence
+      huber=10.0,  # |C| above which the loss is linear; 0: quadratic everywhere
       stop_bootstrap=False,
       off_policy="reference",  # reference | teacher
       rollout_temperature=1.0,  # 0: greedy
       path_consistency=1.0,  # weight
-      budget_loss=1.0,  # weight of reading the budget in the instruction
+      budget_loss=1.0,  # weight of predicting the budget from the instruction
       losses=_losses(),
   )
   return _training(**stage, **fields)
 
 
 def defaults() -> ml_collections.ConfigDict:
-  """The default of every field, each with its meaning. Locked and type-safe."""
+  """Returns a config with the default of every field, locked and type-safe."""
   config = ml_collections.ConfigDict()
   config.name = "demo"
   config.seed = 0
-  config.stages = STAGES  # to run; one that is left out is loaded if the workdir has its result
-  config.plugins = ()  # modules that register policies and losses of one's own
+  config.stages = STAGES  # stages to run; one left out is loaded if the workdir has its result
+  config.plugins = ()  # modules that register your own policies and losses
 
   config.data = dict(
       source="phrasebook",  # phrasebook | text | jsonl | tfds
       path="",
-      # what holds the two sides: fields, features, or the first part of the names of text files
+      # where the two sides are: fields, features, or the first part of the names of text files
       source_field="en",
       target_field="de",
       reference_fields=(),
-      task="",  # what to do with a source, as it is said to both models, e.g. "summarize"
+      task="",  # what both models are told to do with a source, e.g. "summarize"
       tfds_name="",
       tfds_data_dir="",
       train_split="train",
       validation_split="validation",
       test_split="test",
-      # 0: all (phrasebook: its size)
+      # number of examples; 0: all (the phrasebook needs a number)
       num_train=20000,
       num_validation=400,
       num_test=400,
       seed=0,
       over_long="drop",  # drop | truncate; evaluation always truncates sources
-      # (source, target) lengths in tokens, EOS included, the instruction not
+      # (source, target) lengths in tokens, with EOS, without the instruction
       buckets=((16, 16), (24, 24), (40, 40)),
-      # tokens reserved for the student's instruction; 0: as many as the longest takes
+      # tokens reserved for the student's instruction; 0: the length of the longest one
       prompt_length=20,
   )
   config.tokenizer = dict(
-      # an existing SentencePiece model with `<τ>`, or a published tokenizer's folder; "": the
-      # published models' own, or where there are none one trained in the workdir
+      # a SentencePiece model with `<τ>`, or a published tokenizer's folder; "": the tokenizer of
+      # the published models, or if there are none, one trained in the workdir
       path="",
       kind="bpe",  # bpe | unigram
       vocab_size=2000,
   )
   config.budgets = dict(
       knots=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # λ(B) is linear between these
-      # budgets named in training prompts; held-out ones must not occur here
+      # budgets in training prompts; those of held_out must not occur here
       train=tuple(b / 100 for b in range(0, 51) if b not in (7, 15, 25, 40)),
-      seen=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # evaluated
-      held_out=(0.07, 0.15, 0.25, 0.4),  # evaluated, never in a training prompt
+      seen=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # evaluated, and in training prompts
+      held_out=(0.07, 0.15, 0.25, 0.4),  # evaluated, but never in a training prompt
   )
 
   config.teacher = dict(
       model=_model(d_model=128, d_ff=512, d_kv=32, num_decoder_layers=2, dropout_rate=0.1),
-      checkpoint="",  # the workdir of a finished run whose teacher is to be used
-      pretrained="",  # a published model's folder or hub id; train.steps=0 takes it as it is
+      checkpoint="",  # workdir of a finished run whose teacher to use
+      pretrained="",  # folder or hub id of a published model; train.steps=0 does not train it
       train=_training(label_smoothing=0.1),
   )
   config.student = dict(
-      pretrained="",  # a published model's folder or hub id, where sft and warm_start begin
+      pretrained="",  # folder or hub id of a published model, from which sft and warm_start start
       model=_model(
           value_heads=True,
           value_hidden=64,
@@ -138,13 +138,13 @@ def defaults() -> ml_collections.ConfigDict:
           detach_gate_features=False,
       ),
   )
-  # Baseline: the student on references alone, nothing of the teacher.
+  # Baseline: the student on references alone, without the teacher.
   config.sft = _training(label_smoothing=0.1)
-  # The teacher's distribution, with random budget prompts.
+  # Distillation of the teacher's distribution, with random budget prompts.
   config.warm_start = _training(losses=_losses(forward_kl=1.0), budget_loss=1.0)
   # Path consistency without the gate.
   config.distillation = _path_consistency(steps=300, on_policy_fraction=0.5)
-  # Constrained path consistency: gate, duals, secondary value.
+  # Constrained path consistency: gate, duals, cost value.
   config.wheels = _path_consistency(
       steps=400,
       on_policy_fraction=0.75,
@@ -153,24 +153,24 @@ def defaults() -> ml_collections.ConfigDict:
       max_difficulty=10.0,  # nats
       gate_loss=1.0,
       cost_value_loss=1.0,
-      gate_sampled=False,  # on-policy asks are drawn from the gate, or follow it greedily
+      gate_sampled=False,  # True samples on-policy asks from the gate, False takes them greedily
       explore=0.2,  # share of random asks in the exploring half of the on-policy rows
       dual_learning_rate=0.5,
       max_dual=20.0,
   )
-  # Dual ascent on validation sources, the student standing still; 0 steps leave it out.
+  # Dual ascent on validation sources with a frozen student; 0 steps skip it.
   config.calibration = dict(steps=100, batch_size=128, dual_learning_rate=8.0)
 
   config.decode = dict(
       max_length=40,  # output tokens
-      chunk=8,  # width of the teacher's catch-up pass; 0: the fastest here when asked for 20%
+      chunk=8,  # width of the teacher's catch-up pass; 0: the width measured fastest at 20% asks
   )
   config.evaluation = dict(
       metric="bleu",  # bleu | rouge
       batch_size=64,
-      num_latency=32,  # sentences timed one by one
+      num_latency=32,  # number of sentences timed one by one
       throughput_batch=32,
-      # registered policies that are swept, or ("all",); at their own dials where `dials` has none
+      # registered policies to sweep, or ("all",); one missing from `dials` uses its default dials
       methods=("random", "max_prob", "entropy", "margin", "oracle", "speculative"),
       dials=dict(
           random=(0.05, 0.1, 0.2, 0.3, 0.5),
@@ -180,24 +180,24 @@ def defaults() -> ml_collections.ConfigDict:
           oracle=(4.0, 2.0, 1.0, 0.5, 0.0),
           speculative=(1, 2, 3, 4, 6),
       ),
-      offset_shares=(),  # shares to which the gate's offset is brought on validation
-      tolerances=(),  # nats that a checking handover forgives; each is a curve over budgets
-      # stages whose students the baselines may use; each takes the best on validation
+      offset_shares=(),  # shares of teacher tokens for which validation sets the gate's offset
+      tolerances=(),  # nats that a checking handover tolerates; each gives a curve over budgets
+      # stages whose students the baselines may use; each uses the one best on validation
       baseline_students=("distillation", "wheels"),
       compare_at=(0.1, 0.2, 0.3),
       num_resamples=1000,
       num_samples=12,
   )
   config.xla_flags = ""  # added to XLA_FLAGS before JAX starts
-  config.mesh = dict(data=-1, model=1)  # devices along batch and parameters; -1: all that remain
+  config.mesh = dict(data=-1, model=1)  # devices along batch and parameters; -1: all the rest
   config.checkpoint = dict(keep=2)
   return config.lock()
 
 
 def fast_compile_flags() -> str:
-  """XLA flags for runs that compile much and compute little: a third of the compile time on CPU.
+  """Returns XLA flags that cut compile time on CPU to a third, for runs that compute little.
 
-  XLA ends the process at a flag that it does not know, so the second is named only where it exists.
+  XLA exits at an unknown flag, so the second one is given only to versions that have it.
   """
   known = importlib.metadata.version("jaxlib").startswith("0.10.")
   return "--xla_backend_optimization_level=0" + known * " --xla_cpu_use_fusion_emitters=false"

@@ -1,7 +1,7 @@
-"""What a config may hold: unknown fields, impossible values and contradictions are refused.
+"""Validation of a config: refuses unknown fields, impossible values and contradictions.
 
-Every mistake is one line with the field, its value and the remedy. What a single field may hold is
-in values.py; the names of policies and losses are checked where they are registered.
+Every error is one line with the field, its value and the remedy. The rules for single fields are in
+values.py; the names of policies and losses are checked where they are registered.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -19,17 +19,17 @@ _MOST_PARAMETERS = 10**12
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
-  """Refuses unknown and missing fields, impossible values, and values that contradict each other.
+  """Checks for unknown or missing fields, impossible values, and contradictions between values.
 
   Args:
     config: a dictionary with the fields of `defaults()`.
 
   Raises:
-    ValueError: names the field, its value and the remedy.
+    ValueError: if there is one; names the field, its value and the remedy.
   """
   if not isinstance(config, ml_collections.ConfigDict):
     raise ValueError(
-        f"config={values.shown(config)}: must be a ConfigDict: let get_config() change and return "
+        f"config={values.shown(config)}: must be a ConfigDict: make get_config() modify and return "
         "kdtw_jax.config.defaults()"
     )
   for field, value, default in _leaves(config.to_dict(), defaults().to_dict()):
@@ -41,32 +41,32 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 
 def lookup(config: ml_collections.ConfigDict, field: str) -> Any:
-  """The value of a field such as `data.path`."""
+  """Returns the value of a field such as `data.path`."""
   for name in field.split("."):
     config = config[name]
   return config
 
 
 def unknown_field(field: str, value: str, name: str, known: Collection[str]) -> str:
-  """Says that a section has no such field, and which may be meant.
+  """Returns the message for an unknown field, with the closest known name.
 
   Args:
-    field: its whole name without "config.".
-    value: as the message shows it.
-    name: the part of the name that is unknown.
-    known: the fields of the section that it is looked for in.
+    field: full name without "config.".
+    value: the value as the message shows it.
+    name: the unknown part of the name.
+    known: the fields of the section where it was looked up.
   """
   close = difflib.get_close_matches(name, known, n=1)
   hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
   return f"config.{field}={value}: unknown field; {hint}"
 
 
-# Where a config file may add names, those that somebody registers.
+# Sections to which a config file may add registered names.
 _OPEN = {"evaluation.dials", *(f"{stage}.losses" for stage in STAGES)}
 
 
 def _leaves(given: dict, known: dict, section: str = "") -> Iterator[tuple[str, Any, Any]]:
-  """Every field with its value and default; raises ValueError where the fields are others."""
+  """Yields each field with its value and default; raises ValueError for unknown or missing ones."""
   for name, value in given.items():
     field = f"{section}.{name}" if section else name
     if name not in known and section not in _OPEN:
@@ -88,7 +88,7 @@ def _leaves(given: dict, known: dict, section: str = "") -> Iterator[tuple[str, 
 
 
 def _registered(field: str, value: Any) -> Iterator[tuple[str, Any, Any]]:
-  """The fields of a policy's dials, or of a loss with a weight and whatever options it takes."""
+  """Yields a policy's dials, or a loss's weight and its options."""
   if field.startswith("evaluation."):
     yield field, value, ()
   elif isinstance(value, dict):
@@ -101,12 +101,12 @@ def _registered(field: str, value: Any) -> Iterator[tuple[str, Any, Any]]:
     )
 
 
-# Each check gives (field, remedy) for what is wrong.
+# Each check yields (field, remedy) for every mistake.
 _Faults = Iterator[tuple[str, str]]
 
 
 def _budgets(config: ml_collections.ConfigDict) -> _Faults:
-  """The prices must cover every budget that is said, and no budget be said beyond the trained."""
+  """Checks that the knots cover the training budgets, and these all budgets that are evaluated."""
   budgets, rounded = config.budgets, [round(b, 4) for b in config.budgets.train]
   both = [b for b in budgets.held_out if round(b, 4) in rounded]
   if both:
@@ -135,10 +135,10 @@ def _budgets(config: ml_collections.ConfigDict) -> _Faults:
 
 
 def _schedules(config: ml_collections.ConfigDict) -> _Faults:
-  """Warm-ups end within their stage, and rates fall."""
+  """Checks that warm-ups end within their stage and that learning rates decay."""
   for name in _TRAINING:
     stage = lookup(config, name)
-    alone = stage.get("value_warmup_steps", 0)  # the heads learn alone
+    alone = stage.get("value_warmup_steps", 0)  # only the heads learn
     if stage.steps and alone >= stage.steps:
       yield f"{name}.value_warmup_steps", f"must be < config.{name}.steps={stage.steps}"
     if stage.steps and stage.warmup_steps > stage.steps - alone:
@@ -158,7 +158,7 @@ def _schedules(config: ml_collections.ConfigDict) -> _Faults:
 
 
 def _losses(config: ml_collections.ConfigDict) -> _Faults:
-  """A stage has something to learn."""
+  """Checks that every stage has a loss."""
   for name in _TRAINING:
     stage = lookup(config, name)
     weights = [loss.weight for loss in stage.get("losses", {}).values()]
@@ -167,7 +167,7 @@ def _losses(config: ml_collections.ConfigDict) -> _Faults:
 
 
 def _data(config: ml_collections.ConfigDict) -> _Faults:
-  """The source is named and the splits are three."""
+  """Checks that the source is named and that there are three splits."""
   data = config.data
   if data.source in ("text", "jsonl") and not data.path.strip():
     yield "data.path", (
@@ -199,7 +199,7 @@ def _data(config: ml_collections.ConfigDict) -> _Faults:
 
 
 def _models(config: ml_collections.ConfigDict) -> _Faults:
-  """The models fit a machine, and have what the stages need."""
+  """Checks that the models fit a machine and have the heads that the stages need."""
   student, teacher = config.student.model, config.teacher
   if not student.value_heads and {"distillation", "wheels"} & {*config.stages}:
     yield "student.model.value_heads", (
@@ -224,7 +224,7 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
 
 
 def _num_parameters(model: ml_collections.ConfigDict, vocab_size: int) -> int:
-  """About how many parameters an encoder-decoder has."""
+  """Estimates the number of parameters of an encoder-decoder."""
   attention = 4 * model.d_model * model.num_heads * model.d_kv
   feed_forward = 2 * model.d_model * model.d_ff
   encoder = model.num_encoder_layers * (attention + feed_forward)

@@ -1,6 +1,6 @@
-"""What one field of a config may hold: its type, its range, and what to say where it is neither.
+"""The type and range of each config field, and the message for a value that has neither.
 
-Not what fields must be to each other: rules.py.
+Not here: rules that relate several fields (rules.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,15 +21,15 @@ _TYPES = {
     tuple: "a tuple",
 }
 _MOST_INT32 = 2**31 - 1
-_MOST_SHOWN = 80  # characters of a value in a message
+_MOST_SHOWN = 80  # characters of a value shown in a message
 
 
 class Rule(NamedTuple):
-  """What a value of the right type must be.
+  """A condition on a value of the right type.
 
   Attributes:
-    holds: True for a good value.
-    remedy: what to put there, for the message.
+    holds: returns True for a valid value.
+    remedy: what the value must be, for the message.
   """
 
   holds: Callable[[Any], bool]
@@ -37,7 +37,7 @@ class Rule(NamedTuple):
 
 
 def is_number(value: Any) -> bool:
-  """True for a finite number that is no truth value and fits a float."""
+  """Returns True for a finite number that fits a float and is not a bool."""
   if isinstance(value, bool) or not isinstance(value, int | float):
     return False
   try:
@@ -47,12 +47,12 @@ def is_number(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-  """True for an int that is no truth value."""
+  """Returns True for an int that is not a bool."""
   return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _between(low: float, high: float, *, above: bool = False, below: bool = False) -> Rule:
-  """From `low` to `high`, `above` the one and `below` the other."""
+  """Makes a rule for `low` to `high`; `above` and `below` exclude the bounds."""
   return Rule(
       lambda v: (v > low if above else v >= low) and (v < high if below else v <= high),
       f"must be {'>' if above else '>='} {low:,} and {'<' if below else '<='} {high:,}",
@@ -60,7 +60,7 @@ def _between(low: float, high: float, *, above: bool = False, below: bool = Fals
 
 
 def _size(high: int) -> Rule:
-  """From 1 to a size that no model of today reaches."""
+  """Makes a rule for 1 to `high`, a size that no model of today reaches."""
   return Rule(
       lambda v: 1 <= v <= high, f"must be >= 1 and <= {high:,}, more than any model of today has"
   )
@@ -83,7 +83,7 @@ def _are_numbers(values: Sequence) -> bool:
 
 
 def _are_shares(values: Sequence) -> bool:
-  """True for increasing shares that read differently in words, to a hundredth of a percent."""
+  """Returns True for increasing shares that differ when written to a hundredth of a percent."""
   return (
       len(values) <= 1000
       and all(is_number(v) and 0 <= v <= 1 for v in values)
@@ -128,7 +128,7 @@ _PATH = Rule(
 )
 _NAME = Rule(_is_text, "must be one line of printable characters, not empty")
 
-# The first pattern that matches a field's name decides; "*" stands for any part of it.
+# The first pattern that matches a field's name applies; "*" matches any part of a name.
 RULES = {
     "name": Rule(
         lambda v: _is_text(v)
@@ -256,7 +256,7 @@ RULES = {
 
 
 def shown(value: Any) -> str:
-  """The value as a message shows it: its Python form on one line, cut where it is long."""
+  """Returns a value's repr on one line, cut if it is long, for a message."""
   try:
     text = repr(value.to_dict() if isinstance(value, ml_collections.ConfigDict) else value)
   except ValueError:  # an int of thousands of digits
@@ -265,21 +265,21 @@ def shown(value: Any) -> str:
 
 
 def rule_of(field: str) -> Rule | None:
-  """The rule of a field by its name without "config."; None where its type says all."""
+  """Returns the rule of a field (named without "config."), or None if only its type matters."""
   found = (rule for pattern, rule in RULES.items() if fnmatch.fnmatchcase(field, pattern))
   return next(found, None)
 
 
 def fault(field: str, value: Any, default: Any) -> str | None:
-  """Says what is wrong with the value of a field.
+  """Checks the value of one field.
 
   Args:
-    field: its name without "config.".
-    value: what a config gives it.
-    default: a value of the right type; None where any will do.
+    field: name without "config.".
+    value: the value in the config.
+    default: a value of the right type; None if any type is allowed.
 
   Returns:
-    Field, value and remedy in one line; None where nothing is wrong.
+    Field, value and remedy in one line, or None if the value is valid.
   """
   kind = type(default)
   if default is not None and not _is_of(value, kind):
@@ -294,6 +294,6 @@ def fault(field: str, value: Any, default: Any) -> str | None:
 def _is_of(value: Any, kind: type) -> bool:
   if kind is tuple:
     return isinstance(value, tuple | list)
-  if kind is float:  # inf and nan are for the rule, which says what is meant
+  if kind is float:  # the rule refuses inf and nan, with a better message
     return isinstance(value, float) or (is_whole(value) and is_number(value))
   return is_whole(value) if kind is int else isinstance(value, kind)

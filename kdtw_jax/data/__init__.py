@@ -1,4 +1,4 @@
-"""Sources -> tokenizer -> budget prompts -> grain pipeline: the only data input of the project."""
+"""The project's data input: sources -> tokenizer -> budget prompts -> grain pipeline."""
 
 from kdtw_jax.data.example import Example as Example
 from kdtw_jax.data.example import Source as Source

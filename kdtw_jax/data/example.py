@@ -1,6 +1,6 @@
-"""One aligned example and what every source of examples looks like.
+"""An aligned example, and the interface of every source of examples.
 
-Not a reader: the formats live in `text`, `json_lines`, `tfds_source` and `phrasebook`.
+Not here: readers of formats (`text`, `json_lines`, `tfds_source` and `phrasebook`).
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,14 @@ class Example(NamedTuple):
   """A source text and its target.
 
   Attributes:
-    id: position of the example in its source: `source[example.id] is example` in content.
+    id: index of the example in its source: `source[example.id]` is an equal example.
     source: the task input, e.g. an English sentence.
     target: the reference that training uses.
     references: all references of the example, `target` first.
-    tags: known properties of parts of the target. The phrasebook gives one
-      `(kind, surface, frequency)` per filler, e.g. `("territory", "Mosambik", "tail")`: a "head"
-      or "tail" name, or an "open" wording made by rule, such as a date. Other sources give none.
+    tags: known properties of parts of the target. The phrasebook has one
+      `(kind, surface, frequency)` per filler, e.g. `("territory", "Mosambik", "tail")`. The
+      frequency is "head" or "tail" for a name, or "open" for a wording made by rule, such as a
+      date. Other sources have no tags.
   """
 
   id: int
@@ -45,7 +46,7 @@ class Source(Protocol):
 
 
 class InMemorySource:
-  """Examples held in memory, numbered 0 .. n-1 in the order of the file."""
+  """A source in memory, numbered 0 .. n-1 in the order of the file."""
 
   def __init__(self, rows: Sequence[tuple[str, ...]]):
     """Makes a source.
@@ -65,7 +66,7 @@ class InMemorySource:
 
 
 def check_index(index: SupportsIndex, size: int) -> int:
-  """Gives the index as an int; raises IndexError outside 0 .. size-1."""
+  """Returns the index as an int; raises IndexError outside 0 .. size-1."""
   number = operator.index(index)
   if not 0 <= number < size:
     raise IndexError(f"example {number} of a source of {size} examples")
@@ -75,20 +76,20 @@ def check_index(index: SupportsIndex, size: int) -> int:
 def keep_filled(
     rows: Sequence[tuple[str, ...]], *, limit: int, where: str
 ) -> list[tuple[str, ...]]:
-  """Drops rows whose source or target is empty, logs how many, and cuts the rest to `limit`.
+  """Drops rows with an empty source or target, logs how many, and keeps the first `limit` others.
 
-  Empty further references are left out of their row; the row stays.
+  Empty further references are dropped from their row; the row stays.
 
   Args:
     rows: `(source, target, *further references)` per example.
-    limit: most rows to keep; 0 keeps all.
-    where: name of the split and its files for messages.
+    limit: largest number of rows to keep; 0 keeps all.
+    where: name of the split and its files, for messages.
 
   Returns:
     The kept rows, in order.
 
   Raises:
-    ValueError: nothing is left.
+    ValueError: if no row is left.
   """
   filled = [
       (row[0], row[1], *(r for r in row[2:] if r.strip()))

@@ -1,4 +1,4 @@
-"""A stateless hash of integers: a draw depends on what it is for, not on what came before it.
+"""A stateless hash of integers: a random draw depends on its purpose, not on earlier draws.
 
 Not cryptographic. `splitmix64`, Steele, Lea and Flood 2014, https://doi.org/10.1145/2660193.2660195.
 """
@@ -8,14 +8,14 @@ import numpy as np
 
 
 def hash_ids(ids: np.ndarray, *salts: int) -> UInt64[np.ndarray, " E"]:
-  """Gives one well-mixed 64-bit number per id and sequence of salts.
+  """Hashes each id, together with the salts, to a well-mixed 64-bit number.
 
   Args:
     ids: `[E]` integers.
-    *salts: integers such as a seed, an epoch, the number of a purpose.
+    *salts: integers such as a seed, an epoch, or the number of a purpose.
 
   Returns:
-    `[E]` uint64, equal for equal arguments in every process.
+    The hashes, the same for the same arguments in every process.
   """
   state = np.zeros(1, np.uint64)
   for salt in salts:

@@ -1,4 +1,4 @@
-"""JSON lines `<split>.jsonl`: one object per line, two of its fields make an example."""
+"""JSON lines `<split>.jsonl`: one object per line, of which two fields make an example."""
 
 import collections
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ def open_json_lines(
     source_field: the field with the task input.
     target_field: the field with the target.
     reference_fields: fields with further references; a line may lack them.
-    limit: most examples to keep; 0 keeps all.
+    limit: largest number of examples to keep; 0 keeps all.
 
   Returns:
     The examples; lines with an empty source or target are dropped with a log message.
 
   Raises:
-    FileNotFoundError: the file is missing.
-    ValueError: a field is not set, the file cannot be read as text, or a line is no JSON object,
-      lacks a field or has one twice.
+    FileNotFoundError: if the file is missing.
+    ValueError: if a field is not set, the file cannot be read as text, or a line is not a JSON
+      object, lacks a field or has one twice.
   """
   for name, value in (("source_field", source_field), ("target_field", target_field)):
     if not value:
@@ -64,7 +64,7 @@ def _row(
     record = json.loads(line, object_pairs_hook=_without_repetition)
   except RecursionError as error:
     raise ValueError(f"{where}: nested too deeply: write one flat object per line") from error
-  except ValueError as error:  # also an int of thousands of digits
+  except ValueError as error:  # bad JSON, or an int with thousands of digits
     raise ValueError(f"{where}: not a JSON object ({error}): write one object per line") from error
   if not isinstance(record, dict):
     raise ValueError(f"{where}: a JSON {type(record).__name__}: write one object per line")
@@ -80,7 +80,7 @@ def _row(
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """The object of these fields; raises ValueError where one occurs twice."""
+  """Makes an object of the fields; raises ValueError if one occurs twice."""
   found = dict(pairs)
   if len(found) < len(pairs):
     twice, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]

@@ -1,26 +1,26 @@
-"""Text files as lines: the one place where a file of examples is opened, and refused."""
+"""Text files as lines: the one place that opens and checks files of examples."""
 
 import os
 import stat
 
-MOST_BYTES = 1 << 20  # of a line, as many as a tokenizer is trained on
+MOST_BYTES = 1 << 20  # longest line, as in the training of a tokenizer
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_lines(path: str, *, expected: str) -> list[str]:
-  r"""Reads a UTF-8 text file as lines, ended by `\n` or `\r\n` only.
+  r"""Reads the lines of a UTF-8 text file; only `\n` and `\r\n` end a line.
 
   Args:
     path: the file.
-    expected: which files should be there and which fields name them, for errors.
+    expected: which files should exist and which fields name them, for errors.
 
   Returns:
-    The lines without their ends; a final newline starts no further line.
+    The lines without line ends; a final newline does not start another line.
 
   Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it is no regular file or cannot be read, or a line is not UTF-8, or too long; the
-      message names the file and the line number.
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is not a regular file or cannot be read, or a line is not UTF-8 or too long;
+      the message names the file and the line number.
   """
   _check_regular(path, expected)
   try:
@@ -39,7 +39,7 @@ def read_lines(path: str, *, expected: str) -> list[str]:
 
 
 def listing(folder: str, ending: str) -> str:
-  """What a folder holds with an ending, for errors; or why that cannot be said."""
+  """Lists a folder's files with an ending, or says why it cannot, for errors."""
   try:
     names = sorted(name for name in os.listdir(folder) if name.endswith(ending))
   except NotADirectoryError:
@@ -52,7 +52,7 @@ def listing(folder: str, ending: str) -> str:
 
 
 def _check_regular(path: str, expected: str) -> None:
-  """Opening a pipe would wait for ever, and a device may never end."""
+  """Refuses all but regular files: opening a pipe may block for ever, a device may never end."""
   try:
     mode = os.stat(path).st_mode
   except OSError as error:
@@ -64,15 +64,15 @@ def _check_regular(path: str, expected: str) -> None:
 
 
 def _decoded(raw: bytes, where: str) -> str:
-  """One line as text."""
+  """Decodes one line; raises ValueError if it is too long or not UTF-8 text."""
   if len(raw) > MOST_BYTES:
     raise ValueError(
         f"{where}: has {len(raw):,} bytes, most are {MOST_BYTES:,}: put one example on a line"
     )
   if b"\0" in raw:
     raise ValueError(
-        f"{where}: holds NUL bytes: where the file is UTF-16, convert it with iconv -f utf-16le "
-        "-t utf-8; else take them out"
+        f"{where}: holds NUL bytes: if the file is UTF-16, convert it with iconv -f utf-16le "
+        "-t utf-8; else remove them"
     )
   try:
     return raw.removesuffix(b"\r").decode("utf-8")

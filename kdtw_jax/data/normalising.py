@@ -1,7 +1,7 @@
-"""Text as a tokenizer sees it: in Python for SentencePiece, as steps of `tokenizers` for others.
+"""Text normalisation: in Python for SentencePiece, and as steps of `tokenizers` for other readers.
 
-Both give the same for every text, but for letters that only the newer Unicode of the two composes
-(of 1.1 million code points two, between Python 3.11 and `tokenizers` 0.23).
+Both give the same result for every text, except for letters that only the newer Unicode version of
+the two composes (two of 1.1 million code points, between Python 3.11 and `tokenizers` 0.23).
 """
 
 import re
@@ -10,20 +10,20 @@ import unicodedata
 from tokenizers import Regex, normalizers
 
 WORD_START = "▁"  # how SentencePiece writes a space
-DIGITS = "0123456789%"  # each always a piece of its own
-# Read alike by Python's regular expressions and those of `tokenizers`.
+DIGITS = "0123456789%"  # each is always a separate piece
+# Python's regular expressions and those of `tokenizers` read these the same way.
 _WHITE = "[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # str.isspace
 _CONTROL = "[\x00-\x1f\x7f-\x9f\u200b\ufeff]"
 
 
 def normalise(text: str) -> str:
-  """Gives text as the tokenizer sees it: NFC, every run of white space one space, no controls.
+  """Normalises text for a tokenizer: NFC, single spaces for runs of white space, no controls.
 
   Args:
     text: any text.
 
   Returns:
-    One line without leading and trailing space.
+    One line without leading or trailing space.
   """
   line = " ".join(text.split())
   if not line.isascii():
@@ -32,7 +32,7 @@ def normalise(text: str) -> str:
 
 
 def normalizer_steps() -> list[normalizers.Normalizer]:
-  """Gives the steps of `normalise`, and SentencePiece's own after it: each word begins with "▁"."""
+  """Returns the steps of `normalise`, then SentencePiece's own, which starts each word with "▁"."""
   return [
       normalizers.Replace(Regex(_WHITE + "+"), " "),
       normalizers.Strip(),
@@ -41,5 +41,5 @@ def normalizer_steps() -> list[normalizers.Normalizer]:
       normalizers.Replace(Regex(_CONTROL), ""),
       normalizers.Strip(),
       normalizers.Replace(Regex(" +"), WORD_START),
-      normalizers.Prepend(WORD_START),  # of nothing makes nothing
+      normalizers.Prepend(WORD_START),  # leaves empty text empty
   ]

@@ -1,16 +1,16 @@
 """Batches of a tokenised split: an endless shuffled stream, or padded rows in order.
 
-The stream (training) is a pure function of a batch number, read through grain: its iterator state
-is one number, so a run resumes at the very next batch. An epoch is made like this:
+The training stream is a pure function of the batch number, read through grain. Its iterator state
+is one number, so a run resumes at the next batch. An epoch is made in four steps:
 
   1. a seeded permutation of all examples, new in every epoch;
-  2. each bucket, shortest first, gives full batches; what is left over (fewer examples than a
-     batch) moves up and leads the next larger bucket's queue, whose shape holds it too;
-  3. what is left over of the last bucket (fewer than batch_size examples) sits this epoch out;
+  2. each bucket, shortest first, is cut into full batches; its remaining examples (fewer than a
+     batch) move to the front of the next larger bucket's queue, whose shape holds them too;
+  3. the remaining examples of the last bucket are skipped in this epoch;
   4. the batches are shuffled.
 
-The number of batches of an epoch is the same in every epoch. Budget and wording of an example are
-a pure function of (seed, epoch, example id), whatever batch it is in. Shape letters: B, S, T.
+Every epoch has the same number of batches. The budget and wording of an example are a pure function
+of (seed, epoch, example id), whatever its batch. Shape letters: B, S, T.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,10 +36,10 @@ _ENDLESS = 2**62
 
 
 class TrainingPlan:
-  """Batch number -> batch of this process.
+  """A map from the number of a batch to this process's part of it.
 
   Attributes:
-    batches_per_epoch: global batches in one epoch.
+    batches_per_epoch: number of global batches in one epoch.
     shapes: the `(S_student, S_teacher, T)` that batches can have.
   """
 
@@ -56,7 +56,7 @@ class TrainingPlan:
       process_index: int = 0,
       process_count: int = 1,
   ):
-    """Makes the plan; arguments as of `train_batches`."""
+    """Makes the plan; see `train_batches` for the arguments."""
     _check_batch(split, batch_size, process_index, process_count)
     if budgets and not wordings:
       raise ValueError("wordings=(): budgets need at least one wording to be stated in")
@@ -107,7 +107,7 @@ class TrainingPlan:
 
   @functools.lru_cache(maxsize=2)  # noqa: B019  a plan lives as long as its run
   def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
-    """Gives the (bucket, rows [B]) of every batch of an epoch, in order."""
+    """Returns the (bucket, rows [B]) of every batch of an epoch, in order."""
     rng = np.random.default_rng((self._seed, _ORDER, epoch))
     order = rng.permutation(len(self._split.example_id))
     batches = []
@@ -133,28 +133,28 @@ def train_batches(
     process_count: int = 1,
     num_prefetch: int = 4,
 ) -> grain.DatasetIterator:
-  """Opens the endless stream of training batches at its start.
+  """Opens the endless stream of training batches at its first batch.
 
   Args:
     split: the tokenised training split.
     tokenizer: encodes the instructions.
     batch_size: rows of a global batch; each process gets `batch_size / process_count` of them.
-    budgets: budgets to draw from, uniformly per example and epoch; () gives budget 0 and no
-      instruction but the task (in the same shapes).
+    budgets: budgets to draw from, uniformly per example and epoch; () gives budget 0 and an
+      instruction with the task only, in the same shapes.
     prompt_length: tokens reserved for the instruction.
-    seed: of order, budgets and wordings.
-    wordings: ways to state a budget to draw from, uniformly per example and epoch.
-    process_index: this process.
-    process_count: processes that share a global batch.
-    num_prefetch: batches made ahead by a thread; 0 for none.
+    seed: seed of the order, budgets and wordings.
+    wordings: wordings of a budget to draw from, uniformly per example and epoch.
+    process_index: number of this process.
+    process_count: number of processes that share a global batch.
+    num_prefetch: number of batches that a thread makes ahead; 0 for none.
 
   Returns:
-    An iterator of `Batch` with numpy arrays; `get_state()` is a small JSON-able dict that
-    `set_state` takes back.
+    An iterator of `Batch` with numpy arrays; `get_state()` returns a small JSON-able dict for
+    `set_state`.
 
   Raises:
-    ValueError: fewer examples than a batch, a batch that does not divide among processes, or an
-      instruction longer than `prompt_length`.
+    ValueError: if there are fewer examples than a batch has, a batch does not divide among
+      processes, or an instruction is longer than `prompt_length`.
   """
   plan = TrainingPlan(
       split,
@@ -181,11 +181,11 @@ def eval_batches(
     prompt_length: int,
     by_length: bool = False,
 ) -> Iterator[Batch]:
-  """Gives a split once, with one budget in one wording.
+  """Iterates over a split once, with one budget in one wording.
 
-  A batch has the shape of the smallest bucket that holds all its rows; the last one is filled up
-  with rows of padding whose `example_id` is -1. Tokenise an evaluation split with
-  `over_long="truncate"` so that no example is missing.
+  A batch has the shape of the smallest bucket that holds all its rows. The last batch is filled up
+  with padding rows, whose `example_id` is -1. Tokenise an evaluation split with
+  `over_long="truncate"`, so that no example is missing.
 
   Args:
     split: the tokenised split.
@@ -194,14 +194,14 @@ def eval_batches(
     budget: allowed share of teacher tokens, 0..1.
     wording: how the instruction states it.
     prompt_length: tokens reserved for the instruction.
-    by_length: False keeps the split's order; True goes from the shortest source to the longest, so
-      that the outputs of a batch end at about the same time.
+    by_length: False keeps the split's order; True sorts by source length, so that the outputs of a
+      batch end at about the same time.
 
   Returns:
     An iterator of batches of numpy arrays.
 
   Raises:
-    ValueError: the instruction is longer than `prompt_length`, or a batch size below 1.
+    ValueError: if the instruction is longer than `prompt_length`, or batch_size is below 1.
   """
   if batch_size < 1:
     raise ValueError(f"batch_size={batch_size}: must be at least 1")
@@ -241,20 +241,20 @@ def _in_order(
 def encode_prompt(
     tokenizer: AnyTokenizer, budget: float | int, wording: Wording, task: str, prompt_length: int
 ) -> list[int]:
-  """Gives the student's instruction as ids.
+  """Encodes the student's instruction.
 
   Args:
-    tokenizer: gives the ids.
+    tokenizer: encodes the instruction.
     budget: allowed share of teacher tokens, 0..1.
     wording: how to state it.
-    task: what to do with the input; "" where nothing is said.
-    prompt_length: most ids.
+    task: what to do with the input; "" for an instruction without a task.
+    prompt_length: largest number of ids.
 
   Returns:
     The ids, without EOS.
 
   Raises:
-    ValueError: more than `prompt_length` ids.
+    ValueError: if there are more than `prompt_length` ids.
   """
   text = prompts_lib.render(budget, wording, task)
   ids = tokenizer.encode_instruction(text)
@@ -267,17 +267,17 @@ def encode_prompt(
 
 
 def instruction_length(tokenizer: AnyTokenizer, config: ConfigDict) -> int:
-  """Room for the student's instruction: `data.prompt_length`, or what the longest of the run takes.
+  """Returns the length reserved for the student's instruction.
 
   Args:
-    tokenizer: gives the ids.
-    config: the run's: `data`, `budgets` and `evaluation.compare_at`.
+    tokenizer: encodes the instructions.
+    config: the run's config, of which `data`, `budgets` and `evaluation.compare_at` are read.
 
   Returns:
-    A number of tokens.
+    `data.prompt_length` in tokens, or if that is 0, the length of the run's longest instruction.
 
   Raises:
-    ValueError: `data.prompt_length` is too small for an instruction of the run.
+    ValueError: if `data.prompt_length` is too small for an instruction of the run.
   """
   length, task = config.data.prompt_length, config.data.task
   trained = itertools.product(tuple(config.budgets.train), prompts_lib.TRAIN_WORDINGS)
@@ -293,7 +293,7 @@ def instruction_length(tokenizer: AnyTokenizer, config: ConfigDict) -> int:
 
 
 def encode_task(tokenizer: AnyTokenizer, task: str) -> list[int]:
-  """Gives the teacher's instruction as ids, `[]` without a task."""
+  """Encodes the teacher's instruction; `[]` without a task."""
   return tokenizer.encode_instruction(prompts_lib.task_instruction(task)) if task else []
 
 

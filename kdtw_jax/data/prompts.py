@@ -1,11 +1,11 @@
-"""Budgets in words: the instruction that stands before the student's input.
+"""Budgets in words: the instruction before the student's input.
 
     alone        use the teacher for at most 20% of the tokens: Two men stand at the stove.
     with a task  summarize, using the teacher for at most 20% of the tokens: Dear all, ...
 
-The teacher reads the task alone, "summarize: Dear all, ...", never the budget. Training wordings
-are what the student learns from; the held-out ones say the same with the same words in other
-places, to see whether the wording was understood.
+The teacher reads only the task, "summarize: Dear all, ...", never the budget. The student learns
+from the training wordings. The held-out wordings say the same with the same words in other places,
+to test whether the student understands the wording.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Wording(NamedTuple):
   """One way to state a budget, with `{percent}` once in each form.
 
   Attributes:
-    alone: the whole instruction, where the task needs none of its own.
+    alone: the whole instruction, if there is no task.
     joined: the clause that follows a task and a comma.
   """
 
@@ -26,7 +26,7 @@ class Wording(NamedTuple):
   joined: str
 
   def template(self, task: str = "") -> str:
-    """The instruction before `{percent}` is filled in, ended by a colon and a space."""
+    """Returns the instruction with `{percent}` still in it; it ends with a colon and a space."""
     return f"{task}, {self.joined}: " if task else f"{self.alone}: "
 
 
@@ -83,21 +83,21 @@ HELD_OUT_WORDINGS = (
 
 
 def render(budget: float | int, wording: Wording, task: str = "") -> str:
-  """Writes a budget in words.
+  """Renders a budget in words.
 
   `render(0.2, TRAIN_WORDINGS[0], "summarize")` is
   `"summarize, using the teacher for at most 20% of the tokens: "`.
 
   Args:
     budget: allowed share of teacher tokens, 0..1.
-    wording: how to say it.
-    task: what to do with the input, e.g. "translate English to German"; "" where nothing is said.
+    wording: how to state it.
+    task: what to do with the input, e.g. "translate English to German"; "" for no task.
 
   Returns:
-    The instruction, with a space at its end.
+    The instruction, which ends with a space.
 
   Raises:
-    ValueError: the budget is outside 0..1, or the wording has no slot.
+    ValueError: if the budget is outside 0..1, or the wording has no slot.
   """
   if not 0.0 <= budget <= 1.0:
     raise ValueError(f"budget={budget}: must be a share between 0 and 1, e.g. 0.2 for 20%")
@@ -108,16 +108,16 @@ def render(budget: float | int, wording: Wording, task: str = "") -> str:
 
 
 def task_instruction(task: str) -> str:
-  """What the teacher reads before the input: `"summarize: "`; "" without a task."""
+  """Returns what the teacher reads before the input, e.g. `"summarize: "`; "" without a task."""
   return f"{task}: " if task else ""
 
 
 def tokenizer_text(task: str = "", wordings: Sequence[Wording] = TRAIN_WORDINGS) -> list[str]:
-  """Gives instructions for whole percents 0..100, text for training a tokenizer.
+  """Returns the instructions for 0..100 whole percent, as training text of a tokenizer.
 
   Args:
     task: what to do with the input.
-    wordings: the ways to state a budget.
+    wordings: the wordings of a budget.
 
   Returns:
     `101 * len(wordings)` instructions.

@@ -1,9 +1,9 @@
 """Tokenizers of published models (T5, mT5, UMT5, ByT5), with room for the student's `<τ>`.
 
-A published vocabulary has no `<τ>`. It gets the first id after the tokenizer's own, which in the
-published tables is a row of padding (T5: 32100 of 32128) or, where there is none, a row to append.
-A model's table has as many rows as `vocab_size` says, whatever the file holds: so teacher and
-student always have the same, and a table of 32100 rows goes with one of 32128.
+A published vocabulary has no `<τ>`. It gets the first id after the tokenizer's own ids. In the
+published tables that row is padding (T5: row 32100 of 32128) or is appended. Every model's table is
+brought to `vocab_size` rows, whatever the file holds, so a teacher's table of 32128 rows and a
+student's of 32100 rows go together.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,24 +16,25 @@ from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
 from kdtw_jax.data.tokenizer import MODEL_FILE, Tokenizer
 from kdtw_jax.files import first_line
 
-ROWS_MULTIPLE = 128  # T5's own: the table divides among devices and fills a TPU's lanes
-# What two vocabularies are compared on: words, digits, accents, other scripts, white space.
+ROWS_MULTIPLE = 128  # as in T5: the table divides among devices and fills a TPU's lanes
+# Text on which two vocabularies are compared: words, digits, accents, other scripts, white space.
 PROBE = "Use the teacher for at most 20% of the tokens: Zwei Männer kochen; « 3.14 » 你好 привет!"
-VOCABULARY_FILES = ("tokenizer.json", "spiece.model")  # one of them, but for ByT5, which has none
+VOCABULARY_FILES = ("tokenizer.json", "spiece.model")  # all but ByT5 have one of them
 _TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json")
 _WORD_START = "▁"
 
 
 class PublishedTokenizer:
-  """Text to ids and back, by a tokenizer of transformers; the interface of `Tokenizer`.
+  """A tokenizer of transformers with the interface of `Tokenizer`.
 
   Attributes:
-    num_tokens: ids that stand for text or have a meaning of their own; those above are padding.
-    vocab_size: V, rows of a model's table: `num_tokens` + 1 for `<τ>`, up to a multiple of 128.
+    num_tokens: number of ids of text and special tokens; higher ids are `<τ>` and padding.
+    vocab_size: V, rows of a model's table: `num_tokens` + 1 for `<τ>`, rounded up to a multiple of
+      128.
     pad_id: 0.
     eos_id: 1.
     unk_id: 2.
-    tau_id: `num_tokens`, the id of `<τ>`, which no text gives.
+    tau_id: `num_tokens`, the id of `<τ>`, which no text encodes to.
   """
 
   pad_id = PAD_ID
@@ -44,11 +45,11 @@ class PublishedTokenizer:
     """Makes a tokenizer.
 
     Args:
-      tokenizer: one of transformers.
+      tokenizer: a tokenizer of transformers.
       where: its folder or hub id, for errors.
 
     Raises:
-      ValueError: its special ids are others than T5's.
+      ValueError: if its special ids differ from T5's.
     """
     found = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
     if found != (PAD_ID, EOS_ID, UNK_ID):
@@ -65,11 +66,11 @@ class PublishedTokenizer:
     """Reads the tokenizer of a published model's folder.
 
     Raises:
-      FileNotFoundError: there are no tokenizer files.
-      ValueError: the files hold no tokenizer of the T5 family.
+      FileNotFoundError: if there are no tokenizer files.
+      ValueError: if the files hold no tokenizer of the T5 family.
     """
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it misses torch, we do not
-    import transformers  # here: it takes seconds, and runs with a vocabulary of their own need none
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # torch may be missing
+    import transformers  # here: it takes seconds, and runs with their own vocabulary skip it
 
     try:
       found = transformers.AutoTokenizer.from_pretrained(
@@ -77,7 +78,7 @@ class PublishedTokenizer:
       )
     except (OSError, ValueError, KeyError) as error:
       raise _no_tokenizer(folder, first_line(error)) from error
-    # Without its vocabulary, transformers makes a T5 tokenizer of special tokens alone.
+    # Without a vocabulary file, transformers makes a T5 tokenizer of special tokens only.
     if type(found).__name__ != "ByT5Tokenizer" and not any(
         (Path(folder) / name).is_file() for name in VOCABULARY_FILES
     ):
@@ -94,28 +95,28 @@ class PublishedTokenizer:
     self._tokenizer.save_pretrained(str(folder))
 
   def encode(self, text: str) -> list[int]:
-    """Gives the ids of one text, without EOS; never pad, EOS or `<τ>`, even if it names them."""
+    """Encodes a text without EOS; never gives pad, EOS or `<τ>`, even if the text names them."""
     return self.encode_batch([text])[0]
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    """Gives the ids of many texts, without EOS."""
+    """Encodes many texts, without EOS."""
     if not texts:
       return []
     rows = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [[i for i in row if i not in (PAD_ID, EOS_ID)] for row in rows]
 
   def encode_instruction(self, text: str) -> list[int]:
-    """Gives the ids of a text that another text follows after its last space.
+    """Encodes a text that ends with a space and that another text follows.
 
-    A space belongs to the word after it, in ByT5 it is an id of its own: so the ids are what comes
-    before a word that is put there and taken off again.
+    A space belongs to the word after it, but is a separate id in ByT5. The ids are therefore found
+    by appending a word and removing its ids again.
     """
     probe = "a"
     ids, end = self.encode(text + probe), self.encode(probe)
     return ids[: -len(end)] if ids[-len(end) :] == end else self.encode(text)
 
   def decode(self, ids: Iterable[SupportsIndex]) -> str:
-    """Gives the text of ids; special ones and those of padding are skipped wherever they stand."""
+    """Decodes ids; skips special and padding ids at any position."""
     known = [i for i in map(operator.index, ids) if i < self.num_tokens]
     text = self._tokenizer.decode(
         known, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -123,7 +124,7 @@ class PublishedTokenizer:
     return text.strip()
 
   def pieces(self, ids: Iterable[SupportsIndex]) -> list[str]:
-    """Gives one readable piece per id, special ids included, "▁" for a space."""
+    """Returns one readable piece per id, special ids included, with "▁" for a space."""
     return [self._piece(operator.index(i)) for i in ids]
 
   def _piece(self, number: int) -> str:
@@ -148,21 +149,21 @@ def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
   """Reads a tokenizer.
 
   Args:
-    path: a SentencePiece model that `train_tokenizer` wrote, a folder that holds one as
+    path: a SentencePiece model made by `train_tokenizer`, a folder that holds one as
       tokenizer.model, or the folder of a published model.
 
   Returns:
     The tokenizer.
 
   Raises:
-    FileNotFoundError: there is none.
-    ValueError: it cannot be read, or its special ids are others.
+    FileNotFoundError: if there is none.
+    ValueError: if it cannot be read, or has other special ids.
   """
   path = Path(path)
   if not path.is_dir():
     return Tokenizer.load(str(path))
   for name in (MODEL_FILE, *_TOKENIZER_FILES):
-    if (path / name).exists() and not (path / name).is_file():  # a pipe would be read for ever
+    if (path / name).exists() and not (path / name).is_file():  # reading a pipe may block for ever
       raise ValueError(f"{path / name}: is not a regular file: put the tokenizer's file there")
   if (path / MODEL_FILE).is_file():
     return Tokenizer.load(str(path / MODEL_FILE))
@@ -176,15 +177,15 @@ def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
 
 
 def check_same_vocabulary(a: AnyTokenizer, b: AnyTokenizer, *, names: tuple[str, str]) -> None:
-  """Refuses two models whose next-token distributions are not over the same tokens.
+  """Checks that the next-token distributions of two models are over the same tokens.
 
   Args:
-    a: a tokenizer.
-    b: another one.
-    names: where each is from, for errors.
+    a: the tokenizer of one model.
+    b: the tokenizer of the other.
+    names: where each comes from, for errors.
 
   Raises:
-    ValueError: they differ in size, special ids, pieces or the ids of PROBE; says in what.
+    ValueError: if they differ in size, special ids, pieces or the ids of PROBE; says in which.
   """
   for what, of in (
       ("tokens", lambda t: t.num_tokens),

@@ -1,7 +1,7 @@
-"""What a SentencePiece model says of itself: its pieces and how it reads text.
+"""Reader of a SentencePiece model file: its pieces, and its settings for reading text.
 
-Read from the bytes of the file, a protocol buffer (sentencepiece_model.proto names the fields). The
-code that sentencepiece brings for that refuses to load under any but the newest protobuf library.
+The file is a protocol buffer, with the fields of sentencepiece_model.proto. It is parsed here
+because sentencepiece's own code for it loads only with the newest protobuf library.
 """
 
 import struct
@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 UNIGRAM, BPE = 1, 2  # model types
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4  # types of pieces
 
-_Fields = dict[int, list[Any]]  # by number: integers, or the bytes of anything else
+_Fields = dict[int, list[Any]]  # field number -> integers, or the bytes of any other type
 
 
 class Piece(NamedTuple):
-  """One id.
+  """The piece of one id.
 
   Attributes:
-    text: the piece, "▁" for a space.
+    text: the piece, with "▁" for a space.
     score: log-probability, or in a BPE model minus the rank of its merge.
-    type: NORMAL, ...
+    type: NORMAL, UNKNOWN, CONTROL or another type.
   """
 
   text: str
@@ -31,12 +31,12 @@ class SentencePieceModel(NamedTuple):
   """A SentencePiece model.
 
   Attributes:
-    pieces: in the order of their ids.
-    type: UNIGRAM, BPE or another.
-    byte_fallback: unknown characters become bytes.
-    has_rules: text is changed by rules of normalization other than "identity".
-    add_dummy_prefix: a space is put before the text.
-    remove_extra_whitespaces: spaces at the ends and all but one of several are dropped.
+    pieces: pieces in the order of their ids.
+    type: UNIGRAM, BPE or another type.
+    byte_fallback: True if unknown characters become bytes.
+    has_rules: True if normalization rules other than "identity" change the text.
+    add_dummy_prefix: True if a space is put before the text.
+    remove_extra_whitespaces: True if spaces at the ends and repeated spaces are dropped.
   """
 
   pieces: tuple[Piece, ...]
@@ -48,7 +48,7 @@ class SentencePieceModel(NamedTuple):
 
 
 def read_model(content: bytes) -> SentencePieceModel:
-  """Reads the content of a `tokenizer.model` file that sentencepiece could load."""
+  """Parses the content of a `tokenizer.model` file that sentencepiece can load."""
   model = _fields(content)
   trainer, normalizer = (_fields(_last(model, number, b"")) for number in (2, 3))
   return SentencePieceModel(
@@ -68,12 +68,12 @@ def _piece(content: bytes) -> Piece:
 
 
 def _last(fields: _Fields, number: int, default: Any) -> Any:
-  """The value of a field, of which the last one written counts."""
+  """Returns the value of a field, the last one if it occurs several times."""
   return fields[number][-1] if number in fields else default
 
 
 def _fields(message: bytes) -> _Fields:
-  """The fields of a message: pairs of a key, which names number and type, and a value."""
+  """Parses a message: pairs of a key (field number and type) and a value."""
   fields: _Fields = {}
   position = 0
 

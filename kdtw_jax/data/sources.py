@@ -1,4 +1,4 @@
-"""Opens a split by config: the one place that knows all kinds of sources."""
+"""Opening of a split by config: the one place that knows all kinds of sources."""
 
 from ml_collections import ConfigDict
 
@@ -17,17 +17,17 @@ def load_split(config: ConfigDict, split: str) -> Source:
   """Opens one split.
 
   Args:
-    config: the `data` section: `source` names the kind, see SOURCES; `train_split`,
+    config: the `data` section. `source` names the kind, see SOURCES; `train_split`,
       `validation_split` and `test_split` name the splits in the data; `num_train`,
-      `num_validation` and `num_test` cap them (0: all), or say how many phrases to make.
+      `num_validation` and `num_test` limit them (0: all), or say how many phrases to make.
     split: "train", "validation" or "test".
 
   Returns:
     The examples.
 
   Raises:
-    FileNotFoundError: a file is missing.
-    ValueError: an unknown split or kind of source, or bad input.
+    FileNotFoundError: if a file is missing.
+    ValueError: if the split or the kind of source is unknown, or the data are invalid.
   """
   if split not in SPLITS:
     raise ValueError(f"split={split!r}: must be one of {', '.join(SPLITS)}")

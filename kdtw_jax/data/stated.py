@@ -1,7 +1,8 @@
-"""A budget as a user states it, a share or words, as the instruction that the student reads.
+"""Conversion of a user's budget, a share or words, to the instruction that the student reads.
 
-What cannot be kept is refused: the student knows the shares that it was trained for and no others,
-and would ask for some share whatever else it read. Not the wordings of training (`prompts.py`).
+A budget that cannot be kept is refused: the student knows only the shares that it was trained for,
+and after any other instruction it would still ask for some share. Not here: the training wordings
+(`prompts.py`).
 """
 
 import numbers
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from kdtw_jax.data.prompts import SLOT, TRAIN_WORDINGS, Wording, render
 
-# A number with at most two decimals, as `render` writes it, that is no part of a word or a range.
+# A number with at most two decimals, as `render` writes it, that is not part of a word or a range.
 _PERCENT = re.compile(r"(?<![\w.,\-−–])([-−]?\d+(?:[.,]\d{1,2})?) ?%")
 
 
@@ -18,8 +19,8 @@ class Stated(NamedTuple):
   """A budget that the pair can keep.
 
   Attributes:
-    share: of the tokens that the teacher may write, to a hundredth of a percent.
-    instruction: says so to the student, ended by a colon and a space.
+    share: share of the tokens that the teacher may write, to a hundredth of a percent.
+    instruction: the student's instruction, which ends with a colon and a space.
   """
 
   share: float
@@ -27,19 +28,19 @@ class Stated(NamedTuple):
 
 
 def state_budget(budget: object, *, largest: float, task: str = "") -> Stated:
-  """Reads a budget and words it for the student.
+  """Reads a budget and states it for the student.
 
   Args:
     budget: a share, 0 to `largest`, or an instruction in any wording with one percentage in it,
-      which is read as the most that is allowed.
+      which is read as an upper limit.
     largest: the largest share that the student was trained for.
     task: what to do with the input; the instruction begins with it.
 
   Returns:
-    The share and the instruction; a number is said in the first wording of training.
+    The share and the instruction; a number is stated in the first training wording.
 
   Raises:
-    ValueError: it states no share, several, or one that the student was not trained for.
+    ValueError: if it states no share, several, or one that the student was not trained for.
   """
   share, wording = _read(budget, largest)
   if not 0.0 <= share <= largest:
@@ -50,7 +51,7 @@ def state_budget(budget: object, *, largest: float, task: str = "") -> Stated:
 
 
 def _read(budget: object, largest: float) -> tuple[float, Wording]:
-  """The share, in or out of range, and how to word it."""
+  """Returns the share, in or out of range, and its wording."""
   if isinstance(budget, numbers.Real) and not isinstance(budget, bool):
     return float(budget), TRAIN_WORDINGS[0]
   if not isinstance(budget, str):

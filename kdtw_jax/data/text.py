@@ -1,4 +1,4 @@
-"""Aligned text files `<field>.<split>.txt`, the naming that `tfds.TranslateFolder` reads.
+"""Aligned text files `<field>.<split>.txt`, named as for `tfds.TranslateFolder`.
 
 One text per line, e.g. `en.train.txt` and `de.train.txt`; line i of one file goes with line i of
 the other.
@@ -20,14 +20,14 @@ def open_text(
     split: name of the split in the file names, e.g. "train".
     source_field: first part of the name of the source file, e.g. "en".
     target_field: the same for the target file, e.g. "de".
-    limit: most examples to keep; 0 keeps all.
+    limit: largest number of examples to keep; 0 keeps all.
 
   Returns:
     The examples; lines with an empty side are dropped with a log message.
 
   Raises:
-    FileNotFoundError: a file is missing.
-    ValueError: the files differ in length, hold no filled line, or cannot be read as text.
+    FileNotFoundError: if a file is missing.
+    ValueError: if the files differ in length, have only empty lines, or cannot be read as text.
   """
   sides = [_read_side(path, field, split) for field in (source_field, target_field)]
   (source_file, sources), (target_file, targets) = sides

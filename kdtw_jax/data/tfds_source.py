@@ -1,6 +1,6 @@
-"""tensorflow-datasets through `tfds.data_source`: random access, no TensorFlow at reading time.
+"""tensorflow-datasets through `tfds.data_source`: random access, without TensorFlow.
 
-Only data already prepared in a random-access format (array_record) is read; nothing is downloaded.
+Data must already be prepared in a random-access format (array_record); nothing is downloaded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from typing import Any, SupportsIndex
 from kdtw_jax.data.example import Example, check_index
 from kdtw_jax.files import first_line
 
-# Without TensorFlow their builders are found by name only after these groups are imported.
+# Without TensorFlow, builders are found by name only after these groups are imported.
 _IMPORTED_ON_DEMAND = ("translate", "summarization")
 
 
 class TfdsSource:
-  """A split of a prepared data set; two features, nested by ".", make an example."""
+  """A split of a prepared data set; two features, nested ones named with ".", make an example."""
 
   def __init__(
       self,
@@ -32,15 +32,15 @@ class TfdsSource:
     """Makes a source.
 
     Args:
-      records: what `tfds.data_source` gives: a sequence of mappings.
-      where: name of the data set and split for messages.
+      records: a sequence of mappings, from `tfds.data_source`.
+      where: name of the data set and split, for messages.
       source_field: the feature with the task input.
       target_field: the feature with the target.
       reference_fields: features with further references; an example may lack them.
-      limit: most examples to keep; 0 keeps all.
+      limit: largest number of examples to keep; 0 keeps all.
 
     Raises:
-      ValueError: the split is empty.
+      ValueError: if the split is empty.
     """
     if not len(records):
       raise ValueError(f"{where}: the split is empty: choose a split that holds examples")
@@ -104,19 +104,19 @@ def open_tfds(
 
   Args:
     name: name of the data set, e.g. "wmt14_translate/de-en".
-    split: its name in the data set; slices such as "train[:1%]" work.
+    split: name of the split in the data set; slices such as "train[:1%]" work.
     data_dir: where it was prepared; "" for the default folder.
     source_field: the feature with the task input, e.g. "en".
     target_field: the feature with the target, e.g. "de".
     reference_fields: features with further references; an example may lack them.
-    limit: most examples to keep; 0 keeps all.
+    limit: largest number of examples to keep; 0 keeps all.
 
   Returns:
     The examples.
 
   Raises:
-    ValueError: a field is not set, the data set is not prepared in a random-access format, or the
-      split is unknown or empty.
+    ValueError: if a field is not set, the data set is not prepared in a random-access format, or
+      the split is unknown or empty.
   """
   for field, value in {
       "tfds_name": name,
@@ -136,12 +136,12 @@ def open_tfds(
 
 
 def _records(name: str, split: str, data_dir: str) -> Any:
-  import tensorflow_datasets as tfds  # takes a second: for those who read with it
+  import tensorflow_datasets as tfds  # here: it takes a second
 
   if ":/" in name or name.startswith("huggingface:"):
     raise ValueError(
         f"config.data.tfds_name={name!r}: must be a data set of tensorflow-datasets, e.g. "
-        "wmt14_translate/de-en, that lies prepared in config.data.tfds_data_dir"
+        "wmt14_translate/de-en, that is prepared in config.data.tfds_data_dir"
     )
   for group in _IMPORTED_ON_DEMAND:
     importlib.import_module(f"tensorflow_datasets.{group}")
@@ -168,6 +168,6 @@ def _records(name: str, split: str, data_dir: str) -> Any:
 
 
 def build_command(name: str, data_dir: str) -> str:
-  """The command that downloads a data set and writes it for random access."""
+  """Returns the command that downloads a data set and prepares it for random access."""
   folder = ["--data_dir", data_dir] if data_dir else []
   return shlex.join(["tfds", "build", name, "--file_format=array_record", *folder])

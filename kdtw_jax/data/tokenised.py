@@ -1,7 +1,7 @@
-"""Tokenises a split once, sorts its examples into length buckets, and lays out padded batches.
+"""A split as token ids, its examples in length buckets, and the layout of padded batches.
 
-Not the order of training: `pipeline` decides which examples meet in a batch. Shape letters: B, S,
-T; E examples; P tokens of an instruction.
+Not here: the order of training; `pipeline` decides which examples share a batch. Shape letters: B,
+S, T; E examples; P tokens of an instruction.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +29,7 @@ class Ragged(NamedTuple):
   starts: Int[np.ndarray, " rows_plus_one"]
 
   def row(self, index: int) -> np.ndarray:
-    """Gives row `index`."""
+    """Returns row `index`."""
     return self.ids[self.starts[index] : self.starts[index + 1]]
 
 
@@ -37,13 +37,13 @@ class TokenisedSplit(NamedTuple):
   """The examples of a split as token ids, EOS included on both sides.
 
   Attributes:
-    source: source ids of the E kept examples, each ended by EOS.
-    target: target ids, each ended by EOS.
-    example_id: `[E]` int32: position of each kept example in its source.
-    bucket: `[E]` int32: number of the first bucket that holds both sides.
-    buckets: `(source_length, target_length)` in tokens incl. EOS, growing in both.
-    num_over_long: how many examples were longer than the last bucket.
-    task: what to do with a source, said before it; "" where nothing is said.
+    source: source ids of the E kept examples, each ending with EOS.
+    target: target ids, each ending with EOS.
+    example_id: index of each kept example in its source.
+    bucket: number of the first bucket that holds both sides.
+    buckets: `(source_length, target_length)` in tokens including EOS, growing in both.
+    num_over_long: number of examples that were longer than the last bucket.
+    task: what to do with a source, stated before it; "" for no task.
   """
 
   source: Ragged
@@ -56,16 +56,16 @@ class TokenisedSplit(NamedTuple):
 
 
 def check_buckets(buckets: Buckets) -> tuple[tuple[int, int], ...]:
-  """Gives the buckets as tuples.
+  """Checks the buckets and returns them as tuples.
 
   Args:
-    buckets: `(source_length, target_length)` in tokens incl. EOS.
+    buckets: `(source_length, target_length)` in tokens including EOS.
 
   Returns:
     The same buckets.
 
   Raises:
-    ValueError: none, a length below 2, or not growing in both lengths.
+    ValueError: if there are none, a length is below 2, or they do not grow in both lengths.
   """
   checked = tuple((int(source), int(target)) for source, target in buckets)
   if not checked or min(min(bucket) for bucket in checked) < 2:
@@ -91,22 +91,22 @@ def tokenise(
     task: str = "",
     track_fn: Callable[[range], Iterable[int]] = iter,
 ) -> TokenisedSplit:
-  """Tokenises all examples of a source; those with an empty side are dropped and logged.
+  """Tokenises all examples of a source; drops and logs those with an empty side.
 
   Args:
     source: the examples.
-    tokenizer: gives ids.
-    buckets: `(source_length, target_length)` in tokens incl. EOS, without the instruction.
+    tokenizer: encodes the examples.
+    buckets: `(source_length, target_length)` in tokens including EOS, without the instruction.
     over_long: what to do with an example that the last bucket does not hold: "drop" it, or
-      "truncate" the side that is too long to its first tokens and EOS. Both are logged with counts.
-    task: what to do with a source, e.g. "summarize"; batches say it, lengths do not count it.
-    track_fn: gives the numbers of a range back, showing how far it is; of thousands of examples.
+      "truncate" the side that is too long to its first tokens and EOS. Both log their counts.
+    task: what to do with a source, e.g. "summarize"; batches state it, lengths do not count it.
+    track_fn: yields the numbers of a range (the first of every 4096 examples) and shows progress.
 
   Returns:
     The tokenised split.
 
   Raises:
-    ValueError: bad buckets, an unknown policy, or no example left.
+    ValueError: if the buckets or `over_long` are invalid, or no example is left.
   """
   checked = check_buckets(buckets)
   if over_long not in ("drop", "truncate"):
@@ -133,7 +133,7 @@ def tokenise(
 def _is_kept(
     lengths: Int[np.ndarray, "E 2"], buckets: tuple[tuple[int, int], ...], over_long: str
 ) -> Bool[np.ndarray, " E"]:
-  """True where both sides hold a token and, unless they are truncated, fit the last bucket."""
+  """Returns True where both sides have a token and, unless truncated, fit the last bucket."""
   filled = np.all(lengths > 1, axis=1)
   fits = np.all(lengths <= np.array(buckets[-1])[None], axis=1)
   return filled & (fits | (over_long == "truncate"))
@@ -183,7 +183,7 @@ def _split_of(
 
 
 def _ragged(rows: list[list[int]], max_length: int) -> Ragged:
-  """Rows cut to `max_length` ids, EOS the last."""
+  """Cuts rows to `max_length` ids, the last of which is EOS."""
   ended = [[*row[: max_length - 1], EOS_ID] for row in rows]
   starts = np.cumsum([0, *map(len, ended)], dtype=np.int64)
   return Ragged(np.fromiter(itertools.chain.from_iterable(ended), np.int32, starts[-1]), starts)
@@ -209,15 +209,15 @@ def lay_out(
 
   Args:
     split: the tokenised split.
-    rows: `[B]` rows of the split; -1 makes a row of pure padding.
+    rows: rows of the split; -1 makes a row that is all padding.
     prompts: B instructions of the student as ids, each at most `prompt_length` long; () for none.
-    budgets: `[B]` the budgets that the instructions state.
+    budgets: the budgets that the instructions state.
     task: P_t ids of the teacher's instruction; () for none.
     bucket: number of the bucket that gives the shape.
-    prompt_length: P, room for the student's instruction.
+    prompt_length: P, length reserved for the student's instruction.
 
   Returns:
-    A batch with `S_student = S + P` and `S_teacher = S + P_t`, S the bucket's source length.
+    A batch with `S_student = S + P` and `S_teacher = S + P_t`; S is the bucket's source length.
   """
   source_length, target_length = split.buckets[bucket]
   shape = len(rows)

@@ -1,7 +1,7 @@
 """SentencePiece tokenizer with the student's `<τ>` as a control symbol.
 
-Ids: pad 0, EOS 1, unknown 2, `<τ>` 3, then pieces. A control symbol is never made from text: the
-characters "<τ>" in a sentence become ordinary pieces. No EOS is added here; the pipeline does.
+Ids: pad 0, EOS 1, unknown 2, `<τ>` 3, then pieces. Text never encodes to a control symbol: the
+characters "<τ>" in a sentence become ordinary pieces. The pipeline adds EOS, not the tokenizer.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ class Tokenizer:
 
   Attributes:
     vocab_size: V, number of ids, special ones included.
-    num_tokens: the same: no id is padding of a table.
+    num_tokens: the same, because no id is padding.
     pad_id: 0.
     eos_id: 1.
     unk_id: 2.
@@ -49,7 +49,7 @@ class Tokenizer:
       model_proto: the content of a `tokenizer.model` file.
 
     Raises:
-      ValueError: the model's special ids are others than this code's.
+      ValueError: if the model's special ids differ from ours.
     """
     self._processor = sentencepiece.SentencePieceProcessor(model_proto=model_proto)
     self.vocab_size = self.num_tokens = int(self._processor.get_piece_size())
@@ -71,14 +71,14 @@ class Tokenizer:
     """Reads a tokenizer file.
 
     Args:
-      path: a file that `train_tokenizer` wrote.
+      path: the file of a model that `train_tokenizer` made.
 
     Returns:
       The tokenizer.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: the file holds no SentencePiece model, or one with other special ids.
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file holds no SentencePiece model, or one with other special ids.
     """
     if not os.path.isfile(path):
       raise FileNotFoundError(
@@ -98,40 +98,40 @@ class Tokenizer:
       ) from error
 
   def save(self, folder: str | os.PathLike) -> None:
-    """Writes the tokenizer into a folder, which is made if missing.
+    """Writes the tokenizer into a folder, which is created if missing.
 
-    `tokenizer.model` is what `load` reads, `tokenizer.json` and `tokenizer_config.json` are what
-    transformers reads: see `save_tokenizer_json`.
+    `load` reads `tokenizer.model`; transformers reads `tokenizer.json` and `tokenizer_config.json`,
+    see `save_tokenizer_json`.
     """
     model_proto = self._processor.serialized_model_proto()
     save_tokenizer_json(model_proto, folder)
     write_atomically(os.path.join(folder, MODEL_FILE), model_proto)
 
   def encode(self, text: str) -> list[int]:
-    """Gives the ids of one text, without EOS; never pad, EOS or `<τ>`."""
+    """Encodes a text without EOS; never gives pad, EOS or `<τ>`."""
     return self._processor.encode(normalise(text))
 
   def encode_instruction(self, text: str) -> list[int]:
-    """Gives the ids of a text that another text follows after its last space."""
+    """Encodes a text that ends with a space and that another text follows."""
     return self.encode(text)
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    """Gives the ids of many texts, without EOS."""
+    """Encodes many texts, without EOS."""
     return self._processor.encode([normalise(text) for text in texts])
 
   def decode(self, ids: Iterable[SupportsIndex]) -> str:
-    """Gives the text of ids; pad, EOS and `<τ>` are skipped wherever they stand.
+    """Decodes ids; skips pad, EOS and `<τ>` at any position.
 
     Args:
       ids: piece ids below `vocab_size`.
 
     Returns:
-      The text on one line; unknown pieces read " ⁇ ".
+      The text on one line, with " ⁇ " for unknown pieces.
     """
     return self._processor.decode(self._ordinary(ids))
 
   def pieces(self, ids: Iterable[SupportsIndex]) -> list[str]:
-    """Gives one readable piece per id, special ids included, "▁" for a space."""
+    """Returns one readable piece per id, special ids included, with "▁" for a space."""
     return [self._processor.id_to_piece(operator.index(i)) for i in ids]
 
   def _ordinary(self, ids: Iterable[SupportsIndex]) -> list[int]:
@@ -150,24 +150,24 @@ def train_tokenizer(
 ) -> Tokenizer:
   """Trains a SentencePiece model in this process.
 
-  Kudo and Richardson 2018, https://arxiv.org/abs/1808.06226. Each digit and "%" is always a piece
-  of its own, so that a budget never trained on is read from digits that were.
+  Kudo and Richardson 2018, https://arxiv.org/abs/1808.06226. Each digit and "%" is always a
+  separate piece, so that a new budget consists of digits seen in training.
 
   Args:
-    sentences: training text of both sides, and of the budget prompts.
+    sentences: training text of both sides, and budget prompts.
     vocab_size: number of ids, the four special ones included.
-    kind: "bpe", or "unigram", which wants open-ended text: it never makes a piece of letters that
-      only one word of the text holds, so most words of a small lexicon stay in parts.
-    seed: of the sample that is taken from more than `max_sentences` sentences.
-    max_sentences: most sentences to train on.
+    kind: "bpe" or "unigram". "unigram" suits open-ended text: it never makes a piece of letters
+      that occur in only one word of the text, so most words of a small lexicon stay in parts.
+    seed: seed of the sample taken from more than `max_sentences` sentences.
+    max_sentences: largest number of sentences to train on.
     character_coverage: share of the text's characters that get a piece.
-    byte_fallback: write unknown characters as bytes (256 more ids) instead of as unknown.
+    byte_fallback: True encodes unknown characters as bytes (256 more ids), False as unknown.
 
   Returns:
     The tokenizer.
 
   Raises:
-    ValueError: no text, an unknown kind, or a vocabulary that the text cannot fill.
+    ValueError: if there is no text, the kind is unknown, or the text cannot fill the vocabulary.
   """
   if kind not in ("unigram", "bpe"):
     raise ValueError(f"tokenizer kind={kind!r}: must be 'unigram' or 'bpe'")
@@ -192,8 +192,8 @@ def train_tokenizer(
         normalization_rule_name="identity",
         character_coverage=character_coverage,
         byte_fallback=byte_fallback,
-        max_sentence_length=1 << 20,  # bytes; longer lines would be left out in silence
-        num_threads=4,  # fixed: the sums of unigram training depend on it
+        max_sentence_length=1 << 20,  # bytes; longer lines would be skipped silently
+        num_threads=4,  # fixed, because the sums of unigram training depend on it
         minloglevel=2,
     )
   except RuntimeError as error:
@@ -202,7 +202,7 @@ def train_tokenizer(
 
 
 def _in_parts(line: str) -> Iterator[str]:
-  """An endless line broken at spaces: the time of training grows with the square of its length."""
+  """Breaks a very long line at spaces: training time grows with the square of a line's length."""
   if len(line) > _LONGEST_LINE:
     while len(line) > _LONGEST_PART:
       end = line.rfind(" ", 1, _LONGEST_PART)

@@ -1,7 +1,7 @@
-"""A SentencePiece model of ours as the `tokenizer.json` that transformers and others read.
+"""Conversion of our SentencePiece models to the `tokenizer.json` that transformers reads.
 
-The same ids for every text, and `<τ>` out of reach of any text. Not the tokenizers of published
-models: transformers writes those itself.
+Every text gets the same ids, and no text encodes to `<τ>`. Not here: the tokenizers of published
+models, which transformers writes itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,36 +34,36 @@ from kdtw_jax.data.sentencepiece_model import (
 from kdtw_jax.files import write_atomically, write_json
 
 JSON_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"  # their names in a folder
-# A Unigram model of `tokenizers` finds any piece in a text, "</s>" and "<τ>" too. So the text and
-# its ordinary pieces write "<" as this control character, which no normalised text holds.
+# A Unigram model of `tokenizers` finds every piece in a text, even "</s>" and "<τ>". So text and
+# ordinary pieces write "<" as this control character, which no normalised text contains.
 _LESS_THAN = "\x1a"
 
 _TRANSFORMERS = {
-    "tokenizer_class": "PreTrainedTokenizerFast",  # T5's own would build another from the pieces
+    "tokenizer_class": "PreTrainedTokenizerFast",  # T5's class would build a different one
     "model_input_names": ["input_ids", "attention_mask"],
     "clean_up_tokenization_spaces": False,
-    "split_special_tokens": True,  # the characters "</s>" and "<τ>" in a text are text
+    "split_special_tokens": True,  # "</s>" and "<τ>" in a text are ordinary characters
     "extra_special_tokens": {"tau_token": TAU},
 }
 
 
 def save_tokenizer_json(model_proto: bytes, folder: str | os.PathLike) -> None:
-  """Writes what `AutoTokenizer` reads, `tokenizer.json` and `tokenizer_config.json`, into a folder.
+  """Writes `tokenizer.json` and `tokenizer_config.json` for `AutoTokenizer` into a folder.
 
-  The ids are those of `Tokenizer.encode`, then EOS, with one exception. Where a Unigram model can
-  cut a word into the same pieces in two orders, as "l|ll" or "ll|l", both are equally probable:
-  SentencePiece lets the rounding of its float32 sums decide, `tokenizers` makes the last piece the
+  The ids are those of `Tokenizer.encode`, then EOS, with one exception. If a Unigram model can cut
+  a word into the same pieces in two orders, as "l|ll" or "ll|l", both are equally probable. Then
+  the rounding of float32 sums decides in SentencePiece, while `tokenizers` makes the last piece the
   longest. (None of Multi30k's 62,028 sentences, 11 of AESLC's 28,872 texts of up to 6,000 tokens.)
-  Decoded text is the same too, but for bytes that make no UTF-8, and for unknown pieces, which
-  transformers skips as special ones. Asked with `split_special_tokens=False`, it makes the special
-  id of the text "<τ>".
+  Decoded text is the same, except for bytes that are not UTF-8 and for unknown pieces, which
+  transformers skips as special. With `split_special_tokens=False`, transformers encodes the text
+  "<τ>" as the special id.
 
   Args:
     model_proto: the content of a `tokenizer.model` file.
-    folder: where; made if missing.
+    folder: the folder; created if missing.
 
   Raises:
-    ValueError: the model has settings that `train_tokenizer` never makes.
+    ValueError: if the model has settings that `train_tokenizer` never uses.
   """
   source = read_model(model_proto)
   _check(source)
@@ -74,7 +74,7 @@ def save_tokenizer_json(model_proto: bytes, folder: str | os.PathLike) -> None:
 
 
 def _check(source: SentencePieceModel) -> None:
-  """Refuses a model that reads text in another way; raises ValueError."""
+  """Raises ValueError if the model reads text in another way."""
   found = {
       "model_type": source.type in (UNIGRAM, BPE),
       "normalization_rule_name": not source.has_rules,
@@ -93,14 +93,14 @@ def _check(source: SentencePieceModel) -> None:
 
 
 def _converted(source: SentencePieceModel) -> Tokenizer:
-  """The tokenizer of a SentencePiece model that `_check` let pass."""
+  """Converts a SentencePiece model that passed `_check`."""
   has_bytes = source.byte_fallback
   alone, steps = DIGITS, normalizer_steps()
   if source.type == BPE:
     model = _bpe(source.pieces, has_bytes)
   elif has_bytes and all(piece.text != "<" for piece in source.pieces):
     model = _unigram(source.pieces, has_bytes)
-    alone += "<"  # written as a byte: cut off, it makes no special piece with what follows
+    alone += "<"  # encoded as a byte; cut off, it cannot form a special piece with what follows
   else:
     model = _unigram(source.pieces, has_bytes, less_than=_LESS_THAN)
     steps.append(normalizers.Replace("<", _LESS_THAN))
@@ -148,10 +148,10 @@ def _unigram(pieces: Sequence[Piece], has_bytes: bool, less_than: str = "<") -> 
 
 
 def _merges(pieces: Sequence[Piece]) -> Iterator[tuple[str, str]]:
-  """Pairs of pieces in the order in which SentencePiece joins them.
+  """Yields pairs of pieces in the order in which SentencePiece merges them.
 
-  It joins the pair whose whole has the highest score, whatever its parts: so all pairs with one
-  whole follow each other here. Their order among themselves has no effect.
+  It merges the pair whose result has the highest score, whatever its parts. All pairs with the same
+  result are therefore adjacent here, and their order among themselves has no effect.
   """
   normal = {piece.text: piece.score for piece in pieces if piece.type == NORMAL}
   for whole in sorted(normal, key=lambda name: -normal[name]):

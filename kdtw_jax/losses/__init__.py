@@ -1,4 +1,4 @@
-"""Losses: arrays in, one float per token out, float32, reduced once at the end."""
+"""Losses: arrays in, one float32 per token out, reduced once at the end."""
 
 from kdtw_jax.losses.distillation import (
     cross_entropy,

@@ -1,11 +1,11 @@
-"""Token-level distillation losses, from the logits of teacher and student.
+"""Token-level distillation losses on the logits of teacher and student.
 
 Not here: sequence-level distillation (`path_consistency.py`), reductions over tokens.
 
-μ is the teacher's distribution and π the student's, both over V entries at each position. The
-direction of each divergence is in its name and formula. Vocabulary entries that a model may never
-emit (the `<τ>` row) hold `base.MASKED_LOGIT`; probability zero there gives zero terms and zero
-gradients, never NaN. All arithmetic is float32, whatever the logits are.
+μ is the teacher's distribution and π the student's, both over V entries at each position. Names and
+formulas give the direction of each divergence. Vocabulary entries that a model may never emit (the
+`<τ>` row) hold `base.MASKED_LOGIT`: their zero probability gives zero terms and zero gradients,
+never NaN. All arithmetic is in float32, whatever the dtype of the logits.
 
 Shape letters: B batch, C chunk of positions, V vocabulary.
 """
@@ -21,19 +21,19 @@ from kdtw_jax.distributions import log_softmax
 def taken_log_probs(
     logits: Float[ArrayLike, "B C V"], tokens: Int[ArrayLike, "B C"]
 ) -> Float[Array, "B C"]:
-  """Log-probability of the token at each position.
+  """Computes the log-probability of the token at each position.
 
       log π(y_t|s_t) = z_{y_t} − logsumexp(z)
 
   Args:
-    logits: `[B, C, V]`.
-    tokens: `[B, C]` ids in 0..V−1.
+    logits: logits z.
+    tokens: ids in 0..V−1.
 
   Returns:
-    `[B, C]` float32, nats.
+    Nats per token, float32.
   """
   logits = jnp.asarray(logits).astype(jnp.float32)
-  # The maximum leaves both terms, so that huge logits do not cost the digits of the difference.
+  # Subtracting the maximum from both terms keeps the digits of their difference for huge logits.
   logits = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
   taken = jnp.take_along_axis(logits, jnp.asarray(tokens)[..., None], axis=-1)[..., 0]
   return taken - jax.nn.logsumexp(logits, axis=-1)
@@ -45,22 +45,22 @@ def cross_entropy(
     *,
     label_smoothing: float = 0.0,
 ) -> Float[Array, "B C"]:
-  """Cross-entropy of target tokens, with label smoothing over the entries that can be emitted.
+  """Computes the cross-entropy of target tokens, with label smoothing over unmasked entries.
 
       −(1 − ε) log π(y) − ε mean_{v not masked} log π(v)
 
   Label smoothing: Szegedy et al. 2015, arXiv 1512.00567.
 
   Args:
-    logits: `[B, C, V]`; entries at MASKED_LOGIT take no part in the smoothing.
-    targets: `[B, C]` ids.
+    logits: logits of π; the smoothing leaves out entries at MASKED_LOGIT.
+    targets: ids of the targets y.
     label_smoothing: ε, 0 <= ε < 1.
 
   Returns:
-    `[B, C]` float32, nats.
+    Nats per token, float32.
 
   Raises:
-    ValueError: label_smoothing out of range.
+    ValueError: if label_smoothing is out of range.
   """
   if not 0.0 <= label_smoothing < 1.0:
     raise ValueError(f"label_smoothing={label_smoothing}: must be >= 0 and < 1")
@@ -77,18 +77,18 @@ def cross_entropy(
 def forward_kl(
     teacher_logits: Float[ArrayLike, "B C V"], student_logits: Float[ArrayLike, "B C V"]
 ) -> Float[Array, "B C"]:
-  """KL from teacher to student: covers all that the teacher may say.
+  """Computes the KL from teacher to student, which covers everything the teacher may say.
 
       KL(μ‖π) = Σ_v μ_v (log μ_v − log π_v)
 
   Hinton et al. 2015, arXiv 1503.02531.
 
   Args:
-    teacher_logits: `[B, C, V]` of μ.
-    student_logits: `[B, C, V]` of π.
+    teacher_logits: logits of μ.
+    student_logits: logits of π.
 
   Returns:
-    `[B, C]` float32, nats.
+    Nats per token, float32.
   """
   return _divergence(log_softmax(teacher_logits), log_softmax(student_logits))
 
@@ -96,19 +96,19 @@ def forward_kl(
 def reverse_kl(
     teacher_logits: Float[ArrayLike, "B C V"], student_logits: Float[ArrayLike, "B C V"]
 ) -> Float[Array, "B C"]:
-  """KL from student to teacher: says only what the teacher may say.
+  """Computes the KL from student to teacher, which seeks only what the teacher may say.
 
       KL(π‖μ) = Σ_v π_v (log π_v − log μ_v)
 
-  Gu et al. 2023, arXiv 2306.08543. Its sum along the student's own sequences is the sequence-level
-  objective of path consistency at α = γ = 1.
+  Gu et al. 2023, arXiv 2306.08543. Summed along the student's own sequences, it is the
+  sequence-level objective of path consistency at α = γ = 1.
 
   Args:
-    teacher_logits: `[B, C, V]` of μ.
-    student_logits: `[B, C, V]` of π.
+    teacher_logits: logits of μ.
+    student_logits: logits of π.
 
   Returns:
-    `[B, C]` float32, nats.
+    Nats per token, float32.
   """
   return _divergence(log_softmax(student_logits), log_softmax(teacher_logits))
 
@@ -119,7 +119,7 @@ def generalized_jsd(
     *,
     beta: float,
 ) -> Float[Array, "B C"]:
-  """Generalised Jensen-Shannon divergence, between forward and reverse KL.
+  """Computes the generalised Jensen-Shannon divergence, between forward and reverse KL.
 
       JSD_β = β KL(μ‖m) + (1 − β) KL(π‖m),    m = β μ + (1 − β) π
 
@@ -127,15 +127,15 @@ def generalized_jsd(
   JSD_β/(1−β) → KL(π‖μ) as β → 1; at β = ½ it is symmetric and at most log 2.
 
   Args:
-    teacher_logits: `[B, C, V]` of μ.
-    student_logits: `[B, C, V]` of π.
+    teacher_logits: logits of μ.
+    student_logits: logits of π.
     beta: weight β of the teacher in the mixture, 0 < β < 1.
 
   Returns:
-    `[B, C]` float32, nats.
+    Nats per token, float32.
 
   Raises:
-    ValueError: beta out of range.
+    ValueError: if beta is out of range.
   """
   if not 0.0 < beta < 1.0:
     raise ValueError(f"beta={beta}: must lie between 0 and 1; the ends are forward_kl, reverse_kl")
@@ -146,5 +146,5 @@ def generalized_jsd(
 
 
 def _divergence(log_p: Float[Array, "B C V"], log_q: Float[Array, "B C V"]) -> Float[Array, "B C"]:
-  """Σ_v p (log p − log q)."""
+  """Computes Σ_v p (log p − log q)."""
   return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)

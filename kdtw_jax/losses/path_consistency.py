@@ -2,21 +2,21 @@
 
 Not here: rewards and entropy terms of asking (`lagrangian.py`), and the value network.
 
-Along every path of d tokens, whoever wrote it, the optimum has C = 0:
+At the optimum C = 0 along every path of d tokens, whoever wrote it:
 
     C(s_i..s_{i+d}) = −V(s_i) + γ^d V(s_{i+d}) + Σ_{t=i}^{i+d−1} γ^{t−i} (r_t − e_t)
 
-with e_t = α log π(a_t|s_t), or its gate-split sum. V is 0 after the end of the sequence. Position t
-of a `[B, T]` array belongs to state s_t, the one before token t, and to action a_t. Masks are
-prefixes: a row of n tokens has n True, then False.
+with e_t = α log π(a_t|s_t), or the sum of its gate and token parts. V is 0 after the end of the
+sequence. Position t of a `[B, T]` array belongs to action a_t and to state s_t, the state before
+token t. Masks are prefixes: a row of n tokens has n True entries, then False.
 
 Asking makes the path random. After an ask the teacher draws the next token, so C = 0 holds only in
-expectation over it. The gradient of ½C² is C ∇C; where both factors depend on the teacher's draw
-its mean is not E[C] E[∇C], and the optimum is no longer a stationary point (the double-sampling
-bias: it would flatten V over the teacher's possible tokens). Therefore a segment's gradient stops
-at its first ask: everything after it, V(s_{i+d}) included, counts in the value of C but is constant
-for the gradient. What is left, E[C | path up to the ask] ∇(terms up to and including the ask), is
-zero at the optimum. Tokens after an ask get their credit from segments that start after it.
+expectation over that draw. The gradient of ½C² is C ∇C. If both factors depend on the draw, its
+mean is not E[C] E[∇C], and the optimum is no longer a stationary point. (This double-sampling bias
+would flatten V over the teacher's possible tokens.) A segment's gradient therefore stops at its
+first ask: everything after it, V(s_{i+d}) included, counts in the value of C but is a constant for
+the gradient. What remains, E[C | path up to the ask] ∇(terms up to and including the ask), is zero
+at the optimum. Tokens after an ask get their credit from segments that start after it.
 
 Worked example, n = 4, d = 3, ask at t = 1 (x = r − e; brackets: no gradient):
     C_0 = −V_0 + x_0 + γ x_1 + [γ² x_2 + γ³ V_3]      C_1 = −V_1 + x_1 + [γ x_2 + γ² x_3 + 0]
@@ -46,13 +46,13 @@ def path_consistency_error(
     stop_bootstrap: bool = False,
     asked: Bool[ArrayLike, "B T"] | None = None,
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
-  """Residual of path consistency for the segment that starts at each position.
+  """Computes the path-consistency residual of the segment that starts at each position.
 
       C_i = −V(s_i) + γ^d V(s_{i+d}) + Σ_{t=i}^{i+d−1} γ^{t−i} (r_t − e_t)
 
   Nachum et al. 2017, arXiv 1702.08892, eq. 14; distillation reward: arXiv 2502.17717.
-  Segments that reach the end of the sequence are shorter and take V = 0 there. Where the sequence
-  was cut off instead of ended, that value is unknown and the segment is not valid.
+  A segment that reaches the end of the sequence is shorter and has V = 0 there. If the sequence was
+  cut off instead of ended, that value is unknown and the segment is not valid.
   Time O(T log d), memory O(T log d) per row.
 
   Example:
@@ -64,22 +64,22 @@ def path_consistency_error(
     [[0.0, 0.0]]
 
   Args:
-    values: `[B, T]` V(s_t), nats.
-    rewards: `[B, T]` r_t, nats: log μ of a student token, minus the price of an ask.
-    entropies: `[B, T]` e_t, nats, with gradient: α log π of the action that was taken.
-    mask: `[B, T]` True at the tokens of the sequence, its EOS included; a prefix of the row.
-    ended: `[B]` True where the last unmasked token is EOS; the state after it is terminal.
+    values: V(s_t), nats.
+    rewards: r_t, nats: log μ of a student token, minus the price of an ask.
+    entropies: e_t, nats, with gradient: α log π of the action taken.
+    mask: True at the tokens of the sequence, EOS included; a prefix of the row.
+    ended: True where the last unmasked token is EOS; the state after it is terminal.
     gamma: discount γ.
-    segment_length: d in tokens; None takes every segment to the end of its sequence.
-    stop_bootstrap: no gradient through V(s_{i+d}).
-    asked: `[B, T]` True where the teacher drew the token; no gradient passes through an ask from
-      behind it (see the module). None: nowhere.
+    segment_length: d in tokens; None extends every segment to the end of its sequence.
+    stop_bootstrap: True stops the gradient through V(s_{i+d}).
+    asked: True where the teacher drew the token; the gradient of a segment stops at its first ask
+      (see the module). None if the teacher drew no token.
 
   Returns:
-    errors `[B, T]` float32 in nats, zero where not valid; valid `[B, T]`.
+    `(errors, valid)`: the errors in nats, float32, are zero where not valid.
 
   Raises:
-    ValueError: segment_length below 1.
+    ValueError: if segment_length is below 1.
   """
   if segment_length is not None and segment_length < 1:
     raise ValueError(f"segment_length={segment_length}: must be >= 1, or None for whole sequences")
@@ -101,24 +101,24 @@ def path_consistency_error(
 def path_consistency_loss(
     errors: Float[ArrayLike, "B T"], valid: Bool[ArrayLike, "B T"], huber: float | None = None
 ) -> Float[Array, "B T"]:
-  """Loss per segment start: half the squared residual, or Huber's.
+  """Computes the loss of each segment: half the squared residual, or Huber's loss.
 
       ½ C²                               if |C| <= δ or δ is None
       δ (|C| − ½ δ)                      else
 
-  Nachum et al. 2017, arXiv 1702.08892, eq. 15. Huber's keeps single tokens of very low log μ from
-  ruling the batch without clipping the reward.
+  Nachum et al. 2017, arXiv 1702.08892, eq. 15. Huber's loss keeps single tokens of very low log μ
+  from dominating the batch, without clipping the reward.
 
   Args:
-    errors: `[B, T]` residuals C, nats.
-    valid: `[B, T]` True where the residual exists.
-    huber: δ in nats, or None for the square.
+    errors: residuals C, nats.
+    valid: True where the residual exists.
+    huber: δ in nats, or None for the squared loss.
 
   Returns:
-    `[B, T]` float32, zero where not valid. Reduce with `token_mean(losses, valid)`.
+    The losses, float32, zero where not valid. Reduce them with `token_mean(losses, valid)`.
 
   Raises:
-    ValueError: huber not positive.
+    ValueError: if huber is not positive.
   """
   if huber is not None and huber <= 0:
     raise ValueError(f"huber={huber}: must be > 0 nats, or None for the squared loss")
@@ -133,22 +133,22 @@ def logsumexp_values(
     alpha: ScalarLike,
     gate_alpha: ScalarLike = 1.0,
 ) -> Float[Array, "B C"]:
-  """State values read off the policy's own logits ("unified" path consistency).
+  """Computes state values from the policy's own logits ("unified" path consistency).
 
       V_LM = α logsumexp(z),    V = V_LM + α_g log(1 + exp(ℓ))
 
-  The policy's logits z are taken as action values over the temperature, Q/α, and the log-odds of
-  asking ℓ as (Q_τ − V_LM)/α_g; then e_t = Q − V for token and ask alike.
+  It reads the policy's logits z as action values over the temperature, Q/α, and the log-odds ℓ of
+  asking as (Q_τ − V_LM)/α_g. Then e_t = Q − V for tokens and asks alike.
   Nachum et al. 2017, arXiv 1702.08892, section 4.3.
 
   Args:
-    logits: `[B, C, V]` of π_LM.
-    gate_logits: `[B, C]` log-odds ℓ of asking; None for a student that cannot ask.
+    logits: logits of π_LM.
+    gate_logits: log-odds ℓ of asking; None for a student that cannot ask.
     alpha: entropy temperature α of the tokens.
     gate_alpha: entropy temperature α_g of the gate.
 
   Returns:
-    `[B, C]` float32, nats.
+    Nats, float32.
   """
   values = jax.nn.logsumexp(jnp.asarray(logits).astype(jnp.float32), axis=-1) * alpha
   if gate_logits is None:
@@ -157,26 +157,26 @@ def logsumexp_values(
 
 
 def _masked(array: Float[ArrayLike, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T"]:
-  """Float32 copy with zeros where masked, whatever was there (padding may hold NaN)."""
+  """Returns a float32 copy with zeros where masked, even over NaN."""
   return jnp.where(mask, jnp.asarray(array).astype(jnp.float32), 0.0)
 
 
 def _shift_left(array: Array, steps: int) -> Array:
-  """Row element i becomes element i + steps; zeros (False) come in from the right."""
+  """Moves row element i + steps to position i; fills the right end with zeros (False)."""
   return jnp.pad(array[:, steps:], ((0, 0), (0, min(steps, array.shape[1]))))
 
 
 def _stop_where(stop: Bool[Array, "B T"], array: Float[Array, "B T"]) -> Float[Array, "B T"]:
-  """The array itself, but constant for the gradient where `stop`."""
+  """Returns the array, with no gradient where `stop` is True."""
   return jnp.where(stop, lax.stop_gradient(array), array)
 
 
 def _segment_sums(
     terms: Float[Array, "B T"], asked: Bool[Array, "B T"], *, gamma: ScalarLike, length: int
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
-  """Discounted sum of `length` terms from each position on, and whether an ask lies among them.
+  """Sums `length` discounted terms from each position on, and tells if an ask is among them.
 
-  A segment of k + m tokens is one of k followed by one of m: the sums of 1, 2, 4, ... tokens are
+  A segment of k + m tokens is one of k followed by one of m. So the sums of 1, 2, 4, ... tokens are
   built by doubling, and those in the binary digits of `length` are joined. Nothing is divided by
   γ^t and no long sums are subtracted from each other, so small residuals keep their digits.
   """

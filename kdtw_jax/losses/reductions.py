@@ -2,10 +2,10 @@
 
 Not here: the losses themselves, which return one float per token.
 
-Means are weighted by tokens, never by rows: a short sentence does not count as much as a long one.
-Hence a batch may be split in any way (gradient accumulation, devices) if the parts share one
-denominator: `token_mean(values, mask, count=token_count(whole_mask))` of the parts adds up to the
-mean of the whole.
+Means are weighted by tokens, not by rows: a short sentence counts less than a long one. A batch may
+therefore be split in any way (gradient accumulation, devices) if the parts share one denominator:
+`token_mean(values, mask, count=token_count(whole_mask))` of the parts adds up to the mean of the
+whole batch.
 
 Shape letters: B batch, T target length.
 """
@@ -19,33 +19,33 @@ from kdtw_jax.base import ArrayLike
 def token_sum(
     values: Float[ArrayLike, "*shape"], mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"]
 ) -> Float[Array, ""]:
-  """Sum of the values of unmasked tokens.
+  """Sums the values of unmasked tokens.
 
       Σ_t m_t x_t
 
   Args:
-    values: `[B, T]` (or any shape) one value per token; may be NaN where masked.
-    mask: the same shape: True where the token counts, or a weight >= 0 per token.
+    values: one value per token, of any shape; may be NaN where masked.
+    mask: True where the token counts, or a weight >= 0 per token.
 
   Returns:
-    Scalar float32.
+    A float32 scalar.
   """
   weights = jnp.asarray(mask).astype(jnp.float32)
-  # A masked value is replaced, not multiplied: 0 * NaN is NaN.
+  # Masked values are replaced, not multiplied, because 0 * NaN is NaN.
   kept = jnp.where(weights > 0, jnp.asarray(values).astype(jnp.float32), 0.0)
   return jnp.sum(weights * kept)
 
 
 def token_count(mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"]) -> Float[Array, ""]:
-  """Number (or total weight) of the tokens that count.
+  """Counts the unmasked tokens, or sums their weights.
 
       Σ_t m_t
 
   Args:
-    mask: `[B, T]` (or any shape) True where the token counts, or a weight >= 0 per token.
+    mask: True where the token counts, or a weight >= 0 per token, of any shape.
 
   Returns:
-    Scalar float32.
+    A float32 scalar.
   """
   return jnp.sum(jnp.asarray(mask).astype(jnp.float32))
 
@@ -56,7 +56,7 @@ def token_mean(
     *,
     count: ScalarLike | None = None,
 ) -> Float[Array, ""]:
-  """Mean over unmasked tokens; zero when there is none.
+  """Averages over unmasked tokens; zero if there are none.
 
       Σ_t m_t x_t / Σ_t m_t
 
@@ -67,13 +67,13 @@ def token_mean(
     3.0
 
   Args:
-    values: `[B, T]` (or any shape) one value per token; may be NaN where masked.
-    mask: the same shape: True where the token counts, or a weight >= 0 per token.
-    count: denominator in place of the mask's own count: that of the whole batch, when this is a
-      part of it.
+    values: one value per token, of any shape; may be NaN where masked.
+    mask: True where the token counts, or a weight >= 0 per token.
+    count: denominator to use instead of the mask's own count: the count of the whole batch, if
+      these values are a part of it.
 
   Returns:
-    Scalar float32.
+    A float32 scalar.
   """
   total = token_sum(values, mask)
   denominator = token_count(mask) if count is None else jnp.asarray(count, jnp.float32)

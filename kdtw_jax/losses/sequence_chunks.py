@@ -1,7 +1,7 @@
-"""Readout and loss by chunks of the sequence, so that float32 logits never exist as a whole.
+"""Readout and loss in chunks of the sequence, so that all float32 logits never exist at once.
 
-Not here: any loss. At T = 128, V = 32k the logits of 64 sentences are 1 GiB in float32, and as much
-again for their gradient, while a loss wants a few floats per token of them.
+At T = 128 and V = 32k the float32 logits of 64 sentences take 1 GiB, and their gradient another
+GiB, while a loss needs only a few floats per token. Not here: the losses.
 
 Shape letters: B batch, T target length, D width, C chunk of positions, V vocabulary.
 """
@@ -23,12 +23,12 @@ def over_sequence_chunks(
     *arrays: Shaped[ArrayLike, "B T ..."],
     chunk_size: int,
 ) -> Any:
-  """Maps a readout-and-loss function over chunks of the sequence, one chunk in memory at a time.
+  """Maps a readout-and-loss function over chunks of the sequence, with one chunk in memory at once.
 
       result[:, t] = fn(hidden, *arrays)[:, t]    for a function that treats positions alike
 
-  The backward pass recomputes each chunk, so no chunk's logits are kept for it; values and
-  gradients are those of the plain call. Parameters come in through fn's closure.
+  The backward pass recomputes each chunk instead of keeping its logits. Values and gradients equal
+  those of the plain call. Parameters come in through fn's closure.
 
   Example:
     >>> import jax.numpy as jnp
@@ -38,17 +38,17 @@ def over_sequence_chunks(
 
   Args:
     fn: `(hidden [B, C, D], *chunks [B, C, ...]) -> pytree of [B, C, ...]`, where each position of
-      the result depends on the same position of the inputs only.
-    hidden: `[B, T, D]` last hidden states.
-    *arrays: `[B, T, ...]` more inputs of fn: targets, teacher states, masks.
-    chunk_size: C, positions per chunk; 0 is the plain call, all logits at once and kept. T is
-      padded up to a multiple by repeating the last position.
+      the result depends only on the same position of the inputs.
+    hidden: last hidden states.
+    *arrays: further inputs of fn: targets, teacher states, masks.
+    chunk_size: C, positions per chunk; 0 makes the plain call, which keeps all logits. T is padded
+      to a multiple of C by repeating the last position.
 
   Returns:
-    The pytree of fn, with leaves `[B, T, ...]`.
+    The pytree that fn returns, with leaves `[B, T, ...]`.
 
   Raises:
-    ValueError: chunk_size below 0, or fn returns leaves that are not `[B, C, ...]`.
+    ValueError: if chunk_size is below 0, or fn returns leaves that are not `[B, C, ...]`.
   """
   if chunk_size < 0:
     raise ValueError(f"chunk_size={chunk_size}: must be >= 0")
@@ -75,10 +75,10 @@ def over_sequence_chunks(
 
 
 def _split(array: Array, size: int) -> Array:
-  """`[B, T, ...]` to `[T/C, B, C, ...]`.
+  """Reshapes `[B, T, ...]` to `[T/C, B, C, ...]`.
 
-  Padding repeats the last position: fn is finite on it, as it is on real ones, so that the zero
-  cotangents of what is cut off again stay zero.
+  Padding repeats the last position, on which fn is finite, so the zero cotangents of the padding
+  stay zero.
   """
   batch, length = array.shape[:2]
   missing = -length % size
@@ -87,6 +87,6 @@ def _split(array: Array, size: int) -> Array:
 
 
 def _join(array: Array, length: int) -> Array:
-  """`[T/C, B, C, ...]` back to `[B, T, ...]`."""
+  """Reshapes `[T/C, B, C, ...]` back to `[B, T, ...]`."""
   batch = array.shape[1]
   return jnp.moveaxis(array, 0, 1).reshape(batch, -1, *array.shape[3:])[:, :length]

@@ -1,14 +1,14 @@
-"""Losses of single tokens by name: what the section `losses` of a stage may weigh.
+"""Registry of token losses: the names that a stage's config section `losses` can give a weight.
 
-A token loss compares the two distributions at each position, on whatever sequences the stage trains
-on. One of your own is a function in a module of your own, named in `config.plugins`:
+A token loss compares teacher and student at each position of the sequences that a stage trains on.
+To add your own, write a function in a module that `config.plugins` names:
 
     @losses.register_loss("total_variation")
     def total_variation(teacher_logits, student_logits, tokens):
       return 0.5 * jnp.sum(jnp.abs(softmax(teacher_logits) - softmax(student_logits)), axis=-1)
 
-and a weight in the config: `config.warm_start.losses.total_variation = {"weight": 1.0}`. Further
-keys of that entry are keyword arguments of the function.
+and give it a weight: `config.warm_start.losses.total_variation = {"weight": 1.0}`. Any other key of
+that entry is passed to the function as a keyword argument.
 
 Shape letters: B batch, C chunk of positions, V vocabulary.
 """
@@ -30,16 +30,16 @@ TOKEN_LOSSES: dict[str, TokenLoss] = {}
 
 
 def register_loss(name: str) -> Callable[[TokenLoss], TokenLoss]:
-  """Makes a function known to configs as a token loss.
+  """Registers a function as a token loss that configs can name.
 
   Args:
-    name: its name in a stage's `losses`.
+    name: name in a stage's `losses`.
 
   Returns:
-    A decorator that gives the function back unchanged.
+    A decorator that returns the function unchanged.
 
   Raises:
-    ValueError: the name is taken or is no identifier.
+    ValueError: if the name is taken or is not an identifier.
   """
   if not name.isidentifier():
     raise ValueError(f"loss {name!r}: must be a name of letters, digits and underscores")
@@ -57,17 +57,17 @@ def register_loss(name: str) -> Callable[[TokenLoss], TokenLoss]:
 def weighted_losses(
     section: Mapping[str, Mapping[str, Any]], *, field: str = "losses"
 ) -> dict[str, tuple[float, TokenLoss]]:
-  """The losses of a stage that have a weight, their options bound.
+  """Returns a stage's losses of nonzero weight, with their options bound.
 
   Args:
-    section: name -> `{"weight": w, **options}`.
-    field: its place in the config, for errors.
+    section: maps each name to `{"weight": w, **options}`.
+    field: name of the section in the config, for errors.
 
   Returns:
-    name -> (weight, function of teacher logits, student logits and tokens).
+    Each name with its weight and a function of teacher logits, student logits and tokens.
 
   Raises:
-    ValueError: an unknown name or option, or a weight that is negative or not finite.
+    ValueError: if a name or an option is unknown, or a weight is negative or not finite.
   """
   found = {}
   for name, entry in section.items():
@@ -93,27 +93,27 @@ def weighted_losses(
 
 @register_loss("cross_entropy")
 def _cross_entropy(teacher_logits, student_logits, tokens):
-  """Of the tokens themselves; nothing of the teacher."""
+  """Computes the cross-entropy of the tokens; ignores the teacher."""
   del teacher_logits
   return distillation.cross_entropy(student_logits, tokens)
 
 
 @register_loss("forward_kl")
 def _forward_kl(teacher_logits, student_logits, tokens):
-  """KL(μ‖π)."""
+  """Computes KL(μ‖π)."""
   del tokens
   return distillation.forward_kl(teacher_logits, student_logits)
 
 
 @register_loss("reverse_kl")
 def _reverse_kl(teacher_logits, student_logits, tokens):
-  """KL(π‖μ)."""
+  """Computes KL(π‖μ)."""
   del tokens
   return distillation.reverse_kl(teacher_logits, student_logits)
 
 
 @register_loss("generalized_jsd")
 def _generalized_jsd(teacher_logits, student_logits, tokens, *, beta: float = 0.5):
-  """JSD_β."""
+  """Computes JSD_β."""
   del tokens
   return distillation.generalized_jsd(teacher_logits, student_logits, beta=beta)

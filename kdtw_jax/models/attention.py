@@ -1,16 +1,16 @@
-"""T5's attention: no bias, additive positions, and a scale that T5 keeps in its queries.
+"""T5's attention: no biases in the projections, additive position bias, and T5's query scale.
 
-Not the cache (`cache.py`) nor the position bias (`position_bias.py`): both come in as arrays.
+The cache (`cache.py`) and the position bias (`position_bias.py`) are not here: they are arguments.
 Letters: B batch, C queries, L keys, D width, N heads, H head size.
 
-Heads are folded into the last axis of the kernels and the projections that read the same input
-share one kernel (`qkv [D, 3, N*H]`, `kv [D, 2, N*H]`): a decoding step at batch 1 is bound by the
+Heads are folded into the last axis of the kernels, and projections of the same input share one
+kernel (`qkv [D, 3, N*H]`, `kv [D, 2, N*H]`), because a decoding step at batch 1 is bound by the
 number of operations, not by arithmetic.
 
 T5 initialises q with std (D H)^-0.5 and does not scale the scores. Here q is stored sqrt(H) times
-larger (to a power of two, so that published weights convert exactly), of about the std of its
-neighbours, and the scores are scaled: the same function, in which Adam's step, of one size for all
-parameters, does not move the scores sqrt(H) times faster than the rest.
+larger (rounded to a power of two, so that published weights convert exactly), which gives it about
+the std of the other kernels, and the scores are scaled. The function is the same, but Adam, whose
+step has one size for all parameters, no longer moves the scores sqrt(H) times faster than the rest.
 """
 
 from flax import nnx
@@ -30,18 +30,18 @@ def attend(
     dropout_rate: float,
     seed: DropoutSeed | None,
 ) -> Float[Array, "B C N H"]:
-  """`softmax(u · q · kᵀ + bias) · v`, u = query_unit(H), softmax in float32.
+  """Computes `softmax(u · q · kᵀ + bias) · v` with u = query_unit(H), the softmax in float32.
 
   Args:
     q: queries.
-    memory: keys `[B, N, H, L]` and values `[B, N, L, H]`.
-    bias: float32 position bias plus MASKED_LOGIT where a key must not be seen. A row that sees no
-      key at all attends uniformly, finite, and means nothing.
+    memory: keys and values.
+    bias: float32 position bias, plus MASKED_LOGIT at keys that must not be seen. A row that sees no
+      key attends uniformly; its result is finite but meaningless.
     dropout_rate: share of attention weights to drop.
-    seed: None switches dropout off.
+    seed: dropout seed; None switches dropout off.
 
   Returns:
-    The mixed values, in their dtype.
+    The weighted sum of the values, in their dtype.
   """
   q = q * jnp.asarray(query_unit(q.shape[-1]), q.dtype)
   scores = jnp.einsum("bcnh,bnhl->bncl", q, memory.k, preferred_element_type=jnp.float32)
@@ -51,12 +51,12 @@ def attend(
 
 
 def query_unit(head_size: int) -> float:
-  """What a stored query of 1 stands for in T5's storage: 1/sqrt(H), to a power of two."""
+  """Returns the T5 value of a stored query of 1: 1/sqrt(H), rounded to a power of two."""
   return power_of_two(head_size**-0.5)
 
 
 class SelfAttention(nnx.Module):
-  """Queries, keys and values of the same sequence."""
+  """Attention with queries, keys and values from the same sequence."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.num_heads = config.num_heads
@@ -67,7 +67,7 @@ class SelfAttention(nnx.Module):
   def project(
       self, x: Float[Array, "B C D"]
   ) -> tuple[Float[Array, "B C N H"], Float[Array, "B C N H"], Float[Array, "B C N H"]]:
-    """Queries, keys and values of each position."""
+    """Computes the queries, keys and values of each position."""
     qkv = _split_heads(project(x, self.qkv[...]), self.num_heads)
     return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
 
@@ -78,13 +78,13 @@ class SelfAttention(nnx.Module):
       bias: Float[Array, "#B #N #C L"],
       seed: DropoutSeed | None,
   ) -> Float[Array, "B C D"]:
-    """Mixes the memory's values and maps them back to the width of the stream."""
+    """Attends to the memory and projects the result back to the residual stream."""
     mixed = attend(q, memory, bias, self.dropout_rate, seed)
     return project(_merge_heads(mixed), self.out[...])
 
 
 class CrossAttention(nnx.Module):
-  """Queries of the target, keys and values of the source; no position bias."""
+  """Attention with queries from the target, keys and values from the source; no position bias."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.num_heads = config.num_heads
@@ -94,7 +94,7 @@ class CrossAttention(nnx.Module):
     self.out = _output_kernel(config, rngs)
 
   def memory(self, states: Float[Array, "B S D"]) -> KeyValue:
-    """Keys and values of the encoded source: once per sequence."""
+    """Computes the keys and values of the encoded source, once per sequence."""
     kv = _split_heads(project(states, self.kv[...]), self.num_heads)
     return as_memory(kv[:, :, 0], kv[:, :, 1])
 
@@ -105,14 +105,14 @@ class CrossAttention(nnx.Module):
       bias: Float[Array, "#B #N #C S"],
       seed: DropoutSeed | None,
   ) -> Float[Array, "B C D"]:
-    """Reads the source from each target position."""
+    """Attends to the source from each target position."""
     q = _split_heads(project(x, self.q[...]), self.num_heads)
     mixed = attend(q, memory, bias, self.dropout_rate, seed)
     return project(_merge_heads(mixed), self.out[...])
 
 
 def _input_kernel(config: ModelConfig, parts: tuple[str, ...], rngs: nnx.Rngs) -> nnx.Param:
-  """Stacked projections `[D, len(parts), N*H]`, `[D, N*H]` for one, of T5's std D^-0.5."""
+  """Makes stacked projections `[D, len(parts), N*H]`, or `[D, N*H]` for one, of std D^-0.5."""
   d_model, inner = config.d_model, config.num_heads * config.d_kv
   kernels = []
   for part in parts:
@@ -124,7 +124,7 @@ def _input_kernel(config: ModelConfig, parts: tuple[str, ...], rngs: nnx.Rngs) -
 
 
 def _output_kernel(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
-  """The projection back to the stream, `[N*H, D]`, std (N H)^-0.5."""
+  """Makes the projection back to the residual stream, `[N*H, D]`, of std (N H)^-0.5."""
   inner = config.num_heads * config.d_kv
   return normal_param(rngs, (inner, config.d_model), inner**-0.5, config.param_dtype)
 

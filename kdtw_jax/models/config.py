@@ -1,6 +1,6 @@
-"""Sizes and switches of one encoder-decoder. Not the experiment's config: only what shapes a model.
+"""Sizes and switches of one encoder-decoder. Not here: the config of a run.
 
-The same record describes teacher and student; a teacher has `gate="none"` and no value heads.
+The same record describes teacher and student. A teacher has `gate="none"` and no value heads.
 """
 
 import dataclasses
@@ -18,35 +18,36 @@ class ModelConfig:
   """Architecture of a T5 encoder-decoder and, for a student, of its heads.
 
   Attributes:
-    vocab_size: V, number of rows of the embedding, `<τ>` and padding included.
-    num_tokens: rows from here on are padding of the table, their logits masked; 0 for none.
+    vocab_size: V, number of rows of the embedding, including `<τ>` and padding rows.
+    num_tokens: first padding row of the embedding; logits from here on are masked. 0 for none.
     d_model: D, width of the residual stream.
     d_ff: F, hidden width of the feed-forward blocks.
-    num_heads: N.
+    num_heads: N, number of attention heads.
     d_kv: H, size of one head; N * H need not be D.
-    num_encoder_layers: blocks of the encoder.
-    num_decoder_layers: blocks of the decoder.
-    relative_attention_num_buckets: buckets of the relative position bias.
+    num_encoder_layers: number of encoder blocks.
+    num_decoder_layers: number of decoder blocks.
+    relative_attention_num_buckets: number of buckets of the relative position bias.
     relative_attention_max_distance: distance from which all positions share the last bucket.
-    bias_per_layer: True gives each layer a position bias of its own (UMT5), False each stack (T5).
-    dropout_rate: at T5's places; acts only where a dropout key is given.
+    bias_per_layer: True gives each layer its own position bias (UMT5); False shares one per stack
+      (T5).
+    dropout_rate: rate at the places where T5 has dropout; needs a dropout key to take effect.
     feed_forward: 'relu' (T5) or 'gated-gelu' (T5 v1.1, tanh approximation).
-    tie_embeddings: True reads the logits out with the embedding, False with a matrix of its own.
-    scale_readout: True divides the readout's input by sqrt(D) (T5), False does not (T5 v1.1); None
-      does where the embeddings are tied.
+    tie_embeddings: True uses the embedding as the readout matrix; False has a separate one.
+    scale_readout: True divides the readout's input by sqrt(D) (T5); False does not (T5 v1.1); None
+      divides if the embeddings are tied.
     dtype: compute and cache dtype, 'float32' or 'bfloat16'; softmax, norms and logits are float32.
     param_dtype: dtype of the stored parameters.
-    tau_id: row of `<τ>`, whose logit is masked; -1 when the vocabulary has no such row.
+    tau_id: row of `<τ>`, whose logit is masked; -1 if the vocabulary has no such row.
     gate: 'none', 'token', 'mlp' or 'difficulty_price'; see `kdtw_jax.models.heads`.
     gate_hidden: hidden width of the gate's and the price's MLP.
-    price_knots: budgets at which the price's duals stand, ascending.
-    gate_top_k: how many of the largest log-probs the gate sees.
-    gate_alpha: α_g; divides difficulty minus price. The losses read it for every kind.
-    gate_bias_init: gate logit that an untrained gate is near to.
+    price_knots: budgets that have a dual, ascending.
+    gate_top_k: number of largest log-probs that the gate sees.
+    gate_alpha: α_g; divides difficulty minus price. The losses use it for every kind of gate.
+    gate_bias_init: approximate gate logit before training.
     value_heads: True adds V and V_C.
     value_hidden: hidden width of the MLPs of V and V_C.
-    detach_value_features: True keeps the gradient of V and V_C out of the decoder.
-    detach_gate_features: True keeps the gradient of the gate out of the encoder-decoder.
+    detach_value_features: True stops the gradient from V and V_C into the decoder.
+    detach_gate_features: True stops the gradient from the gate into the encoder-decoder.
   """
 
   vocab_size: int
@@ -85,14 +86,14 @@ class ModelConfig:
 
   @property
   def scales_readout(self) -> bool:
-    """True where hidden states are divided by sqrt(D) before the readout."""
+    """True if hidden states are divided by sqrt(D) before the readout."""
     return self.tie_embeddings if self.scale_readout is None else self.scale_readout
 
   def validate(self) -> None:
     """Checks every field.
 
     Raises:
-      ValueError: names the first field that cannot be, its value and what to put there.
+      ValueError: if a field is invalid; names the first one, its value and the remedy.
     """
     _check_sizes(self)
     _check_choice(self, "feed_forward", FEED_FORWARDS)
@@ -127,7 +128,7 @@ class ModelConfig:
 
 
 def _check_sizes(config: ModelConfig) -> None:
-  """Raises ValueError where a size is below 1 or the position buckets cannot be laid out."""
+  """Raises ValueError if a size is below 1 or the position buckets cannot be laid out."""
   sizes = (
       "vocab_size",
       "d_model",
@@ -157,7 +158,7 @@ def _check_sizes(config: ModelConfig) -> None:
 
 
 def _check_choice(config: ModelConfig, name: str, choices: tuple[str, ...]) -> None:
-  """Raises ValueError unless the field holds one of the choices."""
+  """Raises ValueError unless the field has one of the choices."""
   value = getattr(config, name)
   if value not in choices:
     raise ValueError(f"model.{name}={value!r}: must be one of {', '.join(choices)}")

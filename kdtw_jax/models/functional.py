@@ -1,7 +1,7 @@
 """Models as pure functions of (params, arrays); params are a nested dict of arrays.
 
-The only door to the NNX modules: split once here, merged inside each function. No jit, no state, no
-randomness but the keys that come in. Not a training step.
+The only interface to the NNX modules, which are split once here and merged inside each function. No
+jit, no state, and no randomness except from the keys that callers pass. Not here: training steps.
 Letters: B batch, S source length, T target length, C chunk, D width, V vocabulary.
 
 Example:
@@ -31,7 +31,7 @@ from kdtw_jax.models.t5 import Encoded
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """A model's pure functions; hashable, so that it can be a static argument of jit.
+  """The pure functions of a model; hashable, so that it can be a static argument of jit.
 
   Params are nested dicts of arrays with stable string keys: `shared`, `encoder`, `decoder`,
   `readout_kernel` (untied), and the heads `gate`, `price`, `value`, `cost_value`.
@@ -47,7 +47,7 @@ class Model:
   shapes: Params = dataclasses.field(compare=False, repr=False)
 
   def init(self, key: PRNGKey) -> Params:
-    """Fresh params; see `kdtw_jax.models.t5` for the distributions."""
+    """Draws new params; see `kdtw_jax.models.t5` for the distributions."""
     return nnx.to_pure_dict(nnx.state(HeadedEncoderDecoder(self.config, nnx.Rngs(params=key))))
 
   def encode(
@@ -64,22 +64,22 @@ class Model:
       *,
       dropout_key: PRNGKey | None = None,
   ) -> Float[Array, "B T D"]:
-    """The last hidden states of one causal pass over decoder inputs, `shift_right(target)`.
+    """Computes the last hidden states of a causal pass over the inputs `shift_right(target)`.
 
-    The hidden state at t has seen inputs 0 .. t, so it speaks of target t.
+    The hidden state at t has seen inputs 0 .. t, so it predicts target t.
     """
     return self._merge(params).hidden(encoded, jnp.asarray(inputs), dropout_key)
 
   def logits(self, params: Params, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
-    """Float32 logits of any slice of positions; the row of `<τ>` is MASKED_LOGIT."""
+    """Computes float32 logits of any slice of positions; the entry of `<τ>` is MASKED_LOGIT."""
     return self._merge(params).logits(hidden)
 
   def price(self, params: Params, encoded: Encoded) -> Float[Array, " B"]:
-    """p(x_B) of each source in nats; zeros unless the gate is 'difficulty_price'."""
+    """Computes p(x_B) of each source in nats; zeros unless the gate is 'difficulty_price'."""
     return self._merge(params).price_of(encoded)
 
   def budget(self, params: Params, encoded: Encoded) -> Float[Array, " B"]:
-    """The budget that the student reads in each source; zeros where it has no price."""
+    """Predicts the budget that each source states, 0..1; zeros for a model without a price."""
     return self._merge(params).budget_of(encoded)
 
   def gate_logits(
@@ -89,13 +89,13 @@ class Model:
       hidden: Float[Array, "B C D"],
       price: Float[Array, " B"],
   ) -> Float[Array, "B C"]:
-    """The log-odds of asking; zeros without a gate. See `HeadedEncoderDecoder.gate_logits`."""
+    """Computes the log-odds of asking; zeros without a gate. See `HeadedEncoderDecoder`."""
     return self._merge(params).gate_logits(logits, hidden, price)
 
   def readout(
       self, params: Params, price: Float[Array, " B"], hidden: Float[Array, "B C D"]
   ) -> StepOutput:
-    """Logits and gate logits of a slice of positions."""
+    """Computes the logits and gate logits of a slice of positions."""
     model = self._merge(params)
     logits = model.logits(hidden)
     return StepOutput(logits, model.gate_logits(logits, hidden, price))
@@ -103,7 +103,7 @@ class Model:
   def values(
       self, params: Params, hidden: Float[Array, "B C D"], price: Float[Array, " B"]
   ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
-    """V and V_C at a price in nats per ask, float32. Raises ValueError without value heads."""
+    """Computes V and V_C (float32) at a price in nats; raises ValueError without value heads."""
     return self._merge(params).values(hidden, price)
 
   def start(self, params: Params, source: Int[ArrayLike, "B S"], max_length: int) -> Cache:
@@ -124,7 +124,7 @@ class Model:
 
   @property
   def decoder_fns(self) -> DecoderFns:
-    """The three functions of the decoding loop."""
+    """The three functions that the decoding loop needs."""
     return DecoderFns(self.start, self.extend, _readout_of_cache(self.readout))
 
   def _merge(self, params: Params) -> HeadedEncoderDecoder:
@@ -132,14 +132,14 @@ class Model:
 
 
 class Models(NamedTuple):
-  """The functions of a student and its teacher."""
+  """The functions of a student and of its teacher."""
 
   student: Model
   teacher: Model
 
 
 class _OneKey(nnx.Rngs):
-  """The same key for every parameter: where only shapes are wanted, counting keys takes longest."""
+  """Rngs with one key for all parameters: making keys dominates the time of an abstract init."""
 
   def __init__(self, key: PRNGKey):
     self._key = key
@@ -150,7 +150,7 @@ class _OneKey(nnx.Rngs):
 
 @functools.cache
 def build(config: ModelConfig) -> Model:
-  """Makes the pure functions of a model, once for each config; allocates nothing.
+  """Makes the pure functions of a model, once per config; allocates nothing.
 
   Args:
     config: the architecture; validated here.
@@ -159,7 +159,7 @@ def build(config: ModelConfig) -> Model:
     A frozen record of functions.
 
   Raises:
-    ValueError: a field of the config is impossible.
+    ValueError: if a field of the config is invalid.
   """
   config.validate()
   abstract = nnx.eval_shape(lambda: HeadedEncoderDecoder(config, _OneKey(jax.random.key(0))))
@@ -167,7 +167,7 @@ def build(config: ModelConfig) -> Model:
 
 
 def shift_right(targets: Int[ArrayLike, "B T"]) -> Int[Array, "B T"]:
-  """Decoder inputs of a teacher-forced pass: PAD_ID first, then all targets but the last.
+  """Returns the decoder inputs of a teacher-forced pass: PAD_ID, then all targets but the last.
 
   Example: [[7, 8, 1, 0]] -> [[0, 7, 8, 1]]
   """
@@ -175,16 +175,16 @@ def shift_right(targets: Int[ArrayLike, "B T"]) -> Int[Array, "B T"]:
 
 
 def with_duals(params: Params, duals: Float[ArrayLike, " K"]) -> Params:
-  """Params whose price head charges the duals; unchanged for a gate without a price."""
+  """Returns params whose price head uses the duals; unchanged for a gate without a price."""
   if "price" not in params:
     return params
   return {**params, "price": {**params["price"], "duals": jnp.asarray(duals)}}
 
 
 def clear_tau(params: Params, config: ModelConfig) -> Params:
-  """Params whose readout gives `<τ>` a logit of 0 everywhere, where a gate shall learn it.
+  """Returns params whose `<τ>` logit is 0 everywhere, as the start of a gate that trains it.
 
-  A published table has in that row whatever training left of its padding.
+  In a published table that row is padding, with arbitrary values left from training.
   """
   tied = config.tie_embeddings
   owner, name = (params["shared"], "embedding") if tied else (params, "readout_kernel")
@@ -193,12 +193,12 @@ def clear_tau(params: Params, config: ModelConfig) -> Params:
 
 
 def num_params(params: Params) -> int:
-  """How many numbers the params hold."""
+  """Counts the numbers in the params."""
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _readout_of_cache(readout: Callable[..., StepOutput]) -> Callable[..., StepOutput]:
-  """The readout as the decoding loop calls it, with the price taken from the cache."""
+  """Wraps the readout for the decoding loop: takes the price from the cache."""
 
   def readout_of_cache(params: Params, cache: Cache, hidden: Float[Array, "B C D"]) -> StepOutput:
     return readout(params, cache.price, hidden)

@@ -1,6 +1,6 @@
-"""The encoder-decoder together with the heads that its config asks for.
+"""The encoder-decoder with the heads that its config asks for; a teacher has none.
 
-A teacher has none. Not a policy: it only says logits, gate logits, values.
+Not here: policies. A model only returns logits, gate logits and values.
 Letters: B batch, C positions, D width, V vocabulary.
 """
 
@@ -33,13 +33,13 @@ class HeadedEncoderDecoder(EncoderDecoder):
       self.cost_value = ValueHead(config, rngs)
 
   def price_of(self, encoded: Encoded) -> Float[Array, " B"]:
-    """p(x_B) per source, float32; zeros for a gate without a price."""
+    """Computes p(x_B) of each source in nats, float32; zeros for a gate without a price."""
     if self.config.gate != "difficulty_price":
       return jnp.zeros(encoded.mask.shape[:1], jnp.float32)
     return self.price(encoded)
 
   def budget_of(self, encoded: Encoded) -> Float[Array, " B"]:
-    """B̂ per source, float32: the budget that the student reads; zeros without a price."""
+    """Predicts B̂, the budget that each source states, float32; zeros without a price."""
     if self.config.gate != "difficulty_price":
       return jnp.zeros(encoded.mask.shape[:1], jnp.float32)
     return self.price.budget(encoded)
@@ -47,19 +47,19 @@ class HeadedEncoderDecoder(EncoderDecoder):
   def gate_logits(
       self, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"], price: Float[Array, " B"]
   ) -> Float[Array, "B C"]:
-    """The log-odds of asking, float32: zeros without a gate, else by kind.
+    """Computes the log-odds of asking, float32; zeros without a gate.
 
         token             z_τ − logsumexp(z)            gradient reaches the logits too
         mlp               MLP(h, top log-probs, entropy)
         difficulty_price  (MLP(h, top log-probs, entropy) − p(x_B)) / α_g
 
     Args:
-      logits: float32 with the row of `<τ>` masked.
-      hidden: what the logits were read from.
-      price: p(x_B), read by the last kind alone.
+      logits: float32 logits, with the entry of `<τ>` masked.
+      hidden: the hidden states that gave the logits.
+      price: p(x_B) in nats; only the last kind uses it.
 
     Returns:
-      Gate logits; sigmoid gives P(<τ>|s).
+      Gate logits, whose sigmoid is P(<τ>|s).
     """
     config = self.config
     if config.gate == "none":
@@ -76,10 +76,10 @@ class HeadedEncoderDecoder(EncoderDecoder):
   def values(
       self, hidden: Float[Array, "B C D"], price: Float[Array, " B"]
   ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
-    """V and V_C of the states that the hidden vectors stand for, under a price; float32.
+    """Computes V and V_C (float32) of the states with these hidden vectors, at a price.
 
     Raises:
-      ValueError: the model has no value heads.
+      ValueError: if the model has no value heads.
     """
     if not self.config.value_heads:
       raise ValueError("model.value_heads=False: set it to True to read values of this model")

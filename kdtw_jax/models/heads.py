@@ -1,8 +1,8 @@
-"""The student's heads: when to ask (gate, price) and what is still to come (V, V_C).
+"""The student's heads: when to ask (gate, price), and the value still to come (V, V_C).
 
-Small float32 MLPs: the price reads the encoder, the others the decoder's last hidden state. Not a
-decision rule: thresholds, sampling and offsets of the gate live with the decoder. Liu et al. 2025,
-https://arxiv.org/abs/2502.17717.
+They are small float32 MLPs. The price reads the encoder, the others the decoder's last hidden
+state. Liu et al. 2025, https://arxiv.org/abs/2502.17717. Not here: decision rules; thresholds,
+sampling and offsets of the gate belong to the decoder.
 Letters: B batch, C positions, S source length, D width, V vocabulary, G gate features.
 """
 
@@ -18,24 +18,24 @@ from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.layers import RMSNorm, ScalarMLP, normal_param
 from kdtw_jax.models.t5 import Encoded
 
-HEADS = ("gate", "price", "value", "cost_value")  # their names among a student's params
-PRICE_INIT = 1.0  # nats; the price before the duals are set
-BUDGET_INIT = 0.2  # the budget that an untrained student reads everywhere
-GATE_LAST_STD = 0.1  # an untrained gate stays this near its bias
+HEADS = ("gate", "price", "value", "cost_value")  # their names in a student's params
+PRICE_INIT = 1.0  # price in nats before the duals are set
+BUDGET_INIT = 0.2  # budget that an untrained student reads in every source
+GATE_LAST_STD = 0.1  # about how far an untrained gate's logits are from its bias
 
 
 def confidence_features(logits: Float[Array, "B C V"], top_k: int) -> Float[Array, "B C G"]:
-  """The `top_k` largest log-probs and the entropy of softmax(logits), without gradient.
+  """Computes the `top_k` largest log-probs and the entropy of softmax(logits), without gradient.
 
   Args:
-    logits: float32; masked entries hold MASKED_LOGIT.
-    top_k: how many of the largest log-probs, G - 1.
+    logits: float32 logits; masked entries hold MASKED_LOGIT.
+    top_k: number of log-probs, G - 1.
 
   Returns:
-    `[log p_1, ..., log p_top_k, entropy]`, log-probs no lower than -20, the entropy in nats.
+    `[log p_1, ..., log p_top_k, entropy]` in nats, with log-probs clipped at -20.
   """
   batch, num_positions, vocab_size = logits.shape
-  # Two axes: only there has the CPU a selection of the k largest instead of a full sort.
+  # Only for two axes does the CPU select the k largest entries instead of sorting them all.
   log_probs = jax.nn.log_softmax(jax.lax.stop_gradient(logits)).reshape(-1, vocab_size)
   largest, _ = jax.lax.top_k(log_probs, top_k)
   entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1, keepdims=True)
@@ -46,8 +46,8 @@ def confidence_features(logits: Float[Array, "B C V"], top_k: int) -> Float[Arra
 class TokenGate(nnx.Module):
   """The joint softmax over V ∪ {<τ>}: `z_τ − logsumexp(z over V)`, with z_τ = h·e_τ + b.
 
-  Its sigmoid is P(<τ>) under that softmax. The one bias b lets an untrained gate start near
-  `gate_bias_init` instead of at −log V.
+  The sigmoid of this logit is P(<τ>) under that softmax. The bias b lets an untrained gate start
+  near `gate_bias_init` instead of at −log V.
   """
 
   def __init__(self, config: ModelConfig):
@@ -60,12 +60,12 @@ class TokenGate(nnx.Module):
       hidden: Float[Array, "B C D"],
       tau_weight: Float[Array, " D"],
   ) -> Float[Array, "B C"]:
-    """The log-odds of `<τ>` against all other tokens.
+    """Computes the log-odds of `<τ>` against all other tokens.
 
     Args:
-      logits: with the row of `<τ>` masked.
-      hidden: what is multiplied with the readout's weight.
-      tau_weight: the readout's row of `<τ>`.
+      logits: logits with the entry of `<τ>` masked.
+      hidden: the input of the readout matrix.
+      tau_weight: the row of `<τ>` in the readout matrix.
 
     Returns:
       Gate logits, float32.
@@ -91,18 +91,18 @@ class ConfidenceGate(nnx.Module):
   def __call__(
       self, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"]
   ) -> Float[Array, "B C"]:
-    """One float32 number per position; no gradient to the logits."""
+    """Computes one float32 number per position, without gradient to the logits."""
     normed = self.norm(hidden.astype(jnp.float32))
     features = confidence_features(logits, self.top_k)
     return self.mlp(jnp.concatenate([normed, features], axis=-1))
 
 
 class PriceHead(nnx.Module):
-  """p(x_B) ≥ 0: what asking costs under the budget that the source states in words.
+  """The price p(x_B) ≥ 0 of asking under the budget that the source states in words.
 
-  Reading is apart from pricing: a learned query pools the encoder's states, an MLP reads the budget
-  B̂ off them, and the price is λ(B̂), linear between the duals λ_k at the knots. B̂ is trained on
-  the budgets stated; `duals` is set by dual ascent, never by a gradient.
+  Reading the budget is separate from pricing it. A learned query pools the encoder's states, and an
+  MLP predicts the budget B̂ from them. The price is λ(B̂), linear between the duals λ_k at the
+  knots. B̂ is trained on the stated budgets; dual ascent sets `duals`, which get no gradient.
   """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
@@ -115,12 +115,12 @@ class PriceHead(nnx.Module):
     self.duals = nnx.Param(jnp.full((len(self.knots),), PRICE_INIT, jnp.float32))
 
   def __call__(self, encoded: Encoded) -> Float[Array, " B"]:
-    """One price per source, float32, nats; without gradient."""
+    """Computes the price of each source in nats, float32, without gradient."""
     knots, duals = jnp.asarray(self.knots, jnp.float32), self.duals[...].astype(jnp.float32)
     return jax.lax.stop_gradient(jnp.interp(self.budget(encoded), knots, duals))
 
   def budget(self, encoded: Encoded) -> Float[Array, " B"]:
-    """B̂, the share of teacher tokens that each source allows, float32; padding takes no part."""
+    """Predicts B̂, the share of teacher tokens that each source allows; ignores padding."""
     states = self.norm(encoded.states.astype(jnp.float32))
     scores = jnp.einsum("bsd,d->bs", states, self.query[...].astype(jnp.float32))
     weights = jax.nn.softmax(jnp.where(encoded.mask, scores, MASKED_LOGIT), axis=-1)
@@ -130,8 +130,8 @@ class PriceHead(nnx.Module):
 class ValueHead(nnx.Module):
   """A value of the state, zero before training: V (nats to come) or V_C (asks to come).
 
-  Both depend on what asking costs, so log(1 + p) of the price p is a feature beside the state,
-  times sqrt(D): so it weighs as much as the whole state in an untrained head.
+  Both depend on the price p of asking, so log(1 + p) is a feature beside the state. It is scaled by
+  sqrt(D), so that it weighs as much as the whole state in an untrained head.
   """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
@@ -143,7 +143,7 @@ class ValueHead(nnx.Module):
   def __call__(
       self, hidden: Float[Array, "B C D"], price: Float[Array, " B"]
   ) -> Float[Array, "B C"]:
-    """One float32 value per position."""
+    """Computes one float32 value per position."""
     states = self.norm(hidden.astype(jnp.float32))
     feature = states.shape[-1] ** 0.5 * jnp.log1p(price)[:, None, None]
     feature = jnp.broadcast_to(feature, (*states.shape[:2], 1))

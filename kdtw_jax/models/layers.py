@@ -1,6 +1,6 @@
-"""Small layers that T5 is made of: RMSNorm, dropout, embedding, feed-forward, MLP head.
+"""The small layers of T5: RMSNorm, dropout, embedding, feed-forward, and the heads' MLP.
 
-Not attention (`attention.py`) nor whole blocks (`t5.py`). No layer has a bias but the heads' MLP.
+Only the heads' MLP has biases. Not here: attention (`attention.py`) and whole blocks (`t5.py`).
 Letters: B batch, C positions, D width, F hidden width, V vocabulary.
 """
 
@@ -19,24 +19,24 @@ DropoutSeed = UInt32[Array, "2"]
 
 
 def power_of_two(x: float) -> float:
-  """The power of two nearest to x > 0 in ratio. Scaling by it is exact in every float format."""
+  """Returns the power of two nearest to x > 0 in ratio; scaling by it is exact for all floats."""
   return 2.0 ** round(math.log2(x))
 
 
 def normal_param(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: str) -> nnx.Param:
-  """A parameter drawn from N(0, std²)."""
+  """Draws a parameter from N(0, std²)."""
   return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.dtype(dtype)))
 
 
 def project(
     x: Float[Array, "B C I"], kernel: Float[Array, "I *O"]  # noqa: F821  reads I * O
 ) -> Float[Array, "B C *O"]:
-  """`x @ kernel` in x's dtype; a kernel of rank 3 is several matrices in one product."""
+  """Computes `x @ kernel` in x's dtype; a rank-3 kernel is several matrices in one product."""
   return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
 
 
 def dropout_seeds(key: PRNGKey | None, num: int) -> tuple[DropoutSeed | None, ...]:
-  """A seed for each of `num` places of dropout, or None for each where there is no key."""
+  """Draws a seed for each of `num` dropouts, or returns None for each if there is no key."""
   if key is None:
     return (None,) * num
   return tuple(jax.random.bits(key, (num, 2), jnp.uint32))
@@ -47,17 +47,17 @@ def dropout(
 ) -> Float[Array, "*shape"]:
   """Zeroes a share `rate` of the entries and scales up the rest; the identity without a seed.
 
-  The random bits are an integer hash of the entry's number and the seed. JAX's own generator, at
-  each of a model's dozens of dropouts, takes most of the compile time of a training step on a CPU
-  and part of its run time; here it only draws the seeds.
+  The random bits are an integer hash of the entry's index and the seed. Used at each of a model's
+  dozens of dropouts, JAX's generator would take most of a training step's compile time on a CPU and
+  part of its run time; here it only draws the seeds.
 
   Args:
-    x: anything.
+    x: any array.
     rate: share to drop, in [0, 1).
-    seed: from `dropout_seeds`, for this place alone; None switches dropout off.
+    seed: from `dropout_seeds`, used for this dropout only; None switches dropout off.
 
   Returns:
-    x's shape and dtype.
+    An array of x's shape and dtype.
   """
   if seed is None or rate == 0.0:
     return x
@@ -67,9 +67,9 @@ def dropout(
 
 
 def _hash(x: UInt32[Array, " size"]) -> UInt32[Array, " size"]:
-  """A bijection of 32 bits in which each bit of x flips each bit of the result half of the time.
+  """Applies a 32-bit bijection in which flipping a bit of x flips each result bit half the time.
 
-  Constants of https://github.com/skeeto/hash-prospector.
+  Constants from https://github.com/skeeto/hash-prospector.
   """
   x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
   x = (x ^ (x >> 15)) * jnp.uint32(0x735A2D97)
@@ -83,7 +83,7 @@ class RMSNorm(nnx.Module):
     self.weight = nnx.Param(jnp.ones((width,), jnp.dtype(param_dtype)))
 
   def __call__(self, x: Float[Array, "*lead D"]) -> Float[Array, "*lead D"]:
-    """Normalises the last axis; the result has x's dtype."""
+    """Normalises the last axis and keeps x's dtype."""
     x32 = x.astype(jnp.float32)
     inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + RMS_EPSILON)
     weight = jnp.broadcast_to(self.weight[...].astype(jnp.float32), x.shape)
@@ -91,16 +91,16 @@ class RMSNorm(nnx.Module):
 
 
 def embedding_unit(width: int) -> float:
-  """What a stored embedding entry of 1 stands for: sqrt(D), to a power of two."""
+  """Returns the T5 value of a stored embedding entry of 1: sqrt(D), rounded to a power of two."""
   return power_of_two(width**0.5)
 
 
 class Embedding(nnx.Module):
   """Token embedding E, stored as `E / embedding_unit(D)`.
 
-  The function is T5's; only the stored scale differs: entries of std near D^-0.5 instead of 1.
-  Under Adam, whose step has a fixed size, this lets the embedding and a tied readout learn sqrt(D)
-  times faster than T5's storage, made for Adafactor's steps relative to a parameter's size.
+  The function is T5's; only the stored scale differs: entries have a std near D^-0.5 instead of 1.
+  Under Adam, whose step has a fixed size, the embedding and a tied readout thus learn sqrt(D) times
+  faster than in T5's scale, which suits Adafactor's steps relative to a parameter's size.
   """
 
   def __init__(self, vocab_size: int, width: int, param_dtype: str, rngs: nnx.Rngs):
@@ -108,7 +108,7 @@ class Embedding(nnx.Module):
     self.embedding = normal_param(rngs, (vocab_size, width), 1.0 / self.unit, param_dtype)
 
   def __call__(self, tokens: Int[Array, "B C"], dtype: jnp.dtype) -> Float[Array, "B C D"]:
-    """Rows of E; an id outside the vocabulary gives NaN, so that it cannot go unnoticed."""
+    """Looks up rows of E; an id outside the vocabulary gives NaN, so that it is noticed."""
     rows = jnp.take(self.embedding[...], tokens, axis=0)
     return (rows * jnp.asarray(self.unit, rows.dtype)).astype(dtype)
 
@@ -116,7 +116,7 @@ class Embedding(nnx.Module):
 class FeedForward(nnx.Module):
   """T5's feed-forward block: `wo(relu(wi x))`, or `wo(gelu(wi_0 x) · wi_1 x)` when gated.
 
-  The two input matrices of the gated kind lie in one kernel `[D, 2, F]`: one product per call.
+  The two input matrices of the gated kind share one kernel `[D, 2, F]`: one product per call.
   """
 
   def __init__(
@@ -135,7 +135,7 @@ class FeedForward(nnx.Module):
     self.wo = normal_param(rngs, (d_ff, d_model), d_ff**-0.5, param_dtype)
 
   def __call__(self, x: Float[Array, "B C D"], seed: DropoutSeed | None) -> Float[Array, "B C D"]:
-    """Maps each position on its own; dropout on the hidden activations."""
+    """Maps each position separately, with dropout on the hidden activations."""
     hidden = project(x, self.wi[...])
     if self.gated:
       hidden = jax.nn.gelu(hidden[:, :, 0], approximate=True) * hidden[:, :, 1]
@@ -145,10 +145,10 @@ class FeedForward(nnx.Module):
 
 
 class ScalarMLP(nnx.Module):
-  """One hidden layer to one number, in float32: `w2 · gelu(W1 x + b1) + b2`.
+  """An MLP with one hidden layer and one output, in float32: `w2 · gelu(W1 x + b1) + b2`.
 
-  Head-sized: the only layer here with biases. It starts near `bias_init`: the last layer has
-  weights of std `last_std / sqrt(F)`, 0 for exactly `bias_init`.
+  The only layer here with biases. Before training its output is near `bias_init`: the last layer's
+  weights have std `last_std / sqrt(F)`, and `last_std=0` gives exactly `bias_init`.
   """
 
   def __init__(
@@ -167,7 +167,7 @@ class ScalarMLP(nnx.Module):
     self.out_bias = nnx.Param(jnp.full((1,), bias_init, dtype))
 
   def __call__(self, x: Float[Array, "*lead I"]) -> Float[Array, "*lead"]:
-    """One float32 number per position."""
+    """Computes one float32 number per position."""
     x = x.astype(jnp.float32)
     hidden = jnp.tensordot(x, self.hidden_kernel[...].astype(jnp.float32), axes=1)
     bias = jnp.broadcast_to(self.hidden_bias[...].astype(jnp.float32), hidden.shape)

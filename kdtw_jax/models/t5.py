@@ -1,17 +1,17 @@
-"""T5's encoder-decoder as flax NNX modules, for teacher and student alike.
+"""T5's encoder-decoder as flax NNX modules, for both teacher and student.
 
-Pre-norm blocks, RMSNorm, relative position bias shared by all layers of a stack (UMT5: one for
-each layer), no other positions, no biases. Raffel et al. 2020, https://arxiv.org/abs/1910.10683;
-Chung et al. 2023, https://arxiv.org/abs/2304.09151. Not the student's heads (`heads.py`) nor the
-pure functions that others call (`functional.py`).
+Pre-norm blocks, RMSNorm, a relative position bias shared by all layers of a stack (UMT5: one per
+layer), no other positions, no biases. Raffel et al. 2020, https://arxiv.org/abs/1910.10683;
+Chung et al. 2023, https://arxiv.org/abs/2304.09151. Not here: the student's heads (`heads.py`) and
+the pure functions that other modules call (`functional.py`).
 Letters: B batch, S source length, T target length, C new tokens, L cache length, D width,
-V vocabulary, P tables of position bias (1 or a layer each).
+V vocabulary, P tables of position bias (1 or one per layer).
 
-Initialisation: T5's unit-variance activations (q, k, v and wi of std D^-0.5, outputs fan_in^-0.5).
-For training from scratch by Adam, whose step does not scale with the parameter, three of them are
-stored in other units than T5's, the function being the same: the embedding (`Embedding`), the
-queries (`attention.py`) and the position bias (`position_bias.py`); and an untied readout starts
-with std D^-0.5 (logits of unit variance) instead of 1.
+Initialisation gives unit-variance activations as in T5: q, k, v and wi have std D^-0.5, outputs
+fan_in^-0.5. Adam's step does not scale with the parameter, so for training from scratch three kinds
+of parameters are stored in other units than T5's, with the same function: the embedding
+(`Embedding`), the queries (`attention.py`) and the position bias (`position_bias.py`). An untied
+readout starts with std D^-0.5 (logits of unit variance) instead of 1.
 """
 
 from collections.abc import Callable
@@ -43,8 +43,8 @@ class Encoded(NamedTuple):
   """A source as the decoder sees it.
 
   Attributes:
-    states: `[B, S, D]` last hidden states, compute dtype; meaningless where the mask is False.
-    mask: `[B, S]` bool: True where the source holds a token.
+    states: last hidden states in the compute dtype; meaningless where the mask is False.
+    mask: True where the source holds a token.
   """
 
   states: Float[Array, "B S D"]
@@ -52,7 +52,7 @@ class Encoded(NamedTuple):
 
 
 class EncoderLayer(nnx.Module):
-  """Self-attention and feed-forward, each on a normed copy of the stream."""
+  """An encoder block: self-attention and feed-forward, each on the normalised residual stream."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.dropout_rate = config.dropout_rate
@@ -67,7 +67,7 @@ class EncoderLayer(nnx.Module):
       bias: Float[Array, "B N S S"],
       seeds: tuple[DropoutSeed | None, ...],
   ) -> Float[Array, "B S D"]:
-    """One block of the encoder."""
+    """Applies the block."""
     q, k, v = self.self_attention.project(self.self_attention_norm(x))
     mixed = self.self_attention.attend(q, as_memory(k, v), bias, seeds[0])
     x = x + dropout(mixed, self.dropout_rate, seeds[1])
@@ -76,7 +76,7 @@ class EncoderLayer(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-  """Causal self-attention, cross-attention and feed-forward."""
+  """A decoder block: causal self-attention, cross-attention and feed-forward."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.dropout_rate = config.dropout_rate
@@ -96,18 +96,18 @@ class DecoderLayer(nnx.Module):
       seeds: tuple[DropoutSeed | None, ...],
       past: tuple[KeyValue, Int[Array, " B"]] | None = None,
   ) -> tuple[Float[Array, "B C D"], KeyValue]:
-    """One block of the decoder; with a past, its C inputs are appended there and read from there.
+    """Applies the block; with a past, appends the C inputs to it and attends to it.
 
     Args:
-      x: the stream.
+      x: the residual stream.
       bias: position bias and causal mask over the L keys; L = C without a past.
       source: keys and values of the source.
       source_bias: MASKED_LOGIT at padding of the source, else 0.
-      seeds: of the layer's 6 dropouts; None switches one off.
-      past: self-attention cache of this layer, and where each row's first new input is written.
+      seeds: seeds of the layer's 6 dropouts; None switches one off.
+      past: self-attention cache of this layer, and the position of each row's first new input.
 
     Returns:
-      The stream, and the keys and values that the self-attention read.
+      The residual stream, and the keys and values that the self-attention read.
     """
     q, k, v = self.self_attention.project(self.self_attention_norm(x))
     memory = as_memory(k, v) if past is None else append(past[0], k, v, past[1])
@@ -120,7 +120,7 @@ class DecoderLayer(nnx.Module):
 
 
 class Stack(nnx.Module, Generic[Layer]):
-  """The layers of an encoder or a decoder, `layer_0`, `layer_1`, ..., and what they share."""
+  """The layers `layer_0`, `layer_1`, ... of an encoder or decoder, and their shared parts."""
 
   def __init__(
       self,
@@ -151,12 +151,12 @@ class Stack(nnx.Module, Generic[Layer]):
     return [getattr(self, f"layer_{i}") for i in range(self.num_layers)]
 
   def with_bias(self, biases: list[Array]) -> list[tuple[Layer, Array]]:
-    """Each layer with its position bias, the only one where all share it."""
+    """Pairs each layer with its position bias, or with the only one if all share it."""
     return list(zip(self.layers, biases * (self.num_layers // len(biases)), strict=True))
 
 
 class EncoderDecoder(nnx.Module):
-  """T5. Token arrays in, hidden states and logits out; dropout only where a key is given."""
+  """T5: token arrays in, hidden states and logits out; dropout only with a dropout key."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.config = config
@@ -168,7 +168,7 @@ class EncoderDecoder(nnx.Module):
       self.readout_kernel = normal_param(rngs, shape, config.d_model**-0.5, config.param_dtype)
 
   def encode(self, source: Int[Array, "B S"], dropout_key: PRNGKey | None = None) -> Encoded:
-    """Runs the encoder; PAD_ID marks padding, wherever it stands."""
+    """Runs the encoder; PAD_ID is padding at any position."""
     rate = self.config.dropout_rate
     seeds = dropout_seeds(dropout_key, 4 * self.config.num_encoder_layers + 2)
     mask = source != PAD_ID
@@ -182,7 +182,7 @@ class EncoderDecoder(nnx.Module):
   def hidden(
       self, encoded: Encoded, inputs: Int[Array, "B T"], dropout_key: PRNGKey | None = None
   ) -> Float[Array, "B T D"]:
-    """One causal pass over decoder inputs, the targets shifted right."""
+    """Runs one causal pass over the decoder inputs (the targets shifted right)."""
     rate = self.config.dropout_rate
     seeds = dropout_seeds(dropout_key, 6 * self.config.num_decoder_layers + 2)
     biases = [skew(table) for table in self.decoder.position_bias.tables(inputs.shape[1])]
@@ -194,7 +194,7 @@ class EncoderDecoder(nnx.Module):
     return dropout(self.decoder.final_norm(x), rate, seeds[-1])
 
   def start(self, encoded: Encoded, price: Float[Array, " B"], max_length: int) -> Cache:
-    """An empty cache for `max_length` decoder inputs, and the source's keys and values."""
+    """Makes an empty cache for `max_length` decoder inputs, with the source's keys and values."""
     config = self.config
     sizes = (encoded.mask.shape[0], max_length, config.num_heads, config.d_kv)
     empty = [empty_memory(*sizes, config.compute_dtype) for _ in self.decoder.layers]
@@ -205,7 +205,7 @@ class EncoderDecoder(nnx.Module):
   def extend(
       self, cache: Cache, tokens: Int[Array, "B C"], positions: Int[Array, " B"]
   ) -> tuple[Float[Array, "B C D"], Cache]:
-    """Feeds decoder inputs number positions[b] .. positions[b] + C - 1 through the cache."""
+    """Runs the decoder inputs at positions[b] .. positions[b] + C - 1 through the cache."""
     biases = [windows(table, positions, tokens.shape[1]) for table in cache.position_bias]
     seeds = dropout_seeds(None, 6)
     source_bias = _mask_bias(cache.source_mask)
@@ -218,14 +218,14 @@ class EncoderDecoder(nnx.Module):
     return self.decoder.final_norm(x), cache._replace(self_attention=tuple(filled))
 
   def readout_weight(self) -> Float[Array, "V D"]:
-    """The matrix that `readout_input` is multiplied with; the tied embedding as it is stored."""
+    """Returns the readout matrix, or the tied embedding as stored."""
     tied = self.config.tie_embeddings
     return self.shared.embedding[...] if tied else self.readout_kernel[...]
 
   def readout_input(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C D"]:
-    """Hidden states in the unit in which the readout's weight is stored.
+    """Scales hidden states to the unit of the stored readout matrix.
 
-    T5 divides them by sqrt(D), T5 v1.1 does not; a tied embedding counts in `Embedding.unit`.
+    T5 divides them by sqrt(D), T5 v1.1 does not. A tied embedding has the unit `Embedding.unit`.
     """
     scale = self.shared.unit if self.config.tie_embeddings else 1.0
     if self.config.scales_readout:
@@ -233,7 +233,7 @@ class EncoderDecoder(nnx.Module):
     return hidden if scale == 1.0 else hidden * jnp.asarray(scale, hidden.dtype)
 
   def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
-    """Float32 logits, the rows masked that stand for no text: `<τ>` and padding of the table."""
+    """Computes float32 logits, with `<τ>` and the padding rows masked."""
     weight = self.readout_weight().astype(hidden.dtype)
     logits = jnp.einsum(
         "bcd,vd->bcv", self.readout_input(hidden), weight, preferred_element_type=jnp.float32
@@ -248,7 +248,7 @@ class EncoderDecoder(nnx.Module):
 
 
 def _feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:
-  """The feed-forward block that the config names."""
+  """Makes the feed-forward block that the config names."""
   return FeedForward(
       config.d_model,
       config.d_ff,
@@ -260,5 +260,5 @@ def _feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:
 
 
 def _mask_bias(mask: Bool[Array, "B S"]) -> Float[Array, "B 1 1 S"]:
-  """0 where the mask is True, MASKED_LOGIT elsewhere, for all heads and queries."""
+  """Returns 0 where the mask is True, MASKED_LOGIT elsewhere, for all heads and queries."""
   return jnp.where(mask, 0.0, MASKED_LOGIT).astype(jnp.float32)[:, None, None, :]

@@ -1,4 +1,4 @@
-"""Published T5 models in and out: transformers' folders, safetensors only.
+"""Reading and writing published T5 models: folders in transformers' layout, safetensors only.
 
 Example:
   found = published.open_published("google/flan-t5-small")

@@ -1,13 +1,13 @@
-"""What a published config.json says of a model's architecture, and the config.json of one of ours.
+"""Conversion between a published config.json and our `ModelConfig`.
 
-Families: T5 (relu, tied), T5 v1.1, Flan-T5 and ByT5 (gated gelu, a readout of their own), mT5 (the
-same under another name) and UMT5 (a position bias for each layer).
+Families: T5 (relu, tied), T5 v1.1, Flan-T5 and ByT5 (gated gelu, untied), mT5 (the same as T5 v1.1
+under another name) and UMT5 (a position bias per layer).
 
-Two facts of the published files are not where one looks for them. Whether the embeddings are tied
-is told by the weights: they are not where `lm_head.weight` is among them. Whether the readout's
-input is divided by sqrt(D) is told by `scale_decoder_outputs`; older files have only
-`tie_word_embeddings`, which meant both (transformers 5 writes it as true for every T5, tied or
-not). mT5, which is published untied, does not divide.
+Two facts are not where one expects them. The weights tell whether the embeddings are tied: they are
+untied if `lm_head.weight` is among the weights. `scale_decoder_outputs` tells whether the readout's
+input is divided by sqrt(D). Older files have only `tie_word_embeddings`, which meant both;
+transformers 5 writes it as true for every T5, tied or not. mT5 is published untied and does not
+divide.
 """
 
 from collections.abc import Collection, Mapping
@@ -35,8 +35,8 @@ _SIZES = {
     "relative_attention_max_distance": "relative_attention_max_distance",
 }
 _DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
-_FEED_FORWARDS = {"t5": "relu", "mt5": "gated-gelu", "umt5": "gated-gelu"}  # where a file says none
-# What our code has fixed; a file may say it or leave it out.
+_FEED_FORWARDS = {"t5": "relu", "mt5": "gated-gelu", "umt5": "gated-gelu"}  # if a file names none
+# Values that are fixed in our code; a file may state or omit them.
 _FIXED = {
     "pad_token_id": PAD_ID,
     "eos_token_id": EOS_ID,
@@ -48,7 +48,7 @@ _FIXED = {
 def architecture(
     published: Mapping[str, Any], tensors: Collection[str], *, where: str
 ) -> dict[str, Any]:
-  """Fields of a `ModelConfig` that the published model decides, all but the vocabulary.
+  """Returns the `ModelConfig` fields that the published model decides, all but the vocabulary.
 
   Args:
     published: the content of config.json.
@@ -59,7 +59,7 @@ def architecture(
     Keyword arguments of `ModelConfig`.
 
   Raises:
-    ValueError: not a T5, or one of a kind that is not built here; names the field.
+    ValueError: if the model is not a T5, or of an unsupported kind; names the field.
   """
   family = published.get("model_type")
   if family not in FAMILIES:
@@ -102,17 +102,17 @@ def _feed_forward(kind: str, where: str) -> str:
 
 
 def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) -> dict[str, Any]:
-  """The content of config.json for a model of ours.
+  """Makes the content of config.json for one of our models.
 
   Args:
-    config: its architecture.
-    original: config.json of the published model that it began as; what it says of anything else
-      stays. None for a model trained from scratch.
+    config: the architecture.
+    original: config.json of the published model that training started from, whose other fields
+      are kept. None for a model trained from scratch.
 
   Returns:
     JSON values that transformers reads.
   """
-  ours = {  # transformers 4 reads the first two, 5 the third and the weights
+  ours = {  # transformers 4 reads the first two, transformers 5 the third and the weights
       "tie_word_embeddings": config.tie_embeddings,
       "torch_dtype": config.param_dtype,
       "scale_decoder_outputs": config.scales_readout,
@@ -137,7 +137,7 @@ def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) 
 
 
 def generation_json(config: ModelConfig) -> dict[str, Any]:
-  """The content of generation_config.json: rows that stand for no text are never generated."""
+  """Makes generation_config.json, which suppresses all rows that are not text."""
   padding = range(config.num_tokens or config.vocab_size, config.vocab_size)
   rows = {PAD_ID, config.tau_id, *padding} - {-1}
   special = {name: value for name, value in _FIXED.items() if name.endswith("_id")}

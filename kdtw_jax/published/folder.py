@@ -1,7 +1,7 @@
-"""Finds a published model: a local folder in transformers' layout, or a model of the hub.
+"""Locating a published model: a local folder in transformers' layout, or a model on the hub.
 
-Nothing is unpickled: weights are read from safetensors alone. Not the weights themselves
-(`tensors.py`) nor what config.json means (`architecture.py`).
+Weights are read only from safetensors; nothing is unpickled. Not here: the weights themselves
+(`tensors.py`) and the meaning of config.json (`architecture.py`).
 """
 
 from collections.abc import Mapping
@@ -29,18 +29,18 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 @functools.cache  # one run reads one revision of a model, asked for once
 def locate(name: str | os.PathLike) -> Path:
-  """Gives the folder of a published model; one of the hub is downloaded once and then cached.
+  """Returns the folder of a published model; a model on the hub is downloaded once and cached.
 
   Args:
-    name: a local folder, or a hub id such as "google/flan-t5-small", with "@" and a revision where
-      not the newest is meant.
+    name: a local folder, or a hub id such as "google/flan-t5-small", followed by "@" and a revision
+      unless it is the newest.
 
   Returns:
     A folder that holds config.json.
 
   Raises:
-    FileNotFoundError: there is neither such a folder nor such a model, or the hub is out of reach;
-      says what was looked for, and how to use a local copy.
+    FileNotFoundError: if there is neither such a folder nor such a model, or the hub cannot be
+      reached; says what was looked for, and how to use a local copy.
   """
   folder = Path(os.path.expanduser(name))
   if not folder.is_dir():
@@ -59,10 +59,10 @@ def locate(name: str | os.PathLike) -> Path:
 
 
 def pinned(name: str) -> str:
-  """A name that will mean the same later and elsewhere on this machine.
+  """Returns a name that means the same model later, from any folder of this machine.
 
-  `pinned("google/flan-t5-small")` is that id with "@" and the commit that was downloaded; a local
-  folder becomes its absolute path.
+  `pinned("google/flan-t5-small")` is that id with "@" and the downloaded commit. A local folder
+  becomes its absolute path.
   """
   folder = locate(name)
   is_local = Path(os.path.expanduser(name)).is_dir()
@@ -96,22 +96,22 @@ def _download(name: str) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-  """The content of config.json; raises ValueError where it is no JSON object."""
+  """Reads config.json; raises ValueError if it is not a JSON object."""
   return read_json_object(Path(folder) / "config.json", remedy=DOWNLOAD)
 
 
 def weight_files(folder: Path) -> dict[str, Path] | Path:
-  """Where the weights of a folder lie.
+  """Finds the files that hold the weights.
 
   Args:
-    folder: from `locate`.
+    folder: a folder from `locate`.
 
   Returns:
-    The one file, or for a sharded model the file of each tensor.
+    The single file, or for a sharded model the file of each tensor.
 
   Raises:
-    FileNotFoundError: there are no safetensors, or a shard is missing; says what to do.
-    ValueError: the index cannot be read or names a file outside the folder.
+    FileNotFoundError: if there are no safetensors, or a shard is missing; says what to do.
+    ValueError: if the index cannot be read or names a file outside the folder.
   """
   folder = Path(folder)
   if (folder / WEIGHTS).is_file():
@@ -149,7 +149,7 @@ def _without_safetensors(folder: Path) -> str:
 
 
 def _name(folder: Path) -> str:
-  """The folder, or the hub id of one in the cache, `models--OWNER--NAME/snapshots/COMMIT`."""
+  """Returns the folder, or the hub id of a cached `models--OWNER--NAME/snapshots/COMMIT`."""
   in_cache = folder.parent.parent.name
   is_cached = in_cache.startswith("models--") and folder.parent.name == "snapshots"
   return in_cache.removeprefix("models--").replace("--", "/") if is_cached else str(folder)

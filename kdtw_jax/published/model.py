@@ -1,9 +1,9 @@
-"""Models in transformers' folders: published ones in, ours in and out with what only ours have.
+"""Models in transformers' folders: reads published ones, reads and writes ours.
 
-A folder of ours is one that `AutoModelForSeq2SeqLM.from_pretrained` reads, with two files more:
+`AutoModelForSeq2SeqLM.from_pretrained` reads our folders. They have two more files:
 
-    kdtw.json          fields of the `ModelConfig` that config.json does not know
-    kdtw.safetensors   the student's heads, by their path in the params, and the duals
+    kdtw.json          `ModelConfig` fields that config.json does not have
+    kdtw.safetensors   the student's heads, named by their path in the params, and the duals
 
 Letters: K knots of the dual function.
 """
@@ -37,9 +37,9 @@ class Published(NamedTuple):
   """A published model before its weights are read.
 
   Attributes:
-    folder: where it lies.
+    folder: its folder.
     config: the content of config.json.
-    architecture: fields of `ModelConfig` that it decides.
+    architecture: the `ModelConfig` fields that config.json and the weights decide.
   """
 
   folder: Path
@@ -51,9 +51,9 @@ class Loaded(NamedTuple):
   """A model from a folder.
 
   Attributes:
-    model: its functions.
+    model: the model's functions.
     params: its parameters, heads included.
-    duals: `[K]` float32 λ at the knots, nats per ask; None for a teacher.
+    duals: `[K]` λ at the knots in nats per ask, float32; None for a teacher.
   """
 
   model: Model
@@ -62,7 +62,7 @@ class Loaded(NamedTuple):
 
 
 def open_published(name: str | os.PathLike) -> Published:
-  """Finds a published model and reads what it is; see `locate` and `architecture` for errors."""
+  """Finds a published model and reads its config; see `locate` and `architecture` for errors."""
   folder = locate(name)
   config = read_config(folder)
   return Published(folder, config, architecture(config, Tensors(folder), where=str(folder)))
@@ -73,19 +73,19 @@ def load_params(
     config: ModelConfig,
     place_fn: Callable[[np.ndarray], Any] = jax.device_put,
 ) -> Params:
-  """The encoder-decoder's parameters from a published model, one at a time.
+  """Loads the encoder-decoder's parameters of a published model, one at a time.
 
   Args:
     name: a folder or hub id.
-    config: the architecture, its `vocab_size` and `param_dtype` the ones wanted.
-    place_fn: brings a host array, which nobody else has, to its devices.
+    config: the architecture, with the `vocab_size` and `param_dtype` to load into.
+    place_fn: moves a host array, to which nothing else refers, to its devices.
 
   Returns:
     Our params without heads.
 
   Raises:
     FileNotFoundError: see `locate` and `weight_files`.
-    ValueError: a file is damaged, or the weights are not what the config says.
+    ValueError: if a file is damaged, or the weights do not match the config.
   """
   tensors = Tensors(locate(name))
   try:
@@ -104,16 +104,16 @@ def save_model(
     save_tokenizer: Callable[[Path], None] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-  """Writes a model as a transformers folder, whole or not at all; an older one is replaced.
+  """Writes a model as a transformers folder, atomically; replaces an older one.
 
   Args:
-    folder: where.
-    params: its parameters, heads included.
-    config: its architecture.
-    original: config.json of the published model that it began as, if any.
-    duals: `[K]` λ at the knots, for a student.
+    folder: the folder to write.
+    params: the parameters, heads included.
+    config: the architecture.
+    original: config.json of the published model that training started from, if any.
+    duals: `[K]` λ at the knots in nats per ask, for a student.
     save_tokenizer: writes a tokenizer's files into a folder.
-    shard_bytes: most bytes of one weights file.
+    shard_bytes: largest size of a weights file in bytes.
   """
   heads = traverse_util.flatten_dict({k: v for k, v in params.items() if k in HEADS}, sep="/")
   extras = {name: np.asarray(value) for name, value in heads.items()}
@@ -140,11 +140,11 @@ def load_model(folder: Path) -> Loaded:
     folder: the folder.
 
   Returns:
-    Model, params and duals; params are on the first device.
+    The model, its params on the first device, and the duals.
 
   Raises:
-    FileNotFoundError: a file is missing.
-    ValueError: a file is damaged, or the parts do not fit together.
+    FileNotFoundError: if a file is missing.
+    ValueError: if a file is damaged, or the parts do not fit together.
   """
   published = open_published(folder)
   path = published.folder / EXTRAS_JSON
@@ -154,7 +154,7 @@ def load_model(folder: Path) -> Loaded:
     config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
     model = build(config)
   except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(f"{path}: {error}: the folder is not as it was saved") from error
+    raise ValueError(f"{path}: {error}: the folder has changed since it was saved") from error
   path = published.folder / EXTRAS
   extras = read_tensors(path) if path.is_file() else {}
   duals = extras.pop(_DUALS, None)
@@ -163,7 +163,7 @@ def load_model(folder: Path) -> Loaded:
 
 
 def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Params:
-  """The heads of a model from their file; raises ValueError where they are not its heads."""
+  """Returns the heads read from their file; raises ValueError if they are not the model's."""
   expected = traverse_util.flatten_dict(
       {k: v for k, v in model.shapes.items() if k in HEADS}, sep="/"
   )
@@ -172,7 +172,7 @@ def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Par
     wrong = sorted(found.items() ^ wanted.items())[0][0]
     raise ValueError(
         f"{where}: {wrong!r} is {found.get(wrong, 'missing')}, but {EXTRAS_JSON} asks "
-        f"for {wanted.get(wrong, 'none')}: the folder is not as it was saved"
+        f"for {wanted.get(wrong, 'none')}: the folder has changed since it was saved"
     )
   return traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in extras.items()}, sep="/")
 
@@ -183,6 +183,6 @@ def _kinds(arrays: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _own_fields(config: ModelConfig) -> dict[str, Any]:
-  """The fields that config.json does not know."""
+  """Returns the fields that config.json does not have."""
   known = architecture(config_json(config), (), where="") | {"vocab_size": config.vocab_size}
   return {k: v for k, v in dataclasses.asdict(config).items() if k not in known}

@@ -1,8 +1,8 @@
-"""Published T5 weights in and out: the names of transformers' T5 <-> this package's params.
+"""Conversion between the weights of transformers' T5 and this package's params.
 
-Arrays in, arrays out: no file, no download. Covers the encoder-decoder; the student's heads have no
-published counterpart. Kernels of ours are transposed and stacked, and some stored in units of their
-own, all powers of two: nothing is rounded on the way in or out.
+Arrays in, arrays out: no files, no downloads. It covers the encoder-decoder; the student's heads
+have no published counterpart. Our kernels are transposed and stacked, and some are stored in other
+units. All units are powers of two, so nothing is rounded in either direction.
 Letters: D width, F hidden width, N heads, H head size, V vocabulary, P tables of position bias.
 
 Example:
@@ -26,17 +26,17 @@ from kdtw_jax.models.attention import query_unit
 from kdtw_jax.models.layers import embedding_unit
 from kdtw_jax.models.position_bias import BIAS_UNIT
 
-TABLES = ("shared/embedding", "readout_kernel")  # with a row for each token
+TABLES = ("shared/embedding", "readout_kernel")  # parameters with a row for each token
 
 
 class _Entry(NamedTuple):
-  """One parameter of ours and the published arrays that it is made of.
+  """One of our parameters and the published arrays that it consists of.
 
   Attributes:
-    path: keys of our nested dict.
+    path: keys in our nested dict.
     names: published names, in the order in which our kernel stacks them.
-    join: published arrays -> ours.
-    split: ours -> published arrays.
+    join: `(*published arrays) -> ours`.
+    split: `(ours) -> published arrays`.
   """
 
   path: tuple[str, ...]
@@ -51,28 +51,28 @@ def import_t5(
     *,
     place_fn: Callable[[np.ndarray], Any] = jnp.asarray,
 ) -> Params:
-  """Our params from published weights, without the student's heads.
+  """Converts published weights to our params, without the student's heads.
 
-  The published arrays of one parameter are in memory at a time, and what `place_fn` keeps of it.
+  Besides the results of `place_fn`, memory holds the published arrays of one parameter at a time.
 
   Args:
     weights: state dict of a T5ForConditionalGeneration as arrays; names that T5 ties to
-      `shared.weight` are not read. A table of more or fewer rows than `config.vocab_size` is cut or
-      grown by zeros where `config.num_tokens` says which rows are tokens.
-    config: the architecture that the weights belong to.
-    place_fn: brings a host array of `config.param_dtype` to its devices; it may be one of the
-      published arrays itself, which the default copies.
+      `shared.weight` are not read. If `config.num_tokens` is set, a table with more or fewer rows
+      than `config.vocab_size` is cut or padded with zeros.
+    config: the architecture of the weights.
+    place_fn: moves a host array of `config.param_dtype` to its devices. The array may be one of the
+      published arrays itself; the default copies it.
 
   Returns:
-    A nested dict like `Model.init`'s, heads left out.
+    A nested dict like the result of `Model.init`, without heads.
 
   Raises:
-    ValueError: a name is missing, or a shape or dtype is not what the config says.
+    ValueError: if a name is missing, or a shape or dtype does not match the config.
   """
   shapes = build(config).shapes
   return traverse_util.unflatten_dict(
       {
-          # A transfer keeps its host array until it is done.
+          # A transfer holds its host array until it is done.
           entry.path: jax.block_until_ready(place_fn(_read(entry, weights, config, shapes)))
           for entry in _entries(config)
       }
@@ -80,15 +80,15 @@ def import_t5(
 
 
 def export_t5(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
-  """Published weights from our params: the exact inverse of `import_t5`; heads are left out.
+  """Converts our params to published weights, without heads: the exact inverse of `import_t5`.
 
   Args:
-    params: of a model of this config.
-    config: its architecture.
+    params: parameters of a model of this config.
+    config: the architecture.
 
   Yields:
-    (published name, array in the params' dtype), without T5's aliases of `shared.weight`; the
-    arrays of one parameter are made at a time.
+    (published name, array in the params' dtype), without T5's aliases of `shared.weight`. The
+    arrays are made one parameter at a time.
   """
   flat = traverse_util.flatten_dict({k: v for k, v in params.items() if k not in HEADS})
   for entry in _entries(config):
@@ -98,7 +98,7 @@ def export_t5(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.nda
 def _read(
     entry: _Entry, weights: Mapping[str, ArrayLike], config: ModelConfig, shapes: Params
 ) -> np.ndarray:
-  """One parameter of ours in `param_dtype`; raises as `import_t5`."""
+  """Reads one of our parameters in `param_dtype`; see `import_t5` for errors."""
   missing = [name for name in entry.names if name not in weights]
   if missing:
     raise ValueError(
@@ -114,12 +114,12 @@ def _read(
         f"weights for {'/'.join(entry.path)}: shape {array.shape}, but the model config says "
         f"{shape}; set the sizes of the published model"
     )
-  # In the memory order of the file: what puts it on a device transposes faster than numpy does.
+  # Keeps the memory order of the file: the transfer to a device transposes faster than numpy.
   return array.astype(jnp.dtype(config.param_dtype), order="K", copy=False)
 
 
 def _published(entry: _Entry, weights: Mapping[str, ArrayLike]) -> list[np.ndarray]:
-  """The published arrays of one parameter; raises ValueError where they cannot be ours."""
+  """Returns the published arrays of one parameter; raises ValueError if they do not fit."""
   arrays = [_exactly_scalable(name, weights[name]) for name in entry.names]
   shapes = {name: array.shape for name, array in zip(entry.names, arrays, strict=True)}
   if len(set(shapes.values())) > 1:
@@ -128,21 +128,21 @@ def _published(entry: _Entry, weights: Mapping[str, ArrayLike]) -> list[np.ndarr
 
 
 def _exactly_scalable(name: str, array: ArrayLike) -> np.ndarray:
-  """The array in a dtype whose range holds it in our units too; raises ValueError for integers."""
+  """Returns the array in a dtype that can also hold it in our units; refuses integers."""
   array = np.asarray(array)
   if not jnp.issubdtype(array.dtype, jnp.floating):
     raise ValueError(
-        f"weights: {name!r} is {array.dtype}, must be floating point: get the folder anew, not "
-        "quantised"
+        f"weights: {name!r} is {array.dtype}, must be floating point: download the model without "
+        "quantisation"
     )
   return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def _fit_rows(table: np.ndarray, config: ModelConfig) -> np.ndarray:
-  """Cuts rows of padding off a table, or appends some, to `vocab_size` rows.
+  """Cuts or appends padding rows of a table, to give it `vocab_size` rows.
 
   Raises:
-    ValueError: the table lacks rows of tokens.
+    ValueError: if the table has fewer rows than there are tokens.
   """
   if len(table) < config.num_tokens:
     raise ValueError(
@@ -154,7 +154,7 @@ def _fit_rows(table: np.ndarray, config: ModelConfig) -> np.ndarray:
 
 
 def _entries(config: ModelConfig) -> list[_Entry]:
-  """All parameters of the encoder-decoder."""
+  """Lists all parameters of the encoder-decoder."""
   entries = [_scaled("shared/embedding", "shared.weight", embedding_unit(config.d_model))]
   for stack, depth in (
       ("encoder", config.num_encoder_layers),
@@ -174,7 +174,7 @@ def _entries(config: ModelConfig) -> list[_Entry]:
 
 
 def _layer_entries(stack: str, i: int, config: ModelConfig) -> list[_Entry]:
-  """The parameters of layer i of a stack."""
+  """Lists the parameters of layer i of a stack."""
   ours, theirs = f"{stack}/layer_{i}", f"{stack}.block.{i}.layer"
   attention = f"{theirs}.0.SelfAttention"
   q_scale = query_unit(config.d_kv)
@@ -207,24 +207,24 @@ def _layer_entries(stack: str, i: int, config: ModelConfig) -> list[_Entry]:
 
 
 def _times(x: np.ndarray, scale: float) -> np.ndarray:
-  """An array times a power of two, in its own dtype: numpy would make float32 of bfloat16."""
+  """Multiplies by a power of two in the array's dtype; numpy would turn bfloat16 into float32."""
   return x if scale == 1.0 else x * x.dtype.type(scale)
 
 
 def _copy(path: str, name: str) -> _Entry:
-  """A parameter that is the published array itself."""
+  """Makes the entry of a parameter that equals the published array."""
   return _Entry(tuple(path.split("/")), (name,), lambda x: x, lambda x: (x,))
 
 
 def _scaled(path: str, name: str, scale: float) -> _Entry:
-  """A parameter that is stored divided by a scale."""
+  """Makes the entry of a parameter that is stored divided by a scale."""
   return _Entry(
       tuple(path.split("/")), (name,), lambda x: _times(x, 1 / scale), lambda x: (_times(x, scale),)
   )
 
 
 def _tables(path: str, names: list[str], scale: float) -> _Entry:
-  """Tables stacked along a new first axis and stored divided by a scale."""
+  """Makes the entry of tables that are stacked on a new first axis and divided by a scale."""
   return _Entry(
       tuple(path.split("/")),
       tuple(names),
@@ -234,7 +234,7 @@ def _tables(path: str, names: list[str], scale: float) -> _Entry:
 
 
 def _kernel(path: str, *names: str, first_scale: float = 1.0) -> _Entry:
-  """A kernel `[in, out]` or `[in, parts, out]` of published `[out, in]` matrices.
+  """Makes the entry of a kernel `[in, out]` or `[in, parts, out]` from `[out, in]` matrices.
 
   The first matrix is stored divided by `first_scale`.
   """

@@ -1,7 +1,7 @@
 """Tensors in safetensors files: read one at a time, written shard by shard.
 
-Memory holds no more than was asked for: a reader maps the file of the wanted tensor, copies that
-one and unmaps the file, lest its pages count as the process's. Not which tensors a model has
+Memory holds only the requested tensors. A read maps the file, copies one tensor and unmaps the file
+again, so that its pages do not count as memory of the process. Not here: which tensors a model has
 (`names.py`).
 """
 
@@ -16,14 +16,14 @@ from safetensors.numpy import save_file
 
 from kdtw_jax.published.folder import INDEX, WEIGHTS, weight_files
 
-SHARD_BYTES = 5 * 10**9  # transformers' own size of a shard
+SHARD_BYTES = 5 * 10**9  # the size of transformers' own shards
 
 
 class Tensors(Mapping):
   """The weights of a folder by name, as numpy arrays in the dtype of the file."""
 
   def __init__(self, folder: Path):
-    """Finds the names; raises as `weight_files`, and ValueError for damage."""
+    """Lists the names; see `weight_files` for errors, and ValueError if a file is damaged."""
     found = weight_files(folder)
     if isinstance(found, Path):
       with _opened(found) as file:
@@ -35,7 +35,7 @@ class Tensors(Mapping):
       return file.get_tensor(name)
 
   def __contains__(self, name: object) -> bool:
-    return name in self._files  # Mapping's own would read the tensor
+    return name in self._files  # Mapping's own method would read the tensor
 
   def __iter__(self) -> Iterator[str]:
     return iter(self._files)
@@ -46,7 +46,7 @@ class Tensors(Mapping):
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[safetensors.safe_open]:
-  """A file; raises ValueError where it is damaged or lacks a tensor."""
+  """Opens a file; raises ValueError if it is damaged or lacks a tensor."""
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       yield file
@@ -57,7 +57,7 @@ def _opened(path: Path) -> Iterator[safetensors.safe_open]:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-  """All tensors of one file; raises ValueError where it is damaged."""
+  """Reads all tensors of one file; raises ValueError if it is damaged."""
   with _opened(path) as file:
     return {name: file.get_tensor(name) for name in file.keys()}
 
@@ -65,14 +65,14 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 def write_tensors(
     folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int = SHARD_BYTES
 ) -> None:
-  """Writes tensors as one `model.safetensors`, or as shards with their index.
+  """Writes tensors as one `model.safetensors`, or as shards with an index.
 
-  At most one shard is in memory, if the iterable makes its arrays when asked.
+  At most one shard is in memory if the iterable makes its arrays lazily.
 
   Args:
     folder: an existing folder.
-    tensors: (name, array) in order.
-    shard_bytes: most bytes of a file, but for a tensor that is larger alone.
+    tensors: (name, array) pairs in order.
+    shard_bytes: largest size of a file in bytes; a single larger tensor exceeds it.
   """
   shards: list[list[str]] = []
   pending: dict[str, np.ndarray] = {}

@@ -1,1 +1,1 @@
-"""Training: what a stage minimises, one compiled step, and the loop around it."""
+"""Training: the optimizer, one compiled step, and the loop around it."""

@@ -1,7 +1,7 @@
-"""The loop around a compiled step: data in, logs and checkpoints out, and resume.
+"""The training loop around a compiled step: data in, logs and checkpoints out, and resuming.
 
-The loop never waits for the device between log points: losses are fetched together every
-`log_every` steps and checked then, before anything is saved.
+The loop does not wait for the device between log points. Every `log_every` steps it fetches the
+losses together and checks them, before anything is saved.
 """
 
 from collections.abc import Callable
@@ -26,12 +26,12 @@ _REMEDY = (
 
 
 class NonFiniteError(RuntimeError):
-  """A loss, gradient or parameter is NaN or infinite; says in which stage, at which step."""
+  """A NaN or infinite loss, gradient or parameter; the message names the stage and the step."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StageResult:
-  """What a stage leaves: its state, and a summary for the report."""
+  """The final state of a stage, and a summary for the report."""
 
   state: TrainState
   summary: dict
@@ -52,28 +52,28 @@ def run_stage(
     directory: Path,
     keep: int,
 ) -> StageResult:
-  """Runs a stage to its last step, from its newest checkpoint if it has one.
+  """Runs a stage to its last step, starting from its newest checkpoint if there is one.
 
   Args:
-    name: of the stage, for logs and errors.
-    state: at step 0; also the pattern for a restore.
+    name: name of the stage, for logs and errors.
+    state: state at step 0; a restored state has the same structure.
     step_fn: `(state, frozen, data, key) -> (state, metrics)`, donating its state.
-    batches: endless.
-    prepare: `(state, batch, key) -> data`: moves a batch to the devices, or rolls out a policy.
+    batches: endless iterator.
+    prepare: `(state, batch, key) -> data`; moves a batch to the devices, or rolls out a policy.
     frozen: parameters that the step only reads.
-    key: of the stage; each step folds in its number.
-    steps: last step.
+    key: key of the stage; each step folds in its number.
+    steps: number of the last step.
     log_every: steps between log points.
     checkpoint_every: steps between checkpoints; the last step is always saved.
-    directory: of the stage; gets `checkpoints/` and TensorBoard's files.
-    keep: checkpoints to keep.
+    directory: folder of the stage, for `checkpoints/` and TensorBoard's files.
+    keep: number of checkpoints to keep.
 
   Returns:
     The final state and `{"stage", "steps", "seconds", "loss"}`.
 
   Raises:
-    NonFiniteError: see the class.
-    ValueError: the newest checkpoint cannot be read.
+    NonFiniteError: if a loss, gradient or parameter is NaN or infinite.
+    ValueError: if the newest checkpoint cannot be read.
   """
   store = checkpoint.StageCheckpoints(directory / "checkpoints", keep=keep)
   seconds_before, loss = 0.0, math.nan
@@ -126,7 +126,7 @@ def run_stage(
 
 
 def _flush(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> dict[str, float]:
-  """Fetches pending metrics, refuses non-finite losses, returns their means."""
+  """Fetches pending metrics and returns their means; raises NonFiniteError for a bad loss."""
   fetched = jax.device_get([metrics for _, _, _, metrics in pending])
   for (step, example_ids, _, _), metrics in zip(pending, fetched, strict=True):
     wrong = [field for field in ("loss", "grad_norm") if not np.isfinite(metrics[field])]
@@ -139,29 +139,29 @@ def _flush(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> dict[s
 
 
 def check_finite(name: str, step: int, state: TrainState) -> None:
-  """Refuses parameters, averages or duals that are not finite; waits for the device.
+  """Checks that parameters, their averages and duals are finite; waits for the device.
 
   Args:
-    name: of the stage.
-    step: that made the state.
-    state: the state.
+    name: name of the stage.
+    step: number of the step that made the state.
+    state: the state to check.
 
   Raises:
-    NonFiniteError: names the part.
+    NonFiniteError: if a part is not finite; names it.
   """
   parts = {"params": state.params, "ema_params": state.ema_params, "duals": state.duals}
   finite = jax.device_get(_all_finite(parts))
   wrong = [part for part, is_finite in finite.items() if not is_finite]
   if wrong:
     raise NonFiniteError(
-        f"stage {name}, step {step}: {wrong[0]} hold values that are not finite; nothing of them "
-        f"is saved. {_REMEDY}"
+        f"stage {name}, step {step}: {wrong[0]} hold values that are not finite and are not "
+        f"saved. {_REMEDY}"
     )
 
 
 @jax.jit
 def _all_finite(parts: dict[str, Any]) -> dict[str, jax.Array]:
-  """True for each part all of whose arrays are finite."""
+  """Returns for each part whether all its arrays are finite."""
 
   def finite(tree: Any) -> jax.Array:
     return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)], bool))

@@ -1,20 +1,20 @@
-"""Optimizers with warm-up and cosine decay, and a rate of its own for the heads.
+"""Optimizers with warm-up and cosine decay, and a separate learning rate for the heads.
 
-AdamW; Muon, for training from scratch; Adafactor, whose steps are relative to a parameter's size
-and whose state is small, for large published models (Shazeer and Stern 2018,
+AdamW is the default. Muon is for training from scratch. Adafactor, whose steps are relative to a
+parameter's size and whose state is small, is for large published models (Shazeer and Stern 2018,
 https://arxiv.org/abs/1804.04235).
 
-Muon orthogonalises the momentum of each matrix of the layers; everything else (embeddings,
-norms, heads) stays with Adam. Its update is scaled to the size of Adam's, so both take the same
-learning rates. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; Liu et al. 2025,
+Muon orthogonalises the momentum of each layer matrix; Adam updates everything else (embeddings,
+norms, heads). Muon's update is scaled to the size of Adam's, so both use the same learning rates.
+Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; Liu et al. 2025,
 https://arxiv.org/abs/2502.16982.
 
-The heads (value, cost value, gate, price) train at their own rate. During `value_warmup_steps` the
-rest of the student stands still: path consistency with an untrained value pushes every sampled
-token down, whatever its merit.
+The heads (value, cost value, gate, price) have their own learning rate. During `value_warmup_steps`
+the rest of the student (the trunk) is frozen, because path consistency with an untrained value
+pushes every sampled token down, whatever its merit.
 
-    heads  rise over the first tenth of the value warm-up, stay at their rate to its end, then decay
-    trunk  stands still, then warms up and decays over the steps that are left
+    heads  warm up over the first tenth of the value warm-up, hold their rate to its end, then decay
+    trunk  frozen during the value warm-up, then warms up and decays over the remaining steps
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ import optax
 
 from kdtw_jax.models import HEADS
 
-ADAM_RMS = 0.2  # root mean square of Adam's updates, in learning rates
+ADAM_RMS = 0.2  # root mean square of Adam's updates, in units of the learning rate
 
 
 def _cosine(peak: float, stage: ml_collections.ConfigDict, *, warmup: int, steps: int) -> Callable:
-  """A linear rise over `warmup` steps, then a cosine down to the final rate at step `steps`."""
+  """Makes a linear warm-up to step `warmup`, then a cosine decay to the final rate at `steps`."""
   return optax.warmup_cosine_decay_schedule(
       init_value=0.0,
       peak_value=peak,
@@ -41,7 +41,7 @@ def _cosine(peak: float, stage: ml_collections.ConfigDict, *, warmup: int, steps
 
 
 def trunk_schedule(stage: ml_collections.ConfigDict) -> Callable:
-  """The learning rate by step of everything but the heads."""
+  """Returns the learning-rate schedule of everything but the heads."""
   waiting = stage.get("value_warmup_steps", 0)
   schedule = _cosine(
       stage.learning_rate, stage, warmup=stage.warmup_steps, steps=stage.steps - waiting
@@ -52,7 +52,7 @@ def trunk_schedule(stage: ml_collections.ConfigDict) -> Callable:
 
 
 def heads_schedule(stage: ml_collections.ConfigDict) -> Callable:
-  """The learning rate by step of the heads, for a stage that has one for them."""
+  """Returns the learning-rate schedule of the heads, for a stage that has one."""
   peak, alone = stage.head_learning_rate, stage.value_warmup_steps
   if not alone:
     return _cosine(peak, stage, warmup=stage.warmup_steps, steps=stage.steps)
@@ -93,7 +93,7 @@ def _adafactor(
 
 
 def _layer_matrices(params: Any) -> Any:
-  """How Muon sees each leaf: matrices `[in, ..., out]`, one per index between; None for Adam."""
+  """Tells Muon the axes of each leaf `[in, ..., out]`, a stack of matrices; None for Adam."""
 
   def dimensions(path, x):
     in_layer = any(name.startswith("layer_") for name in _names(path))
@@ -107,7 +107,7 @@ def _names(path) -> list[str]:
 
 
 def labels(names: tuple[str, ...]) -> Callable:
-  """A function that labels each leaf of a pytree True where one of the names is on its path."""
+  """Returns a function that labels a pytree's leaves True if one of the names is on their path."""
 
   def label(path, _):
     return not set(_names(path)).isdisjoint(names)
@@ -116,7 +116,7 @@ def labels(names: tuple[str, ...]) -> Callable:
 
 
 def make_optimizer(stage: ml_collections.ConfigDict) -> optax.GradientTransformation:
-  """The optimizer of one stage.
+  """Makes the optimizer of one stage.
 
   Args:
     stage: a training section of the config: `optimizer`, `learning_rate`, `warmup_steps`, `steps`,
@@ -124,8 +124,8 @@ def make_optimizer(stage: ml_collections.ConfigDict) -> optax.GradientTransforma
       `value_warmup_steps`.
 
   Returns:
-    An optax transformation: clipping by global norm, then the one named; the heads with AdamW at
-    their own rate where they have one, the trunk starting after the value warm-up.
+    An optax transformation that clips by global norm, then applies the named optimizer. If the
+    heads have their own rate, they use AdamW and the trunk starts after the value warm-up.
   """
   make = {"adamw": _adamw, "muon": _muon, "adafactor": _adafactor}[stage.optimizer]
   clip = optax.clip_by_global_norm(stage.max_grad_norm)

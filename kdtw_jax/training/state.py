@@ -1,6 +1,6 @@
-"""The state of a training stage: all that a checkpoint must hold to go on with the same numbers.
+"""The state of a training stage: everything a checkpoint needs to resume with the same numbers.
 
-Randomness is no state: the key of step n is the stage's key with n folded in.
+There is no random state: the key of step n is the stage's key with n folded in.
 """
 
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ from kdtw_jax.base import Params
 
 
 class TrainState(NamedTuple):
-  """What one step hands to the next.
+  """The state that one step passes to the next.
 
   Attributes:
-    step: int32 scalar, steps taken so far.
+    step: number of steps taken, an int32 scalar.
     params: the model's parameters.
     opt_state: the optimizer's state.
-    ema_params: exponential moving average of `params`; None where the stage keeps none.
-    duals: `[K]` float32, λ at the knots of the budget axis, in nats; None without budgets.
+    ema_params: exponential moving average of `params`; None if the stage keeps none.
+    duals: λ at the knots of the budget axis in nats per ask, float32; None without budgets.
   """
 
   step: Int[Array, ""]
@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
   duals: Float[Array, " K"] | None = None
 
   def result(self) -> Params:
-    """The parameters that the stage is judged by: the average where one is kept."""
+    """Returns the parameters that the stage is judged by: the average if one is kept."""
     return self.params if self.ema_params is None else self.ema_params
 
 
@@ -42,7 +42,7 @@ def create(
     ema: bool = False,
     duals: Float[Array, " K"] | None = None,
 ) -> TrainState:
-  """A state at step 0. The caller's `params` are copied: steps donate their state."""
+  """Makes a state at step 0; copies the caller's `params`, because steps donate their state."""
   params = jax.tree.map(jnp.copy, params)
   return TrainState(
       step=jnp.zeros((), jnp.int32),

@@ -1,8 +1,8 @@
-"""One compiled training step, the same for every stage.
+"""The compiled training step that all stages share.
 
-An objective is `(params, frozen, data, key, duals) -> (loss, metrics)`: `frozen` holds parameters
-that do not train (the teacher's), passed as arguments so that they are never baked into the
-program; `metrics` are scalars. The state is donated.
+An objective is `(params, frozen, data, key, duals) -> (loss, metrics)`. `frozen` holds parameters
+that do not train (the teacher's); they are arguments so that they are not compiled in as constants.
+`metrics` are scalars. The step donates its state.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,19 @@ def make_train_step(
     ema_decay: float = 0.0,
     update_duals: Callable | None = None,
 ) -> Callable:
-  """Compiles a step.
+  """Makes a jitted training step.
 
   Args:
     objective: see the module.
     optimizer: an optax transformation.
-    ema_decay: decay of the average of parameters; used where the state keeps one. The effective
-      decay of step n is min(ema_decay, (1 + n) / (10 + n)), so early steps do not weigh.
+    ema_decay: decay of the parameter average, if the state keeps one. The effective decay at step n
+      is min(ema_decay, (1 + n) / (10 + n)), so that early parameters are soon forgotten.
     update_duals: `(duals [K], data) -> duals [K]`, or None.
 
   Returns:
-    `step(state, frozen, data, key) -> (state, metrics)`, jitted, `state` donated. `key` is the
-    stage's key; the step number is folded in here. `metrics` has `loss` and `grad_norm` besides the
-    objective's.
+    `step(state, frozen, data, key) -> (state, metrics)`, jitted, which donates `state`. `key` is
+    the stage's key; the step folds in its number. `metrics` has the objective's metrics, `loss` and
+    `grad_norm`.
   """
 
   def step(state: TrainState, frozen: Any, data: Any, key: jax.Array):

@@ -1,7 +1,7 @@
 """Sentence frames of the phrasebook, English and German; `{kind}` or `{kind2}` is a slot.
 
-German grammar stays right because no slot needs inflection: names stand without article after
-"aus", "nach", "auf", amounts stand in the nominative or accusative plural.
+German grammar stays correct because no slot needs inflection: names stand without an article after
+"aus", "nach" and "auf", and amounts are in the nominative or accusative plural.
 """
 
 FRAMES = (

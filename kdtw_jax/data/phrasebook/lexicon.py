@@ -1,8 +1,8 @@
 """Names in two languages from CLDR, with frequencies: territories, languages, currencies, units.
 
-Only names that German uses without article and without inflection after "aus", "nach" or "auf" are
-taken, so that a name fits a sentence as it stands. The order of frequency is a seeded permutation:
-how rare a name is says nothing about the world. Data: https://cldr.unicode.org through Babel.
+It uses only names that take neither article nor inflection in German after "aus", "nach" or "auf",
+so that a name fits into a sentence unchanged. A seeded permutation sets the order of frequency, so
+rare names are not rare in the world. Data: https://cldr.unicode.org through Babel.
 """
 
 import bisect
@@ -19,7 +19,7 @@ from babel.units import format_unit
 
 ENGLISH, GERMAN = Locale("en"), Locale("de")
 
-# German wants an article here ("aus der Schweiz"), or the name is not a place to travel to.
+# German needs an article here ("aus der Schweiz"), or the name is not a place to travel to.
 _NO_TERRITORY = frozenset(
     "AE AQ BQ BS CF CH DG DO EH EU EZ FO GB IM IQ IR KM LB MD MN MP MV NE NL PH PS QO SB SC SD SJ "
     "SK SN SS TD TF TR UA UM UN US VA VC XA XB XK YE ZZ".split()
@@ -27,7 +27,7 @@ _NO_TERRITORY = frozenset(
 _NO_TERRITORY_WORD = re.compile(r"[Ii]nsel|Sonderverwaltungsregion|Territorium")
 _GERMAN_WORD = re.compile(r"[^\W\d_]+(-[^\W\d_]+)?")
 _GERMAN_ADJECTIVE = re.compile(r"\S+sche ")
-# Singular, or wordy, among German names for several units of a currency.
+# The German name for several units of these currencies is a singular or too wordy.
 _NO_CURRENCY = frozenset("BAM PGK TWD XCG ZWG".split())
 
 _UNITS = {
@@ -93,37 +93,37 @@ class Name(NamedTuple):
 
 
 class ZipfLexicon:
-  """Names of one kind whose k-th most frequent one is drawn with probability 1 / (k H_n).
+  """Names of one kind, of which the k-th most frequent is drawn with probability 1 / (k H_n).
 
   Attributes:
-    names: by falling frequency, a permutation of the given ones by the seed.
-    num_head: the most frequent names that make up half of all draws (the last of them may go over).
+    names: a seeded permutation of the given names, by falling frequency.
+    num_head: number of most frequent names that together make up at least half of all draws.
   """
 
   def __init__(self, names: Sequence[Name], seed: int):
-    """Makes a lexicon of names that differ in code and in both surfaces."""
+    """Makes a lexicon of names that all differ in code and in both surfaces."""
     self.names = tuple(random.Random(seed).sample(sorted(names), len(names)))
     weights = list(itertools.accumulate(1.0 / rank for rank in range(1, len(names) + 1)))
     self._cumulative = [weight / weights[-1] for weight in weights]
     self.num_head = bisect.bisect_left(self._cumulative, 0.5) + 1
 
   def draw(self, rng: random.Random) -> int:
-    """Draws the position of a name."""
+    """Draws the position of a name in `names`."""
     return min(bisect.bisect(self._cumulative, rng.random()), len(self.names) - 1)
 
   def frequency(self, position: int) -> str:
-    """Gives "head" or "tail"."""
+    """Returns "head" or "tail"."""
     return "head" if position < self.num_head else "tail"
 
 
 def plain_spaces(text: str) -> str:
-  """Turns CLDR's no-break spaces into spaces."""
+  """Replaces CLDR's no-break spaces by spaces."""
   return text.replace("\xa0", " ").replace("\u202f", " ")
 
 
 @functools.cache
 def territories() -> tuple[Name, ...]:
-  """Gives countries and islands, e.g. Mozambique, Mosambik."""
+  """Returns countries and islands, e.g. Mozambique, Mosambik."""
   return _unique(
       Name(code, ENGLISH.territories[code].replace("&", "and"), name)
       for code, name in GERMAN.territories.items()
@@ -137,7 +137,7 @@ def territories() -> tuple[Name, ...]:
 
 @functools.cache
 def languages() -> tuple[Name, ...]:
-  """Gives languages with a two-letter code, e.g. Swahili, Suaheli."""
+  """Returns languages with a two-letter code, e.g. Swahili, Suaheli."""
   return _unique(
       Name(code, ENGLISH.languages[code], name)
       for code, name in GERMAN.languages.items()
@@ -150,7 +150,7 @@ def languages() -> tuple[Name, ...]:
 
 @functools.cache
 def currencies() -> tuple[Name, ...]:
-  """Gives several units of each currency in use, e.g. Norwegian kroner, norwegische Kronen."""
+  """Returns the plurals of the currencies in use, e.g. Norwegian kroner, norwegische Kronen."""
   codes = {code for name in territories() for code in get_territory_currencies(name.code)}
   found = []
   for code in sorted(codes - _NO_CURRENCY):
@@ -165,7 +165,7 @@ def currencies() -> tuple[Name, ...]:
 
 @functools.cache
 def units(measure: str) -> tuple[Name, ...]:
-  """Gives several units of a measure, e.g. nautical miles, Seemeilen for "length"."""
+  """Returns the plurals of a measure's units, e.g. nautical miles, Seemeilen for "length"."""
   found = []
   for unit in _UNITS[measure].split():
     code = f"{measure}-{unit}"
@@ -177,32 +177,32 @@ def units(measure: str) -> tuple[Name, ...]:
 
 @functools.cache
 def people() -> tuple[Name, ...]:
-  """Gives first names, the same in both languages."""
+  """Returns first names, the same in both languages."""
   return tuple(Name(name, name, name) for name in _PEOPLE)
 
 
 @functools.cache
 def number_words() -> tuple[Name, ...]:
-  """Gives numbers in words; CLDR's spelling rules are not in Babel."""
+  """Returns numbers in words, listed here because Babel lacks CLDR's spelling rules."""
   return tuple(Name(source, source, target) for source, target in _NUMBER_WORDS.items())
 
 
 @functools.cache
 def weekdays() -> tuple[Name, ...]:
-  """Gives Monday .. Sunday."""
+  """Returns Monday .. Sunday."""
   sides = [locale.days["format"]["wide"] for locale in (ENGLISH, GERMAN)]
   return tuple(Name(f"weekday-{i}", sides[0][i], sides[1][i]) for i in range(7))
 
 
 @functools.cache
 def months() -> tuple[Name, ...]:
-  """Gives January .. December."""
+  """Returns January .. December."""
   sides = [locale.months["format"]["wide"] for locale in (ENGLISH, GERMAN)]
   return tuple(Name(f"month-{i}", sides[0][i], sides[1][i]) for i in range(1, 13))
 
 
 def _unique(names: Iterable[Name]) -> tuple[Name, ...]:
-  """Keeps names whose surface nobody else has, on either side: translation stays one to one."""
+  """Keeps names whose surface is unique in both languages, so that translation is one to one."""
   ordered = sorted(names)
   kept, sources, targets = [], set(), set()
   for name in ordered:

@@ -1,7 +1,7 @@
-"""Kinds of slots: how a filler is drawn, and how it reads in both languages.
+"""Kinds of slots: how a filler is drawn, and its wording in both languages.
 
-A drawn value is a small tuple of plain values that names the filler for good; its wording is made
-only when the sentence is kept.
+A drawn value is a small tuple of plain values that identifies the filler; its wording is made only
+if the sentence is kept.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from kdtw_jax.data.example import Tag
 from kdtw_jax.data.phrasebook import lexicon
 from kdtw_jax.data.phrasebook.lexicon import ENGLISH, GERMAN, Name, ZipfLexicon, plain_spaces
 
-OPEN = "open"  # frequency of a filler that is built by rule and not drawn by Zipf's law
+OPEN = "open"  # frequency of a filler that is made by rule, not drawn by Zipf's law
 
 _FIRST_DAY = datetime.date(1950, 1, 1).toordinal()
 _NUM_DAYS = 100 * 365
@@ -25,7 +25,7 @@ _DAYS_PER = {"day": 1, "week": 7, "month": 30, "year": 365}
 
 
 class Filler(NamedTuple):
-  """The wording of a slot filler and what is known of its parts."""
+  """The wording of a slot's filler, and tags of its parts."""
 
   source: str
   target: str
@@ -36,7 +36,7 @@ class Slot(NamedTuple):
   """A kind of slot.
 
   Attributes:
-    draw: `(rng) -> value`, a tuple of plain values.
+    draw: `(rng) -> value`; the value is a tuple of plain values.
     word: `(value) -> Filler`.
   """
 
@@ -45,13 +45,13 @@ class Slot(NamedTuple):
 
 
 def make_slots(seed: int) -> dict[str, Slot]:
-  """Gives all kinds of slots by name.
+  """Makes all kinds of slots.
 
   Args:
-    seed: of the order of frequency of every lexicon.
+    seed: seed of every lexicon's order of frequency.
 
   Returns:
-    Slots by the names that frames use.
+    The slots by the names that frames use.
   """
   slots = {
       "territory": _name_slot("territory", lexicon.territories(), seed),
@@ -100,7 +100,7 @@ def _uniform_slot(kind: str, names: tuple[Name, ...]) -> Slot:
 
 
 def _amount_slot(kind: str, names: tuple[Name, ...], seed: int, *, largest: int) -> Slot:
-  """A whole number of at least 2 and the plural of a unit or currency."""
+  """Makes a slot of a whole number of at least 2 and the plural of a unit or currency."""
   unit = _name_slot(kind, names, seed)
 
   def draw(rng: random.Random) -> tuple[int, str]:
@@ -170,7 +170,7 @@ def _word_ahead(value: tuple[int, str]) -> tuple[str, str]:
 def _word_span(number: int, unit: Any) -> tuple[str, str]:
   span = datetime.timedelta(days=number * _DAYS_PER[unit])
   source, target = (
-      # No larger unit ever reaches this threshold: "in 14 days" stays days.
+      # No larger unit reaches this threshold, so "in 14 days" is not turned into weeks.
       format_timedelta(span, granularity=unit, threshold=1e9, add_direction=True, locale=locale)
       for locale in (ENGLISH, GERMAN)
   )

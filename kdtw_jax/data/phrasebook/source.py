@@ -1,10 +1,10 @@
 """Phrases by number: a frame, and a filler for each of its slots.
 
-Nothing is downloaded. Frames and rules (dates, times, numbers) are easy; names are drawn with
-Zipfian frequencies, so a small model learns the frequent ones and only a large one also the rest.
-Phrase i of a split is a pure function of (seed, split, i). No phrase is in two splits, whatever the
-seeds: a hash of the frame and its fillers says which split a phrase belongs to. A phrase may occur
-twice in one split.
+Nothing is downloaded. Frames and rules (dates, times, numbers) are easy. Names have Zipfian
+frequencies, so a small model learns the frequent ones and only a large one learns the rest. Phrase
+i of a split is a pure function of (seed, split, i). No phrase is in two splits, whatever the seeds,
+because a hash of the frame and its fillers decides the split of a phrase. A phrase may occur twice
+in the same split.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from kdtw_jax.data.example import Example, check_index
 from kdtw_jax.data.phrasebook.frames import FRAMES
 from kdtw_jax.data.phrasebook.slots import Slot, make_slots
 
-# Which of four equal parts of all phrases a split owns.
+# The parts of each split, out of four equal parts of all phrases.
 _PARTS = {"train": (0, 1), "validation": (2,), "test": (3,)}
 _SLOT = re.compile(r"\{(\w+?)(\d?)\}")
 
@@ -29,7 +29,7 @@ class _Frame(NamedTuple):
 
 
 class PhrasebookSource:
-  """One split of the phrasebook, random access by number."""
+  """One split of the phrasebook, with random access by number."""
 
   def __init__(self, split: str, *, size: int, seed: int):
     """Opens a split.
@@ -37,10 +37,10 @@ class PhrasebookSource:
     Args:
       split: "train", "validation" or "test".
       size: number of phrases.
-      seed: of the phrases and of which names are frequent; give all splits the same.
+      seed: seed of the phrases and of the names' frequencies; use the same for all splits.
 
     Raises:
-      ValueError: an unknown split, or a size below 1.
+      ValueError: if the split is unknown, or size is below 1.
     """
     if split not in _PARTS:
       raise ValueError(f"phrasebook split={split!r}: must be one of {', '.join(_PARTS)}")
@@ -59,7 +59,7 @@ class PhrasebookSource:
   def __getitem__(self, index: SupportsIndex) -> Example:
     number = check_index(index, self._size)
     rng = random.Random(f"{self._seed}/{self._split}/{number}")
-    for _ in itertools.count():  # a quarter or half of all phrases are this split's
+    for _ in itertools.count():  # a quarter or half of all phrases belong to this split
       frame = rng.choice(_FRAMES)
       values = _draw_values(frame, self._slots, rng)
       if _part(frame, values) in _PARTS[self._split]:
@@ -85,7 +85,7 @@ def _parse(source: str, target: str) -> _Frame:
 def _draw_values(
     frame: _Frame, slots: dict[str, Slot], rng: random.Random
 ) -> tuple[tuple[Any, ...], ...]:
-  """Draws a value per slot, different ones for slots of one kind."""
+  """Draws a value per slot; slots of the same kind get different values."""
   values: list[tuple[Any, ...]] = []
   for _, kind in frame.slots:
     value = slots[kind].draw(rng)
