@@ -11,7 +11,6 @@ import numpy as np
 
 from kdtw_jax import data, pair
 from kdtw_jax.base import BatchIterator
-from kdtw_jax.files import replaced_folder, write_json
 from kdtw_jax.models import Models
 from kdtw_jax.terminal import tracked
 from kdtw_jax.workdir import Workdir
@@ -26,13 +25,12 @@ class Inputs:
 
   @functools.cached_property
   def tokenizer(self) -> data.AnyTokenizer:
-    """The tokenizer of the models that the run starts from, or a new one; kept in the workdir.
+    """The tokenizer of the workdir, of the models that the run starts from, or a new one.
 
     All models and tokenizers that the config names must have the same vocabulary.
     """
-    kept = self._workdir.folder("tokenizer")
     if self._workdir.begun("tokenizer"):
-      return data.load_tokenizer(kept)
+      return data.load_tokenizer(self._workdir.folder("tokenizer"))
     config = self._config
     paths = {
         f"config.{who}.pretrained={name!r}": pair.locate_published(config, who)
@@ -47,13 +45,7 @@ class Inputs:
     found = {name: _load_tokenizer(name, path) for name, path in paths.items()}
     for (a, first), (b, second) in itertools.pairwise(found.items()):
       data.check_same_vocabulary(first, second, names=(a, b))
-    tokenizer = next(iter(found.values()), None) or self._trained_tokenizer()
-    self._workdir.begin("tokenizer", data={})
-    with replaced_folder(kept) as folder:
-      tokenizer.save(folder)
-      write_json(folder / "made_by.json", self._workdir.made_by("tokenizer"))
-      write_json(folder / "summary.json", {"stage": "tokenizer", "tokens": tokenizer.num_tokens})
-    return tokenizer
+    return next(iter(found.values()), None) or self._trained_tokenizer()
 
   def _trained_tokenizer(self) -> data.Tokenizer:
     """Trains a SentencePiece model on the training split and the instructions."""
@@ -105,6 +97,14 @@ class Inputs:
     digest = hashlib.blake2b(digest_size=16)
     for array in (*split_ids.source, *split_ids.target, split_ids.example_id):
       digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+  def text_fingerprint(self, split: str) -> str:
+    """Returns a hash of a split's size and of up to 10,000 evenly spaced examples as text."""
+    source = self.source(split)
+    digest = hashlib.blake2b(str(len(source)).encode(), digest_size=16)
+    for i in range(0, len(source), max(len(source) // 10_000, 1)):
+      digest.update(repr((source[i].source, source[i].target)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
   def batches(

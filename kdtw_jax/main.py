@@ -33,9 +33,18 @@ def cli() -> None:
     sys.exit(128 + signal.SIGINT)  # the exit status that shells use
 
 
+def _find_config_folder(argv: list[str]) -> None:
+  """Lets a config file outside the working directory import `configs.common` beside it."""
+  for flag in argv:
+    if flag.startswith("--config="):
+      file = flag.removeprefix("--config=").partition(":")[0]
+      sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(file))))
+
+
 def _parse(argv: list[str]) -> list[str]:
   """Returns the arguments that are not flags."""
   failure = None
+  _find_config_folder(argv)
   try:
     words = flags.FLAGS(argv)
   except Exception as error:

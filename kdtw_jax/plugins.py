@@ -1,4 +1,4 @@
-"""Plugins: modules outside this package that register policies of their own when imported.
+"""Plugins: modules outside this package that register policies or losses when imported.
 
 A config names such a module, or an installed package names it as an entry point:
 

@@ -45,8 +45,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
   """
   run = open_run(config, workdir)
   checks.check_inputs(run)
+  tokenizer.make(run)  # every other stage reads it
   stages = {
-      "tokenizer": tokenizer.make,
       "teacher": teacher.train,
       "sft": sft.train,
       "warm_start": warm_start.train,

@@ -18,15 +18,23 @@ from kdtw_jax import config as config_lib
 from kdtw_jax.files import read_json_object, write_json
 
 # Fields that change how a stage is run, logged or read, but not its result.
-_FREE = ("log_every", "checkpoint_every", "path", "tfds_data_dir", "num_validation", "num_test")
+_FREE = {
+    "data.path",
+    "data.tfds_data_dir",
+    "data.num_validation",
+    "data.num_test",
+    "data.test_split",
+}
+_FREE_ENDS = (".log_every", ".checkpoint_every")
 _MODELS = ("teacher.pretrained", "teacher.checkpoint", "student.pretrained")
-_TOKENS = ("seed", "data", "tokenizer", *_MODELS)
-_TEACHER = (*_TOKENS, "teacher")
+_TEXT = ("source", "source_field", "target_field", "task", "tfds_name", "train_split", "num_train")
+_TOKENIZER = ("seed", "tokenizer", "data.seed", *(f"data.{name}" for name in _TEXT), *_MODELS)
+_TEACHER = ("seed", "tokenizer", "data", *_MODELS, "teacher")
 _PAIR = (*_TEACHER, "student", "budgets.knots", "budgets.train", "warm_start")
 MADE_BY = {
-    "tokenizer": _TOKENS,
+    "tokenizer": _TOKENIZER,
     "teacher": _TEACHER,
-    "sft": (*_TOKENS, "student", "sft"),
+    "sft": ("seed", "tokenizer", "data", *_MODELS, "student", "budgets.knots", "sft"),
     "warm_start": _PAIR,
     "distillation": (*_PAIR, "distillation"),
     "wheels": (*_PAIR, "distillation", "wheels", "calibration", "decode.max_length"),
@@ -162,11 +170,16 @@ class Workdir:
       *sections, name = field.split(".")
       for section in sections:
         value, into = value[section], into.setdefault(section, {})
-      into[name] = _without_free(value[name])
+      into[name] = _without_free(value[name], field)
     return kept
 
 
-def _without_free(value: Any) -> Any:
+def _without_free(value: Any, field: str) -> Any:
   if not isinstance(value, dict):
     return value
-  return {name: _without_free(part) for name, part in value.items() if name not in _FREE}
+  parts = {name: f"{field}.{name}" for name in value}
+  return {
+      name: _without_free(value[name], part)
+      for name, part in parts.items()
+      if part not in _FREE and not part.endswith(_FREE_ENDS)
+  }

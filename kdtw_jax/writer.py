@@ -119,6 +119,10 @@ class Writer:
 
     A policy that ignores the gate cannot keep a budget; its student reads a budget of 0.
     """
+    if policy is not None and not isinstance(policy, decoding.Policy):
+      raise ValueError(
+          f"policy={policy!r:.60}: must be a policy, e.g. decoding.make_policy('speculative', 4)"
+      )
     if policy is None or reads_gate(policy):
       stated = data.state_budget(budget, largest=self._largest, task=self._task)
       if stated.share == 0:

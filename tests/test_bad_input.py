@@ -329,3 +329,10 @@ def test_a_field_that_is_missing(field):
   del section[name]
   said = f"config.{field}: is missing: begin with kdtw_jax.config.defaults()"
   refused(lambda: config_lib.validate(config), said)
+
+
+def test_options_of_losses_of_ones_own_have_no_ranges_of_fields():
+  changes = {"gamma": 2.0, "alpha": 0.0, "value": "soft", "huber": -1.0, "weight": 1.0}
+  config = config_with({})
+  config.warm_start.losses.focal = changes
+  config_lib.validate(config)

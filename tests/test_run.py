@@ -192,13 +192,16 @@ def test_user_errors_are_one_clear_line(finished, cache, tmp_path):
 
 def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
   """What is wrong in a later stage is said before the first one trains."""
-  only = "--config.stages=('tokenizer','teacher','wheels')"
+  only = "--config.stages=('tokenizer','teacher','warm_start','wheels')"
   for flag, message in (
       ("--config.wheels.batch_size=100000", "config.wheels.batch_size=100000: the training split"),
       ("--config.tokenizer.vocab_size=90000", "vocab_size=90000 on .*: the text supports at most"),
       ("--config.evaluation.methods=('randem',)", "evaluation.methods: 'randem' is not a method"),
+      ("--config.data.prompt_length=5", "config.data.prompt_length=5: the instruction"),
+      ("--config.stages=('evaluation',)", "stage 'evaluation' needs stage 'wheels'"),
   ):
-    failed = start(cache, tmp_path, only, flag)
+    flags = (flag,) if "stages" in flag else (only, flag)
+    failed = start(cache, tmp_path, *flags)
     assert failed.returncode == 1 and "Traceback" not in failed.stderr
     assert re.search(message, failed.stderr.replace("\n", " ")), failed.stderr
     assert not (tmp_path / "stages" / "teacher").exists()
@@ -225,6 +228,15 @@ def test_a_resume_may_change_what_made_nothing(finished, cache, tmp_path):
   assert "stage 'warm_start' was made by (there != here) config.warm_start.steps: 8 != 4" in (
       other.stderr.replace("\n", " ")
   )
+
+
+def test_a_stage_that_a_finished_one_was_made_without_is_refused(finished, cache, tmp_path):
+  workdir = tmp_path / "short"
+  shutil.copytree(finished[0], workdir)
+  shutil.rmtree(workdir / "stages" / "distillation")
+  late = start(cache, workdir, "--config.stages=('distillation',)")
+  assert late.returncode == 1
+  assert "stage 'wheels' was made without 'distillation'" in late.stderr.replace("\n", " ")
 
 
 def test_a_token_gate_starts_at_its_log_odds(tmp_path):

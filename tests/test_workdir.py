@@ -50,6 +50,7 @@ def test_paths_that_are_no_folder_are_refused(path):
         ("wheels.losses.reverse_kl.weight", 1.0),
         ("calibration.steps", 1),
         ("budgets.train", (0.0, 0.2)),
+        ("data.test_split", "dev"),
         ("student.model.d_model", 8),
     ],
 )
@@ -64,6 +65,8 @@ def test_what_does_not_touch_a_begun_stage_may_change(tmp_path, field, value):
         ("seed", 1, "tokenizer"),
         ("tokenizer.vocab_size", 100, "tokenizer"),
         ("data.task", "translate", "tokenizer"),
+        ("tokenizer.path", "elsewhere", "tokenizer"),
+        ("data.prompt_length", 5, "teacher"),
         ("teacher.train.steps", 7, "teacher"),
         ("teacher.model.d_ff", 64, "teacher"),
     ],
@@ -72,6 +75,15 @@ def test_what_makes_a_begun_stage_may_not(tmp_path, field, value, stage):
   begun(tmp_path, "tokenizer", "teacher")
   with pytest.raises(ValueError, match=f"stage '{stage}' was made by.*config.{field}: .* != "):
     Workdir(tmp_path, config(**{field: value})).check()
+
+
+def test_a_tokenizer_is_not_bound_to_lengths(tmp_path):
+  begun(tmp_path, "tokenizer")
+  Workdir(tmp_path, config(**{"data.prompt_length": 5, "data.buckets": ((3, 3),)})).check()
+
+
+def test_every_student_has_a_price_for_each_knot():
+  assert all("budgets.knots" in MADE_BY[stage] for stage in ("sft", "warm_start", "wheels"))
 
 
 def test_later_stages_depend_on_earlier_ones(tmp_path):

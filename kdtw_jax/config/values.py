@@ -130,6 +130,9 @@ _NAME = Rule(_is_text, "must be one line of printable characters, not empty")
 
 # The first pattern that matches a field's name applies; "*" matches any part of a name.
 RULES = {
+    "*.losses.*.weight": _WEIGHT,
+    "*.losses.generalized_jsd.beta": _between(0, 1, above=True, below=True),
+    "*.losses.*.*": Rule(lambda v: not isinstance(v, float) or math.isfinite(v), "must be finite"),
     "name": Rule(
         lambda v: _is_text(v)
         and len(v) <= 100
@@ -212,9 +215,6 @@ RULES = {
     "wheels.max_dual": _between(0, 1000, above=True),
     "*_loss": _WEIGHT,
     "*.path_consistency": _WEIGHT,
-    "*.losses.*.weight": _WEIGHT,
-    "*.losses.generalized_jsd.beta": _between(0, 1, above=True, below=True),
-    "*.losses.*.*": Rule(lambda v: not isinstance(v, float) or math.isfinite(v), "must be finite"),
     "decode.max_length": _between(1, _LONGEST),
     "decode.chunk": _between(0, 1024),
     "evaluation.metric": _one_of("bleu", "rouge"),

@@ -9,6 +9,7 @@ import numbers
 import re
 from typing import NamedTuple
 
+from kdtw_jax.base import ArrayLike
 from kdtw_jax.data.prompts import SLOT, TRAIN_WORDINGS, Wording, render
 
 # A number with at most two decimals, as `render` writes it, that is not part of a word or a range.
@@ -43,15 +44,17 @@ def state_budget(budget: object, *, largest: float, task: str = "") -> Stated:
     ValueError: if it states no share, several, or one that the student was not trained for.
   """
   share, wording = _read(budget, largest)
+  share = round(share, 4)  # 0.1 * 3 is 0.3
   if not 0.0 <= share <= largest:
     raise _refused(budget, f"states {100 * share:g}%", largest)
   joined = wording.joined.removeprefix(f"{task},").strip()
-  share = round(float(share), 4)
   return Stated(share, render(share, wording._replace(joined=joined), task))
 
 
 def _read(budget: object, largest: float) -> tuple[float, Wording]:
   """Returns the share, in or out of range, and its wording."""
+  if isinstance(budget, ArrayLike) and budget.ndim == 0:
+    budget = budget.item()
   if isinstance(budget, numbers.Real) and not isinstance(budget, bool):
     return float(budget), TRAIN_WORDINGS[0]
   if not isinstance(budget, str):

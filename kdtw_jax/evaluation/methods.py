@@ -46,18 +46,39 @@ def check(section: ml_collections.ConfigDict) -> None:
     ValueError: if a method is unknown or its policy rejects a dial; names field and remedy.
   """
   for field, names in (("methods", section.methods), ("dials", section.dials)):
-    unknown = [name for name in names if name not in METHODS and name != "all"]
-    if unknown:
-      raise ValueError(
-          f"config.evaluation.{field}: {unknown[0]!r} is not a method; choose one of "
-          f"{', '.join(METHODS)}"
-      )
+    for name in names:
+      if name != "all" and not _has_dial(name):
+        raise ValueError(
+            f"config.evaluation.{field}: {name!r} is not a method; choose one of "
+            f"{', '.join(METHODS)}"
+        )
+      if field == "methods" and name != "all" and not dials_of(section, name):
+        raise ValueError(
+            f"config.evaluation.methods: {name!r} has no dials of its own; give it some in"
+            f" config.evaluation.dials.{name}"
+        )
   for name, dials in section.dials.items():
+    method = decoding.POLICIES[name]
+    low, high = method.dial_range
     for dial in dials:
+      fault = "" if low <= dial <= high else f"{method.dial_name} must lie in [{low:g}, {high:g}]"
       try:
-        decoding.make_policy(name, dial)
+        method.make(dial)
       except ValueError as error:
-        raise ValueError(f"config.evaluation.dials.{name}={tuple(dials)}: {error}") from error
+        fault = str(error)
+      if fault:
+        raise ValueError(f"config.evaluation.dials.{name}={tuple(dials)}: {fault}")
+
+
+def _has_dial(name: str) -> bool:
+  """Returns True for a policy that is swept over a dial; the learned gate is over budgets."""
+  method, gate = decoding.POLICIES.get(name), decoding.POLICIES["handover"]
+  return method is not None and method.dial_name is not None and method.family != gate.family
+
+
+def dials_of(section: ml_collections.ConfigDict, name: str) -> tuple[float, ...]:
+  """Returns the dials that a method is swept at: those of the config, or the policy's own."""
+  return tuple(map(float, section.dials.get(name, decoding.POLICIES[name].dials)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +150,9 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
   Raises:
     ValueError: if the method is unknown.
   """
-  if name not in METHODS:
+  if not _has_dial(name):
     raise ValueError(f"{name!r} is not a method; choose one of {', '.join(METHODS)}")
-  method = METHODS[name]
+  method = decoding.POLICIES[name]
   never = method.never
   if isinstance(never, float) and math.isinf(never):
     never = None

@@ -9,6 +9,7 @@ import functools
 
 import numpy as np
 
+from kdtw_jax import decoding
 from kdtw_jax.evaluation import methods
 from kdtw_jax.evaluation.area import AREA_UP_TO
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
@@ -30,9 +31,9 @@ def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Swee
   evaluation, found = measure.config.evaluation, {}
   if names is None:
     names = METHODS if "all" in evaluation.methods else evaluation.methods
-  for name in names:
-    dials = tuple(map(float, evaluation.dials.get(name, METHODS[name].dials)))
-    of_family = found.get(METHODS[name].student)
+  for name in sorted(names, key=lambda name: bool(decoding.POLICIES[name].student)):
+    dials = methods.dials_of(evaluation, name)
+    of_family = found.get(decoding.POLICIES[name].student)
     stages = (
         [of_family.settings[0][2].stage]
         if of_family

@@ -4,9 +4,17 @@ from kdtw_jax import config as config_lib
 from kdtw_jax import losses
 from kdtw_jax.evaluation import methods
 from kdtw_jax.models import num_params
+from kdtw_jax.pair import teacher_is_published
 from kdtw_jax.stages.stage import Run
 from kdtw_jax.terminal import print_line
 
+# What each stage goes on from.
+_NEEDS = {
+    "warm_start": "teacher",
+    "distillation": "warm_start",
+    "wheels": "warm_start",
+    "evaluation": "wheels",
+}
 _NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
 
 
@@ -21,6 +29,7 @@ def check_inputs(run: Run) -> None:
   for name in _NEEDS_LOSSES:
     losses.weighted_losses(config[name].losses.to_dict(), field=f"config.{name}.losses")
   methods.check(config.evaluation)
+  _check_stages(run)
   parts = run.mesh.shape["data"]
   for split, needed_by in (("validation", {"wheels", "evaluation"}), ("test", {"evaluation"})):
     if stages & needed_by and len(run.inputs.source(split)) < parts:
@@ -37,6 +46,29 @@ def check_inputs(run: Run) -> None:
   )
   if _to_train(run):
     _check_batch_sizes(run, len(run.inputs.tokenised("train").example_id))
+
+
+def _check_stages(run: Run) -> None:
+  """Rejects stages that lack one they go on from, or that a later one was made without."""
+  wanted, done = run.config.stages, run.workdir.summary
+  taken = {"teacher"} if teacher_is_published(run.config) else set()
+  for stage, needed in _NEEDS.items():
+    if stage in wanted and not done(stage) and needed not in taken and not done(needed):
+      if needed == "teacher" and run.config.teacher.checkpoint:
+        raise ValueError(
+            f"config.teacher.checkpoint={run.config.teacher.checkpoint!r}: has no finished teacher,"
+            f" {run.workdir.folder('teacher')} has no summary.json: give the workdir of a run that"
+            " trained one"
+        )
+      if needed not in wanted:
+        raise ValueError(
+            f"stage {stage!r} needs stage {needed!r}, which is not done: add it to config.stages"
+        )
+  if "distillation" in wanted and not done("distillation") and run.workdir.begun("wheels"):
+    raise ValueError(
+        "stage 'wheels' was made without 'distillation', and would stay as it is: delete"
+        f" {run.workdir.folder('wheels')}, or leave 'distillation' out of config.stages"
+    )
 
 
 def _to_train(run: Run) -> dict[str, int]:

@@ -22,6 +22,8 @@ from kdtw_jax.training import step as step_lib
 from kdtw_jax.training.state import TrainState
 from kdtw_jax.workdir import Workdir
 
+TRAINING_TEXT = "train, as text"  # the fingerprint that the tokenizer is bound to
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
@@ -74,11 +76,6 @@ class Run:
       return pair.published_params(self.config, "teacher", model, self.place)
     folder = self.workdir.folder(stage)
     if self.workdir.summary(stage) is None:
-      if folder.parent.parent != self.workdir.path:
-        raise ValueError(
-            f"config.teacher.checkpoint={self.config.teacher.checkpoint!r}: holds no finished"
-            f" teacher, {folder} has no summary.json: give the workdir of a run that trained one"
-        )
       raise ValueError(
           f"stage {stage!r} is needed and not done, {folder} has no summary.json: add it to "
           "config.stages"
@@ -145,7 +142,8 @@ def fit(
   """
   if run.workdir.summary(name) is not None:
     return
-  folder = run.workdir.begin(name, data={s: run.inputs.fingerprint(s) for s in splits})
+  data = {TRAINING_TEXT: run.inputs.text_fingerprint("train")}
+  folder = run.workdir.begin(name, data=data | {s: run.inputs.fingerprint(s) for s in splits})
   optimizer = optim.make_optimizer(section)
   state = devices.shard_params(
       run.mesh, state_lib.create(start(), optimizer, ema=section.ema_decay > 0, duals=duals)

@@ -1,9 +1,17 @@
 """Stage `tokenizer`: the vocabulary of both models, published or trained."""
 
-from kdtw_jax.stages.stage import Run
+from kdtw_jax.files import replaced_folder, write_json
+from kdtw_jax.stages.stage import TRAINING_TEXT, Run
 from kdtw_jax.terminal import print_line
 
 
 def make(run: Run) -> None:
-  """Makes the tokenizer, or reads the one in the workdir."""
-  print_line("tokenizer", f"{run.inputs.tokenizer.num_tokens:,} tokens")
+  """Keeps the tokenizer in the workdir, unless it is there already."""
+  tokenizer = run.inputs.tokenizer
+  if not run.workdir.begun("tokenizer"):
+    data = {TRAINING_TEXT: run.inputs.text_fingerprint("train")}
+    with replaced_folder(run.workdir.begin("tokenizer", data=data)) as folder:
+      tokenizer.save(folder)
+      write_json(folder / "made_by.json", run.workdir.made_by("tokenizer", data=data))
+      write_json(folder / "summary.json", {"stage": "tokenizer", "tokens": tokenizer.num_tokens})
+  print_line("tokenizer", f"{tokenizer.num_tokens:,} tokens")

@@ -69,7 +69,7 @@ def run_stage(
     keep: number of checkpoints to keep.
 
   Returns:
-    The final state and `{"stage", "steps", "seconds", "loss"}`.
+    The final state and `{"stage", "steps", "seconds", "loss"}`; the loss is None after 0 steps.
 
   Raises:
     NonFiniteError: if a loss, gradient or parameter is NaN or infinite.
@@ -119,7 +119,7 @@ def run_stage(
       {
           "stage": name,
           "steps": steps,
-          "loss": loss,
+          "loss": None if math.isnan(loss) else loss,
           "seconds": seconds_before + time.monotonic() - started,
       },
   )

@@ -2,6 +2,7 @@
 
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -81,3 +82,8 @@ def test_what_cannot_be_kept_is_refused_with_what_can(budget, reason):
   message = str(refused.value)
   assert "from 0 to 0.5" in message and "'teacher'" in message and "'speculative'" in message
   assert "\n" not in message
+
+
+@pytest.mark.parametrize("share", [0.1 * 3, np.float32(0.3), np.array(0.3), jnp.float32(0.3)])
+def test_a_share_may_be_a_rounding_error_above_the_largest(share):
+  assert state_budget(share, largest=0.3).share == 0.3

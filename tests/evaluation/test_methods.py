@@ -19,6 +19,41 @@ def test_a_config_names_methods_that_there_are():
     methods.check(section)
 
 
+@pytest.mark.parametrize(
+    "name, dials, message",
+    [
+        ("random", (2.0,), "dials.random=.2.0,.: probability must lie in .0, 1."),
+        ("random", (-1.0,), "probability must lie in"),
+        ("margin", (7.0,), "threshold must lie in"),
+        ("entropy", (-3.0,), "threshold must lie in .0, inf."),
+        ("lenient", (9.0,), "lenience must lie in"),
+        ("prefix", (-4.0,), "tokens must lie in"),
+        ("speculative", (100000,), "k must lie in .1, 512."),
+        ("speculative", (2.5,), "k of policy 'speculative' is a whole number"),
+        ("verify_end", (-2.0,), "tolerance must lie in"),
+        ("verify_max_prob", (1.5,), "dial must lie in .0, 1."),
+        ("nobody", (0.1,), "'nobody' is not a method"),
+    ],
+)
+def test_dials_out_of_range_are_refused(name, dials, message):
+  section = config.defaults().evaluation
+  with section.unlocked():
+    section.dials[name] = dials
+  with pytest.raises(ValueError, match=message):
+    methods.check(section)
+
+
+def test_a_method_without_dials_of_its_own_takes_those_of_the_config():
+  section = config.defaults().evaluation
+  with section.unlocked():
+    section.methods = ("mixture",)
+    with pytest.raises(ValueError, match="give it some in config.evaluation.dials.mixture"):
+      methods.check(section)
+    section.dials.mixture = (0.1, 0.3)
+  methods.check(section)
+  assert methods.dials_of(section, "mixture") == (0.1, 0.3)
+
+
 @pytest.mark.parametrize("name", [*methods.METHODS, *HANDOVERS])
 def test_the_dial_reaches_the_field_that_is_swept(name):
   method = decoding.POLICIES[name]

@@ -70,6 +70,10 @@ def test_a_finished_stage_takes_no_further_step(tmp_path):
   np.testing.assert_array_equal(first.state.params["w"], again.state.params["w"])
 
 
+def test_a_stage_of_no_steps_has_no_loss(tmp_path):
+  assert run(tmp_path, 0).summary["loss"] is None
+
+
 def test_a_loss_that_is_not_finite_stops_with_stage_step_and_examples(tmp_path):
   class Poisoned(Batches):
 

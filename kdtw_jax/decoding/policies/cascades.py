@@ -116,6 +116,7 @@ class Cascade(Drafter):
   lenience: Dial = 0.0
   rule: str = static("opt")
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, 100.0)
   dial_name: ClassVar[str | None] = "lenience"
   bonus: ClassVar[bool] = False
   source: ClassVar[str] = "arXiv 2405.19261"

@@ -39,6 +39,7 @@ class PromptLookup(Drafter):
   ngram: int = static(3)
 
   needs_student: ClassVar[bool] = False
+  dial_range: ClassVar[tuple[float, float]] = (1.0, 512.0)
   dial_name: ClassVar[str | None] = "k"
   whole_dial: ClassVar[bool] = True
   source: ClassVar[str] = "Saxena 2023"

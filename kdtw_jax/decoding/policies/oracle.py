@@ -32,6 +32,7 @@ class Oracle(Policy):
 
   threshold: Dial = 0.0
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[Never] = math.inf
   teacher_every_step: ClassVar[bool] = True

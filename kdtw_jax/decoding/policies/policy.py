@@ -8,6 +8,7 @@ Shape letters: B batch, V vocabulary.
 """
 
 from collections.abc import Callable
+import math
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import flax.struct
@@ -65,6 +66,7 @@ class Policy:
     dial_name: the field that a sweep sets; None for a policy without a dial.
     whole_dial: True if the dial is static and a whole number; each value has its own program.
     dials: values that a sweep takes by default; () for a policy that evaluation does not sweep.
+    dial_range: smallest and largest dial that a sweep may take.
     never: the dial at which it never asks, a number or a function of V; None if there is none.
     student: the method whose choice of student it shares; "" for one that chooses for itself.
     source: its publication.
@@ -79,6 +81,7 @@ class Policy:
   dial_name: ClassVar[str | None] = None
   whole_dial: ClassVar[bool] = False
   dials: ClassVar[tuple[float, ...]] = ()
+  dial_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
   never: ClassVar[Never] = None
   student: ClassVar[str] = ""
   source: ClassVar[str] = ""

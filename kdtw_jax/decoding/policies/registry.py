@@ -70,6 +70,12 @@ class Method:
     return self.dial_name is not None and not self._is_whole
 
   @property
+  def dial_range(self) -> tuple[float, float]:
+    """The smallest and largest dial that a sweep may take; a rule's dial has the rule's range."""
+    by_rule = self.dial_name == "dial" and self.fields.get("rule") in POLICIES
+    return find(self.fields["rule"]).dial_range if by_rule else self.policy.dial_range
+
+  @property
   def _is_whole(self) -> bool:
     return self.policy.whole_dial and self.dial_name == self.policy.dial_name
 
@@ -87,7 +93,7 @@ class Method:
     if dial is not None:
       if self.dial_name is None:
         raise ValueError(f"dial={dial}: policy {self.name!r} has no dial; leave it out")
-      if self._is_whole and dial != int(dial):
+      if self._is_whole and not (isinstance(dial, int | float) and float(dial).is_integer()):
         raise ValueError(f"dial={dial}: {self.dial_name} of policy {self.name!r} is a whole number")
       fields = {self.dial_name: int(dial) if self._is_whole else dial, **fields}
     policy = self.policy(**{**self.fields, "name": self.name, **fields})
@@ -245,8 +251,9 @@ def _refuse_bad_facts(method: Method) -> None:
   where = f"register({method.name!r}):"
   if not _NAME.fullmatch(method.name):
     raise ValueError(f"{where} a name must begin with a letter and have only a-z, 0-9 and _")
-  if method.name in POLICIES:
-    taken = POLICIES[method.name].policy
+  taken = POLICIES[method.name].policy if method.name in POLICIES else method.policy
+  again = (taken.__module__, taken.__qualname__)  # a module that is reloaded registers its own anew
+  if again != (method.policy.__module__, method.policy.__qualname__):
     raise ValueError(
         f"{where} the name is taken by {taken.__module__}.{taken.__qualname__}; choose another"
     )

@@ -3,6 +3,7 @@
 Shape letters: B batch.
 """
 
+import math
 from typing import ClassVar
 
 import flax.struct
@@ -39,6 +40,7 @@ class RandomAsk(Policy):
 
   probability: Dial
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "probability"
   never: ClassVar[Never] = 0.0
 
@@ -67,6 +69,7 @@ class Periodic(Policy):
 
   rate: Dial
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "rate"
   never: ClassVar[Never] = 0.0
   student: ClassVar[str] = "max_prob"
@@ -90,6 +93,7 @@ class Prefix(Policy):
 
   tokens: Dial
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "tokens"
   never: ClassVar[Never] = 0.0
   student: ClassVar[str] = "max_prob"

@@ -29,6 +29,7 @@ class Speculative(Drafter):
   2211.17192; Chen et al. 2023, arXiv 2302.01318.
   """
 
+  dial_range: ClassVar[tuple[float, float]] = (1.0, 512.0)
   dial_name: ClassVar[str | None] = "k"
   whole_dial: ClassVar[bool] = True
   student: ClassVar[str] = ""
@@ -72,6 +73,7 @@ class Lenient(Speculative):
 
   lenience: Dial = 1.0
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "lenience"
   whole_dial: ClassVar[bool] = False
   dials: ClassVar[tuple[float, ...]] = (0.05, 0.15, 0.3, 0.6)
@@ -105,6 +107,7 @@ class Typical(Drafter):
 
   epsilon: Dial = 0.09
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "epsilon"
   source: ClassVar[str] = "Medusa, arXiv 2401.10774"
 

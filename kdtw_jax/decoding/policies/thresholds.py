@@ -29,6 +29,7 @@ class MaxProb(Policy):
 
   threshold: Dial
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[Never] = 0.0
 
@@ -50,6 +51,7 @@ class Entropy(Policy):
 
   threshold: Dial
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[Never] = math.log
 
@@ -71,6 +73,7 @@ class Margin(Policy):
 
   threshold: Dial
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[Never] = 0.0
 

@@ -3,6 +3,7 @@
 Shape letters: B batch, V vocabulary; k drafts.
 """
 
+import math
 from typing import ClassVar
 
 import flax.struct
@@ -88,6 +89,7 @@ class Verify(Drafter):
   end: bool = static(True)
   measure: str = static("gap")
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "dial"
   student: ClassVar[str] = "max_prob"
   source: ClassVar[str] = "ours"
