@@ -99,12 +99,14 @@ class Inputs:
       digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
+  @functools.cache  # noqa: B019
   def text_fingerprint(self, split: str) -> str:
     """Returns a hash of a split's size and of up to 10,000 evenly spaced examples as text."""
     source = self.source(split)
     digest = hashlib.blake2b(str(len(source)).encode(), digest_size=16)
     for i in range(0, len(source), max(len(source) // 10_000, 1)):
-      digest.update(repr((source[i].source, source[i].target)).encode("utf-8", "surrogatepass"))
+      example = source[i]
+      digest.update(repr((example.source, example.target)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
   def batches(
