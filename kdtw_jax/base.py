@@ -66,14 +66,28 @@ class StepOutput(NamedTuple):
   Attributes:
     logits: float32; the entry of `<τ>` holds MASKED_LOGIT.
     gate_logits: log-odds of asking, float32; zeros for a model without a gate.
+    gap: the gate's prediction of log max μ − log μ(argmax π), nats; None if it predicts none.
   """
 
   logits: Float[Array, "B C V"]
   gate_logits: Float[Array, "B C"]
+  gap: Float[Array, "B C"] | None = None
+
+
+class Worth(NamedTuple):
+  """What a student expects of help with its draft: calls until a check finds nothing to mend.
+
+  Attributes:
+    gain: by how much log μ of the output would rise, nats.
+    calls: number of calls that it would take.
+  """
+
+  gain: Float[Array, " B"]
+  calls: Float[Array, " B"]
 
 
 class DecoderFns(NamedTuple):
-  """A sequence-to-sequence model as the decoding loop sees it: three pure functions.
+  """A sequence-to-sequence model as the decoding loop sees it: pure functions.
 
   Attributes:
     start: `(params, source [B, S], max_length) -> cache`. Encodes the source, computes the
@@ -84,11 +98,15 @@ class DecoderFns(NamedTuple):
       overwrite what the cache held there, and each token attends to all inputs up to itself.
       Writes past the end of the cache are dropped.
     readout: `(params, cache, hidden [B, C, D]) -> StepOutput`.
+    worth: `(params, hidden [B, D], hidden_mean [B, D], signals [B, F + 2]) -> Worth` of a draft;
+      None for a model without that head. The two last signals are the output's tokens and the calls
+      so far.
   """
 
   start: Callable[..., Any]
   extend: Callable[..., Any]
   readout: Callable[..., StepOutput]
+  worth: Callable[..., Worth] | None = None
 
 
 class Trajectory(NamedTuple):

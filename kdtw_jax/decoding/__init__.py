@@ -1,7 +1,8 @@
 """Decoding with a student and a teacher: one batched loop, many policies."""
 
+from kdtw_jax.decoding.budgets import FORMS, PROMISES, Budget
 from kdtw_jax.decoding.chunking import best_chunk, pass_seconds
-from kdtw_jax.decoding.gating import CAPS, gate_greedy, gate_sampled, margin, max_prob, within_cap
+from kdtw_jax.decoding.gating import margin, max_prob
 from kdtw_jax.decoding.loop import decode, make_decoder
 from kdtw_jax.decoding.policies.alone import StudentAlone, TeacherAlone
 from kdtw_jax.decoding.policies.cascades import Cascade
@@ -15,13 +16,16 @@ from kdtw_jax.decoding.policies.schedules import Periodic, Prefix, RandomAsk, Sp
 from kdtw_jax.decoding.policies.speculative import Lenient, Speculative, Typical
 from kdtw_jax.decoding.policies.thresholds import Entropy, Margin, MaxProb
 from kdtw_jax.decoding.policies.verify import Verify
+from kdtw_jax.decoding.policies.worth import Route, Worth
 from kdtw_jax.decoding.sampling import Sampling, choose_token
 from kdtw_jax.decoding.slots import Finished, Request, make_continuous_decoder
 from kdtw_jax.decoding.state import DecodeResult, DecodeState
 
 __all__ = [
-    "CAPS",
+    "FORMS",
     "POLICIES",
+    "PROMISES",
+    "Budget",
     "Cascade",
     "DecodeResult",
     "DecodeState",
@@ -44,6 +48,7 @@ __all__ = [
     "PromptLookup",
     "RandomAsk",
     "Request",
+    "Route",
     "Sampling",
     "Span",
     "Speculative",
@@ -51,11 +56,10 @@ __all__ = [
     "TeacherAlone",
     "Typical",
     "Verify",
+    "Worth",
     "best_chunk",
     "choose_token",
     "decode",
-    "gate_greedy",
-    "gate_sampled",
     "make_continuous_decoder",
     "make_decoder",
     "make_policy",
@@ -66,5 +70,4 @@ __all__ = [
     "register",
     "static",
     "table",
-    "within_cap",
 ]

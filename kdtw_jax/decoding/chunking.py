@@ -71,7 +71,9 @@ def pass_seconds(
 def seconds_per_ask(seconds: Mapping[int, float], widths: tuple[int, ...], use: float) -> float:
   """Returns the expected time of a catch-up if the teacher is asked at random.
 
-      lag ~ Geometric(use);   E Σ_C n_C(lag) t(C),  n_C as in state.count_catch_up
+      lag ~ Geometric(use);   E t(C),  C the narrowest width that covers the lag
+
+  A lag beyond the widest is taken to cost in proportion.
 
   Args:
     seconds: t(C) by width C, from `pass_seconds`.
@@ -88,10 +90,9 @@ def seconds_per_ask(seconds: Mapping[int, float], widths: tuple[int, ...], use: 
     raise ValueError(f"use={use}: must be above 0 and at most 1")
   lag = np.arange(1, int(np.ceil(12 / use)) + 1)  # less than e^-12 of the asks lag more
   probability = use * (1 - use) ** (lag - 1)
-  total, left = np.zeros(len(lag)), lag
-  for narrower, width in reversed(list(itertools.pairwise((0, *widths)))):
-    needed = np.maximum(np.ceil((left - narrower) / width), 0).astype(int)
-    total, left = total + needed * seconds[width], left - needed * width
+  times = np.array([seconds[width] for width in widths])
+  fits = np.minimum(np.searchsorted(widths, lag), len(widths) - 1)
+  total = times[fits] * np.maximum(lag / widths[-1], 1.0)
   return float(np.sum(probability * total))
 
 

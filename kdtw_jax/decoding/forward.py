@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from kdtw_jax.decoding import budgets
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
 from kdtw_jax.decoding.sampling import Key
@@ -32,9 +33,25 @@ def last_hidden(hidden: Float[Array, "B C D"], index: Int[Array, " B"]) -> Float
   return jnp.take_along_axis(hidden, jnp.clip(index, 0, C - 1)[:, None, None], axis=1)
 
 
+class StudentStep(NamedTuple):
+  """The student's view of the next token.
+
+  Attributes:
+    logits: its logits; PAD_ID is masked.
+    gate_logits: its log-odds of asking.
+    gap: the gap that its gate predicts, nats; the log-odds for a gate that predicts none.
+    hidden: the decoder state.
+  """
+
+  logits: Float[Array, "B V"]
+  gate_logits: Float[Array, " B"]
+  gap: Float[Array, " B"]
+  hidden: Float[Array, "B D"]
+
+
 def student_step(
     model: state_lib.Model, state: DecodeState, rows: Bool[Array, " B"], width: int
-) -> tuple[DecodeState, Float[Array, "B V"], Float[Array, " B"]]:
+) -> tuple[DecodeState, StudentStep]:
   """Lets the student consume inputs student_len .. length + pending in one forward pass.
 
   Args:
@@ -44,20 +61,23 @@ def student_step(
     width: inputs per forward pass, static.
 
   Returns:
-    The state, and the logits and gate log-odds of the next token, meaningless outside `rows`.
+    The state, and the student's view of the next token, meaningless outside `rows`.
   """
   fns, params = state_lib.running(model)
   end = state.length + state.pending
   chunk = state_lib.window(state.tokens, state.student_len, width)
   hidden, cache = fns.extend(params, state.student_cache, chunk, state.student_len)
-  output = fns.readout(params, cache, last_hidden(hidden, end - state.student_len))
+  hidden = last_hidden(hidden, end - state.student_len)
+  output = fns.readout(params, cache, hidden)
+  gap = output.gate_logits if output.gap is None else output.gap
   state = state._replace(
       student_cache=cache,
       student_len=jnp.where(rows, end + 1, state.student_len),
       student_steps=state.student_steps + 1,
       student_row_steps=state.student_row_steps + rows,
   )
-  return state, sampling_lib.forbid_pad(output.logits[:, 0]), output.gate_logits[:, 0]
+  logits = sampling_lib.forbid_pad(output.logits[:, 0])
+  return state, StudentStep(logits, output.gate_logits[:, 0], gap[:, 0], hidden[:, 0])
 
 
 def teacher_step(
@@ -108,6 +128,8 @@ def teacher_catch_up(
     *,
     widths: tuple[int, ...],
     sampling: sampling_lib.Sampling,
+    may_end: Bool[Array, " B"] | None,
+    eos_id: int,
 ) -> tuple[DecodeState, Int[Array, " B"]]:
   """Runs the teacher over the tokens since its last call and lets it choose the next token.
 
@@ -127,12 +149,15 @@ def teacher_catch_up(
       that reaches its last input.
     widths: inputs per pass, ascending, static.
     sampling: how the teacher chooses.
+    may_end: rows in which it may write EOS; None if in all.
+    eos_id: EOS.
 
   Returns:
     The state and the teacher's tokens, meaningless outside `rows`.
   """
   fns, params = state_lib.running(model)
-  end = state.length
+  # A row that does not ask keeps its last token unread: its next ask needs the logits after it.
+  end = jnp.where(rows, state.length, state.length - 1)
 
   def lagging(now: _CatchUp, by_more_than: int) -> Bool[Array, ""]:
     return jnp.any(rows & (end + 1 - now.teacher_len > by_more_than))
@@ -143,6 +168,7 @@ def teacher_catch_up(
     last = end - now.teacher_len
     output = fns.readout(params, cache, last_hidden(hidden, last))
     logits = sampling_lib.forbid_pad(output.logits[:, 0])
+    logits = budgets.forbid_end(logits, may_end, eos_id)
     choice = sampling_lib.choose_token(logits, key, sampling)
     arrived = rows & (last >= 0) & (last < chunk)
     return _CatchUp(

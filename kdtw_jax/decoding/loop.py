@@ -16,13 +16,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdtw_jax import base
-from kdtw_jax.decoding import drafting, gating, writing
+from kdtw_jax.decoding import drafting, writing
 from kdtw_jax.decoding import state as state_lib
+from kdtw_jax.decoding.budgets import Budget, Limits, as_budget
+from kdtw_jax.decoding.policies.drafter import Drafter
 from kdtw_jax.decoding.policies.policy import Policy
 from kdtw_jax.decoding.sampling import Key, Sampling
 from kdtw_jax.decoding.state import Cache, DecodeResult, DecodeState, Setup
 
 GREEDY = Sampling()
+WAIT = 0.75  # nearly the best share at 10 to 30% asks; benchmarks/decode.py measures it
 
 
 def decode(
@@ -32,14 +35,14 @@ def decode(
     teacher_params: base.Params,
     student_source: Int[base.ArrayLike, "B S_student"] | None,
     teacher_source: Int[base.ArrayLike, "B S_teacher"] | None,
-    budget: Float[base.ArrayLike, " B"],
+    budget: Budget | Float[base.ArrayLike, " B"],
     key: Key,
     policy: Policy,
     *,
     max_length: int,
     sampling: Sampling = GREEDY,
     chunk: int | tuple[int, ...] = 8,
-    cap: str = "none",
+    wait: float = WAIT,
     eager: bool = False,
     eos_id: int = base.EOS_ID,
 ) -> DecodeResult:
@@ -56,21 +59,20 @@ def decode(
     teacher_params: the teacher's parameters.
     student_source: the student's input, including the budget instruction.
     teacher_source: the teacher's input.
-    budget: allowed share of asks. At 0 the learned gate never asks. Above 0 the student learns it
-      from the instruction, and the cap 'hard' enforces it.
+    budget: what each row may spend, and how far that is a promise; an array is a share of asks that
+      nothing enforces: at 0 the learned gate never asks, above 0 the student learns it from the
+      instruction.
     key: PRNG key; needed only if the sampling or the policy is random.
     policy: who writes which token.
     max_length: most tokens that a row may emit, EOS included; longer rows are cut.
     sampling: how both models choose tokens.
-    chunk: inputs that one catch-up pass of the teacher covers; a row that lags by more takes
-      several passes. With several widths, e.g. (1, 4, 16), each pass is as narrow as the lag
-      allows. A policy that drafts covers its whole draft in one pass instead; a policy that runs
-      the teacher at every step uses 1.
-    cap: 'none' or 'hard' (see gating.within_cap).
-    eager: False lets the teacher catch up when a row asks; True runs it at every step. The tokens
-      are the same, and so are the counts per row, which say what the row's own asks would have cost
-      alone. Eager is for large batches, where some row asks at nearly every step and most of a
-      catch-up pass is wasted.
+    chunk: width in tokens of the teacher's usual pass, or several, e.g. (1, 4, 16); a pass is as
+      narrow as its rows allow, and a row that has more unread tokens than the widest gets a pass
+      over all of them. A policy that runs the teacher at every step uses 1.
+    wait: share of the unfinished rows that must need the teacher before it runs; the others write
+      or draft on meanwhile. The greedy outputs and the counts per row are the same at any value.
+    eager: True runs the teacher at every step instead of when rows ask. The greedy outputs and the
+      counts per row, which say what the row's own asks would have cost alone, are the same.
     eos_id: token that ends a row.
 
   Returns:
@@ -80,11 +82,12 @@ def decode(
     ValueError: if a setting is impossible, a required model or key is missing, or the sources and
       budgets differ in their number of rows.
   """
-  validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
+  budget = as_budget(budget)
+  validate(policy, budget, max_length=max_length, sampling=sampling, chunk=chunk, wait=wait)
   _require(policy.needs_student, "student", student_fns, student_source, policy)
   _require(policy.needs_teacher, "teacher", teacher_fns, teacher_source, policy)
   check_batch(
-      budget,
+      budget.share,
       student_source=student_source if policy.needs_student else None,
       teacher_source=teacher_source if policy.needs_teacher else None,
   )
@@ -93,14 +96,16 @@ def decode(
       teacher=(teacher_fns, teacher_params),
       teacher_source=teacher_source,
       policy=policy,
-      budget=jnp.asarray(budget, jnp.float32),
+      limits=Limits(budget, teacher_source, max_length),
       sampling=sampling,
-      cap=cap,
       widths=widths_of(chunk, max_length),
+      wait=wait,
       eager=eager,
       eos_id=eos_id,
   )
-  return result_of(setup, advance(setup, start(setup, student_source, max_length, key)))
+  return result_of(
+      setup, advance(setup, start(setup, student_source, max_length, key, budget.credit))
+  )
 
 
 def make_decoder(
@@ -110,7 +115,7 @@ def make_decoder(
     max_length: int,
     sampling: Sampling = GREEDY,
     chunk: int | tuple[int, ...] = 8,
-    cap: str = "none",
+    wait: float = WAIT,
     eager: bool = False,
     eos_id: int = base.EOS_ID,
 ) -> Callable[..., DecodeResult]:
@@ -125,10 +130,9 @@ def make_decoder(
     teacher_fns: the teacher, or None.
     max_length: most tokens that a row may emit, EOS included.
     sampling: how both models choose tokens.
-    chunk: inputs that one catch-up pass of the teacher covers, or several widths; `best_chunk`
-      finds the best by timing.
-    cap: 'none' or 'hard'.
-    eager: True for large batches; see `decode`.
+    chunk: width of the teacher's usual pass, or several; `best_chunk` finds the best by timing.
+    wait: share of the rows that must need the teacher before it runs; see `decode`.
+    eager: True runs the teacher at every step; see `decode`.
     eos_id: token that ends a row.
 
   Returns:
@@ -143,7 +147,7 @@ def make_decoder(
           max_length=max_length,
           sampling=sampling,
           chunk=chunk,
-          cap=cap,
+          wait=wait,
           eager=eager,
           eos_id=eos_id,
       )
@@ -151,7 +155,13 @@ def make_decoder(
 
 
 def validate(
-    policy: Policy, *, max_length: int, sampling: Sampling, chunk: int | tuple[int, ...], cap: str
+    policy: Policy,
+    budget: Budget,
+    *,
+    max_length: int,
+    sampling: Sampling,
+    chunk: int | tuple[int, ...],
+    wait: float,
 ) -> None:
   """Rejects settings that cannot work, before anything is traced.
 
@@ -163,17 +173,19 @@ def validate(
     raise ValueError(f"max_length={max_length}: must be >= 1")
   if min(_as_tuple(chunk), default=0) < 1:
     raise ValueError(f"chunk={chunk}: must be >= 1")
-  if cap not in gating.CAPS:
-    raise ValueError(f"cap={cap!r}: must be 'none' or 'hard'")
-  if cap == "hard" and (policy.drafts or not policy.needs_student):
+  if not 0.0 <= wait <= 1.0:
+    raise ValueError(f"wait={wait}: must be a share of the rows, 0 to 1")
+  if budget.form != "share" and not policy.keeps_budget(sampling):
     raise ValueError(
-        f"cap='hard': policy {policy.name!r} does not ask token by token; use cap='none'"
+        f"budget.form={budget.form!r}: policy {policy.name!r} cannot write on without the teacher; "
+        "use form='share'"
     )
 
 
 def widths_of(chunk: int | tuple[int, ...], max_length: int) -> tuple[int, ...]:
-  """Returns the widths of a catch-up pass, ascending, none wider than a row can lag."""
-  return tuple(sorted({min(width, max_length) for width in _as_tuple(chunk)}))
+  """Returns the widths of a teacher pass, ascending; the widest covers a whole output."""
+  whole = max_length + 1
+  return tuple(sorted({min(width, whole) for width in _as_tuple(chunk)} | {whole}))
 
 
 def _as_tuple(chunk: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -218,12 +230,13 @@ def start(
     student_source: Int[base.ArrayLike, "B S_student"] | None,
     max_length: int,
     key: Key,
+    credit: Int[base.ArrayLike, ""] | int = 0,
 ) -> DecodeState:
   """Encodes the sources of the models that will run and makes the initial state."""
   draws = setup.policy.draws or not setup.sampling.greedy
   if draws and key is None:
     raise ValueError(f"key=None: policy {setup.policy.name!r} or the sampling draws; give a key")
-  padding = jnp.zeros(setup.budget.shape, bool)
+  padding = jnp.zeros(setup.limits.share.shape, bool)
   caches: list[Cache] = []
   for needed, model, source in (
       (setup.policy.needs_student, setup.student, student_source),
@@ -236,12 +249,17 @@ def start(
       fns, params = state_lib.running(model)
       cache = fns.start(params, source, max_length)
     caches.append(cache)
+  signals = None
+  if isinstance(setup.policy, Drafter) and setup.policy.reads_signals:
+    signals = state_lib.first_signals(setup.student, caches[0], len(padding))
   return state_lib.init_state(
       student_cache=caches[0],
       teacher_cache=caches[1],
       done=padding,
       max_length=max_length,
       key=key if draws else None,
+      credit=credit,
+      signals=signals,
   )
 
 
@@ -249,7 +267,11 @@ def advance(
     setup: Setup, state: DecodeState, num_done: Int[Array, ""] | None = None
 ) -> DecodeState:
   """Runs the loop until `num_done` rows are done, or all rows if it is None."""
-  step = drafting.draft_round if setup.policy.drafts else writing.write_step
+  if setup.policy.drafts:
+    step = drafting.draft_round
+  else:
+    lags = setup.policy.catches_up and not setup.eager
+    step = writing.write_round if lags else writing.write_step
   wanted = state.done.shape[0] if num_done is None else num_done
   return jax.lax.while_loop(
       lambda now: jnp.sum(now.done) < wanted, functools.partial(step, setup), state
@@ -259,4 +281,4 @@ def advance(
 def result_of(setup: Setup, state: DecodeState) -> DecodeResult:
   """Returns what the rows have written so far and what it has cost."""
   result = state_lib.finish(state, setup.eos_id)
-  return state_lib.count_catch_up(result, setup.widths) if setup.policy.catches_up else result
+  return state_lib.count_catch_up(result) if setup.policy.catches_up else result

@@ -20,6 +20,7 @@ import numpy as np
 
 from kdtw_jax import base
 from kdtw_jax.decoding import loop
+from kdtw_jax.decoding.budgets import Budget, Limits
 from kdtw_jax.decoding.policies.policy import Policy
 from kdtw_jax.decoding.sampling import Key, Sampling
 from kdtw_jax.decoding.state import DecodeResult, DecodeState, Setup
@@ -31,12 +32,14 @@ class Request(NamedTuple):
   Attributes:
     student_source: the student's input.
     teacher_source: the teacher's input.
-    budget: allowed share of asks; at 0 the learned gate never asks.
+    budget: B, the share of its tokens that the request may spend; see budgets.Budget.
+    calls: n, the calls that it may spend.
   """
 
   student_source: Int[np.ndarray, " S_student"]
   teacher_source: Int[np.ndarray, " S_teacher"]
   budget: float = 0.0
+  calls: int = 0
 
 
 class Finished(NamedTuple):
@@ -58,12 +61,14 @@ class _Slots(NamedTuple):
   Attributes:
     state: the loop's state; a free slot is a row that is done.
     teacher_source: the teacher's inputs, for policies that copy from them.
-    budget: allowed share of asks.
+    share: B of each request.
+    calls: n of each request.
   """
 
   state: DecodeState | None
   teacher_source: Int[Array, "B S"]
-  budget: Float[Array, " B"]
+  share: Float[Array, " B"]
+  calls: Int[Array, " B"]
 
 
 def make_continuous_decoder(
@@ -75,7 +80,8 @@ def make_continuous_decoder(
     refill: int | None = None,
     sampling: Sampling = loop.GREEDY,
     chunk: int | tuple[int, ...] = 8,
-    cap: str = "none",
+    terms: Budget | None = None,
+    wait: float = loop.WAIT,
     eager: bool = False,
     eos_id: int = base.EOS_ID,
 ) -> Callable[..., Iterator[Finished]]:
@@ -91,7 +97,9 @@ def make_continuous_decoder(
       one stops the loop and encodes less often.
     sampling: how tokens are chosen.
     chunk: as in `loop.decode`.
-    cap: as in `loop.decode`.
+    terms: the form of all budgets, with its pace and `shortest`; None promises nothing. A ledger
+      is kept over the whole stream.
+    wait: as in `loop.decode`.
     eager: as in `loop.decode`.
     eos_id: token that ends a request.
 
@@ -107,15 +115,16 @@ def make_continuous_decoder(
   if not 1 <= refill <= batch:
     raise ValueError(f"refill={refill}: must be from 1 to the batch of {batch}")
 
+  terms = Budget(()) if terms is None else terms
   setup = functools.partial(
       Setup,
       sampling=sampling,
-      cap=cap,
       widths=loop.widths_of(chunk, max_length),
+      wait=wait,
       eager=eager,
       eos_id=eos_id,
   )
-  programs = _Programs(setup, (student_fns, teacher_fns), max_length)
+  programs = _Programs(setup, (student_fns, teacher_fns), terms, max_length)
 
   def serve(
       student_params: base.Params,
@@ -124,7 +133,7 @@ def make_continuous_decoder(
       key: Key,
       policy: Policy,
   ) -> Iterator[Finished]:
-    loop.validate(policy, max_length=max_length, sampling=sampling, chunk=chunk, cap=cap)
+    loop.validate(policy, terms, max_length=max_length, sampling=sampling, chunk=chunk, wait=wait)
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(policy)):
       raise ValueError(
           f"policy {policy.name}: has a dial per row, but rows change here; give one dial"
@@ -143,7 +152,8 @@ class _Programs:
   """The compiled programs that all runs of a decoder share.
 
   Attributes:
-    begin: `(params, student_source, teacher_source, budget, key, policy) -> slots`, just admitted.
+    begin: `(params, student_source, teacher_source, share, calls, key, policy) -> slots`, just
+      admitted.
     admit: `(by_row, slots, fresh, rows) -> slots` with the fresh requests in these rows.
     advance: `(params, slots, num_done, policy) -> slots`, of which `num_done` are done.
     harvest: `(params, slots, policy) -> DecodeResult` of all slots.
@@ -153,10 +163,11 @@ class _Programs:
       self,
       setup: Callable[..., Setup],
       fns: tuple[base.DecoderFns | None, base.DecoderFns | None],
+      terms: Budget,
       max_length: int,
   ):
-    """Takes a `setup` that lacks only the models, teacher source, policy and budget."""
-    self._setup, self._fns, self._max_length = setup, fns, max_length
+    """Takes a `setup` that lacks only the models, teacher source, policy and limits."""
+    self._setup, self._fns, self._terms, self._max_length = setup, fns, terms, max_length
     self.begin = jax.jit(self._begin)
     self.admit = jax.jit(_admit, static_argnums=0, donate_argnums=1)
     self.advance = jax.jit(self._advance, donate_argnums=1)
@@ -169,13 +180,19 @@ class _Programs:
         teacher=teacher,
         teacher_source=slots.teacher_source,
         policy=policy,
-        budget=slots.budget,
+        limits=Limits(
+            self._terms.replace(share=slots.share, calls=slots.calls),
+            slots.teacher_source,
+            self._max_length,
+        ),
     )
 
-  def _begin(self, params, student_source, teacher_source, budget, key, policy) -> _Slots:
-    slots = _Slots(None, teacher_source, budget)
+  def _begin(self, params, student_source, teacher_source, share, calls, key, policy) -> _Slots:
+    slots = _Slots(None, teacher_source, share, calls)
     setup = self._setup_of(params, slots, policy)
-    return slots._replace(state=loop.start(setup, student_source, self._max_length, key))
+    credit = self._terms.credit
+    state = loop.start(setup, student_source, self._max_length, key, credit)
+    return slots._replace(state=state)
 
   def _advance(self, params, slots, num_done, policy) -> _Slots:
     setup = self._setup_of(params, slots, policy)
@@ -276,11 +293,12 @@ class _Run:
         yield Finished(owner, jax.tree.map(lambda x, r=row: x[r] if x.ndim else x, result))
 
 
-def _stack(requests: list[Request]) -> tuple[Array, Array, Array]:
-  """Stacks the requests' sources and budgets: `[R, S_student]`, `[R, S_teacher]`, `[R]`."""
-  student, teacher, budget = zip(*requests, strict=True)
+def _stack(requests: list[Request]) -> tuple[Array, Array, Array, Array]:
+  """Stacks sources and budgets: `[R, S_student]`, `[R, S_teacher]`, shares and calls `[R]`."""
+  student, teacher, share, calls = zip(*requests, strict=True)
   return (
       jnp.asarray(np.stack(student), jnp.int32),
       jnp.asarray(np.stack(teacher), jnp.int32),
-      jnp.asarray(budget, jnp.float32),
+      jnp.asarray(share, jnp.float32),
+      jnp.asarray(calls, jnp.int32),
   )

@@ -10,7 +10,6 @@ and stale beyond. Rolling back lowers a length and never touches a cache.
 Shape letters: B batch, T most tokens that a row may emit, S source length.
 """
 
-import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -18,8 +17,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from kdtw_jax import base
+from kdtw_jax.decoding import signals as signals_lib
+from kdtw_jax.decoding.budgets import Limits
 from kdtw_jax.decoding.policies.policy import Policy
 from kdtw_jax.decoding.sampling import Key, Sampling
+from kdtw_jax.decoding.signals import Signals
 
 Cache = Any  # a pytree defined by the model; None if that model does not run
 Model = tuple[base.DecoderFns | None, base.Params]  # functions are None if not run
@@ -33,10 +35,10 @@ class Setup(NamedTuple):
     teacher: the teacher's functions and parameters.
     teacher_source: the teacher's input, for policies that copy from it.
     policy: who writes which token.
-    budget: allowed share of asks.
+    limits: what each row may spend.
     sampling: how tokens are chosen.
-    cap: how the budget is enforced, 'none' or 'hard'.
-    widths: inputs per catch-up pass, ascending, static.
+    widths: inputs per teacher pass, ascending, static.
+    wait: share of the unfinished rows that must need the teacher before it runs, static.
     eager: True runs the teacher at every step instead of letting it catch up; static.
     eos_id: token that ends a row.
   """
@@ -45,10 +47,10 @@ class Setup(NamedTuple):
   teacher: Model
   teacher_source: Int[base.ArrayLike, "B S_teacher"] | None
   policy: Policy
-  budget: Float[Array, " B"]
+  limits: Limits
   sampling: Sampling
-  cap: str
   widths: tuple[int, ...]
+  wait: float
   eager: bool
   eos_id: int
 
@@ -68,6 +70,10 @@ class DecodeState(NamedTuple):
     length: number of emitted tokens.
     pending: number of drafts after `length` that the teacher has not seen yet.
     done: True where the row has emitted EOS or T tokens; it never changes again.
+    waiting: True where the row can go no further without the teacher.
+    asking: True where a draft stopped before its end because the row asks.
+    credit: what a ledger has saved up; see budgets.Budget.
+    signals: of the drafts; None for a policy that does not read them.
     student_cache: the student's cache, or None.
     student_len: number of inputs in the student's cache.
     teacher_cache: the teacher's cache, or None.
@@ -81,8 +87,7 @@ class DecodeState(NamedTuple):
     student_row_steps: student forward passes that the row itself needed.
     teacher_passes: teacher forward passes executed for the whole batch.
     teacher_row_passes: teacher forward passes that the row itself needed.
-    teacher_calls: times the row consulted the teacher; a call takes more than one pass only if the
-      teacher lags by more than one chunk.
+    teacher_calls: times the row consulted the teacher.
     teacher_tokens: inputs that the teacher processed for the row.
     key: PRNG key, or None if nothing is drawn.
   """
@@ -91,6 +96,10 @@ class DecodeState(NamedTuple):
   length: Int[Array, " B"]
   pending: Int[Array, " B"]
   done: Bool[Array, " B"]
+  waiting: Bool[Array, " B"]
+  asking: Bool[Array, " B"]
+  credit: Int[Array, ""]
+  signals: Signals | None
   student_cache: Cache
   student_len: Int[Array, " B"]
   teacher_cache: Cache
@@ -127,6 +136,7 @@ class DecodeResult(NamedTuple):
     teacher_row_passes: teacher forward passes that the row itself needed.
     teacher_calls: times the row consulted the teacher, whoever wrote the token.
     teacher_tokens: inputs that the teacher processed for the row.
+    credit: what a ledger has left for the next batch; see budgets.Budget.
   """
 
   tokens: Int[Array, "B T"]
@@ -142,6 +152,7 @@ class DecodeResult(NamedTuple):
   teacher_row_passes: Int[Array, " B"]
   teacher_calls: Int[Array, " B"]
   teacher_tokens: Int[Array, " B"]
+  credit: Int[Array, ""]
 
 
 def init_state(
@@ -151,6 +162,8 @@ def init_state(
     done: Bool[Array, " B"],
     max_length: int,
     key: Key,
+    credit: Int[base.ArrayLike, ""] | int = 0,
+    signals: Signals | None = None,
 ) -> DecodeState:
   """Makes the state before the first token.
 
@@ -160,6 +173,8 @@ def init_state(
     done: True for rows that emit nothing (padding of the batch).
     max_length: most tokens that a row may emit.
     key: PRNG key, or None if nothing is drawn.
+    credit: what a ledger has saved up.
+    signals: of no drafts, or None if they are not read.
 
   Returns:
     The state with all lengths and counters at zero.
@@ -174,6 +189,10 @@ def init_state(
       length=zeros(),
       pending=zeros(),
       done=done,
+      waiting=jnp.zeros((B,), bool),
+      asking=jnp.zeros((B,), bool),
+      credit=jnp.asarray(credit, jnp.int32),
+      signals=signals,
       student_cache=student_cache,
       student_len=zeros(),
       teacher_cache=teacher_cache,
@@ -191,6 +210,21 @@ def init_state(
       teacher_tokens=zeros(),
       key=key,
   )
+
+
+def goes_on(state: DecodeState, active: Bool[Array, " B"], wait: float) -> Bool[Array, ""]:
+  """Returns True while the student should go on before the teacher serves the rows that need it.
+
+  Args:
+    state: the state.
+    active: rows that can go on without the teacher.
+    wait: share of the unfinished rows that must need the teacher before it runs; at 0 it runs as
+      soon as one does, at 1 when no row can go on.
+  """
+  unfinished = jnp.sum(~state.done)
+  blocked = unfinished - jnp.sum(active)
+  enough = (blocked > 0) & (blocked.astype(jnp.float32) >= wait * unfinished.astype(jnp.float32))
+  return jnp.any(active) & ~enough
 
 
 def write_column(
@@ -240,20 +274,25 @@ def finish(state: DecodeState, eos_id: int) -> DecodeResult:
       teacher_row_passes=state.teacher_row_passes,
       teacher_calls=state.teacher_calls,
       teacher_tokens=state.teacher_tokens,
+      credit=state.credit,
   )
 
 
-def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResult:
+def first_signals(model: Model, cache: Cache, rows: int) -> Signals:
+  """Returns the signals of no drafts, as wide as the student's decoder states."""
+  fns, params = running(model)
+  one = jnp.zeros((rows, 1), jnp.int32)
+  hidden, _ = jax.eval_shape(fns.extend, params, cache, one, one[:, 0])
+  return signals_lib.zeros(rows, hidden.shape[-1])
+
+
+def count_catch_up(result: DecodeResult) -> DecodeResult:
   """Counts each row's teacher passes as if the teacher caught up only when that row asks.
 
-      lag = t - (position of the ask before t, else -1);   passes = Σ_asks n(lag)
-
-  n(lag) takes the widths from the widest down: of each, as many passes as leave no more than the
-  next width covers.
+      an ask is one pass over  lag = t - (position of the ask before t, else -1)  inputs
 
   Args:
     result: result of a policy that asks token by token, whichever way the teacher was run.
-    widths: inputs that one catch-up pass may cover, ascending.
 
   Returns:
     The result with `teacher_row_passes`, `teacher_calls` and `teacher_tokens` replaced.
@@ -261,17 +300,9 @@ def count_catch_up(result: DecodeResult, widths: tuple[int, ...]) -> DecodeResul
   position = jnp.broadcast_to(
       jnp.arange(result.asked.shape[1], dtype=jnp.int32), result.asked.shape
   )
-  last = jax.lax.cummax(jnp.where(result.asked, position, -1), axis=1)
-  before = jnp.pad(last, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
-  lag = jnp.where(result.asked, position - before, 0)
-  passes, left = jnp.zeros_like(lag), lag
-  for narrower, width in reversed(list(itertools.pairwise((0, *widths)))):
-    needed = jnp.maximum(-((narrower - left) // width), 0)
-    passes, left = passes + needed, left - needed * width
+  last = jnp.max(jnp.where(result.asked, position, -1), axis=1)
   return result._replace(
-      teacher_row_passes=jnp.sum(passes, axis=1),
-      teacher_calls=result.asks,
-      teacher_tokens=jnp.sum(lag, axis=1),
+      teacher_row_passes=result.asks, teacher_calls=result.asks, teacher_tokens=last + 1
   )
 
 

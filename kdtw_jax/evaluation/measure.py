@@ -63,7 +63,8 @@ class Measure:
         self.students[setting.stage],
         budget=setting.budget,
         wording=setting.wording,
-        cap=setting.cap,
+        form=setting.form,
+        calls=setting.calls,
     )
 
   @functools.cache  # noqa: B019
@@ -143,7 +144,13 @@ class Measure:
         student_steps=per_token["student_row_steps"],
         cost=self.step_ratio * per_token["student_row_steps"] + per_token["teacher_row_passes"],
         seconds_per_sentence=(
-            self.seconds(setting.policy(), setting.stage, budget=setting.budget, cap=setting.cap)
+            self.seconds(
+                setting.policy(),
+                setting.stage,
+                budget=setting.budget,
+                form=setting.form,
+                calls=setting.calls,
+            )
             if timed
             else None
         ),
@@ -167,7 +174,8 @@ class Measure:
       stage: str | None,
       *,
       budget: float = 0.0,
-      cap: str = "none",
+      form: str = "share",
+      calls: int = 0,
       split: str = "test",
   ) -> Seconds:
     """Times the first sentences of a split at batch 1.
@@ -176,7 +184,8 @@ class Measure:
       policy: who writes which token.
       stage: the stage whose student is used; None for the teacher alone.
       budget: budget stated in the student's instruction.
-      cap: `none` or `hard`.
+      form: what the budget promises.
+      calls: most calls of an output, for the form `calls`.
       split: name of the split.
     """
     batches = self.runner.batches(
@@ -184,6 +193,6 @@ class Measure:
     )
     params = self.students[stage] if stage else None
     return seconds_per_sentence(
-        lambda batch: self.runner.decode(policy, params, batch, cap=cap),
+        lambda batch: self.runner.decode(policy, params, batch, form=form, calls=calls),
         list(itertools.islice(batches, self.config.evaluation.num_latency)),
     )

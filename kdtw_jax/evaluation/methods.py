@@ -89,8 +89,9 @@ class Setting:
     method: a policy's name.
     dial: value of its dial.
     stage: the stage whose student is used.
-    budget: stated in the student's instruction, and enforced by the cap `hard`.
-    cap: `none` or `hard`.
+    budget: stated in the student's instruction, and what the form holds to.
+    form: what the budget promises, one of decoding.FORMS.
+    calls: most calls of an output, for the form `calls`.
     wording: how the instruction states the budget.
   """
 
@@ -98,7 +99,8 @@ class Setting:
   dial: float
   stage: str
   budget: float = 0.0
-  cap: str = "none"
+  form: str = "share"
+  calls: int = 0
   wording: data.Wording = data.TRAIN_WORDINGS[0]
 
   def policy(self) -> decoding.Policy:
@@ -170,15 +172,15 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
 
 
 def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -> list[Sweep]:
-  """Makes the learned gate's sweeps over budgets: alone, under the hard cap, and checking."""
+  """Makes the learned gate's sweeps over budgets: in three forms of budget, and checking."""
 
-  def over_budgets(curve: str, title: str, policy: str, dial: float = 0.0, cap: str = "none"):
+  def over_budgets(curve: str, title: str, policy: str, dial: float = 0.0, form: str = "share"):
     method = decoding.POLICIES[policy]
     return Sweep(
         curve,
         title,
         "budget",
-        tuple((b, f"{b:.0%}", Setting(policy, dial, "wheels", b, cap)) for b in budgets),
+        tuple((b, f"{b:.0%}", Setting(policy, dial, "wheels", b, form)) for b in budgets),
         family=method.family,
         by_token=method.by_token,
         is_handover=True,
@@ -187,7 +189,8 @@ def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -
   title, checking = (decoding.POLICIES[p].title for p in ("handover", "handover_checked"))
   return [
       over_budgets("handover", title, "handover"),
-      over_budgets("handover_capped", "Handover, hard cap", "handover", cap="hard"),
+      over_budgets("handover_paced", "Handover, paced", "handover", form="paced"),
+      over_budgets("handover_hard", "Handover, hard budget", "handover", form="hard"),
       *(
           over_budgets(
               f"handover_checked_{tolerance:g}",

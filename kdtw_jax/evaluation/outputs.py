@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 
 from kdtw_jax import data, decoding, devices
-from kdtw_jax.base import Batch, Params
+from kdtw_jax.base import ArrayLike, Batch, Params
 from kdtw_jax.evaluation import metrics
 from kdtw_jax.models import Model
 
@@ -87,6 +87,11 @@ class Runner:
         for split, examples in self.examples.items()
     }
     self._prompt_length = data.instruction_length(tokenizer, config)
+    self.shortest = data.shortest_output(
+        tokenised["validation"],
+        config.decode.shortest_quantile,
+        num_task=len(data.encode_task(tokenizer, config.data.task)),
+    )
     student, teacher = models
     chunk = config.decode.chunk
     if not chunk:
@@ -98,7 +103,7 @@ class Runner:
           0.2,
       )
 
-    def decode(cap, eager, student_params, teacher_params, batch, policy):
+    def decode(eager, student_params, teacher_params, batch, budget, policy):
       key = jax.random.fold_in(jax.random.key(config.seed), batch.example_id[0])
       return decoding.decode(
           student.decoder_fns,
@@ -107,13 +112,13 @@ class Runner:
           teacher_params,
           batch.student_source,
           batch.teacher_source,
-          batch.budget,
+          budget,
           key,
           policy,
-          cap=cap,
           eager=eager,
           max_length=config.decode.max_length,
           chunk=chunk,
+          wait=config.decode.wait,
       )
 
     def first_cost_values(params, batch, price):
@@ -124,7 +129,7 @@ class Runner:
       values = student.values(params, hidden, price)[1][:, 0]
       return jnp.sum(jnp.where(batch.example_id >= 0, values, 0.0))
 
-    self._decode = jax.jit(decode, static_argnums=(0, 1))
+    self._decode = jax.jit(decode, static_argnums=0)
     self._first_cost_values = jax.jit(first_cost_values)
 
   def batches(
@@ -154,11 +159,21 @@ class Runner:
       params: Params | None,
       batch: Batch,
       *,
-      cap: str = "none",
+      form: str = "share",
+      calls: int = 0,
+      credit: ArrayLike | int = 0,
       eager: bool = False,
   ) -> decoding.DecodeResult:
-    """Decodes one batch, leaving the result on the devices; eager is faster for large batches."""
-    return self._decode(cap, eager, params, self._teacher_params, batch, policy)
+    """Decodes one batch, leaving the result on the devices."""
+    budget = decoding.Budget(
+        share=batch.budget,
+        pace=np.float32(self._config.decode.pace),
+        shortest=self.shortest,
+        calls=np.full(len(batch.budget), calls, np.int32),
+        credit=jnp.int32(credit),
+        form=form,
+    )
+    return self._decode(eager, params, self._teacher_params, batch, budget, policy)
 
   def run(
       self,
@@ -168,7 +183,8 @@ class Runner:
       *,
       budget: float = 0.0,
       wording: data.Wording | None = data.TRAIN_WORDINGS[0],
-      cap: str = "none",
+      form: str = "share",
+      calls: int = 0,
   ) -> Outputs:
     """Decodes a whole split.
 
@@ -176,15 +192,16 @@ class Runner:
       split: name of the split.
       policy: who writes which token.
       params: the student's parameters; None for the teacher alone.
-      budget: stated in the student's instruction, and enforced by the cap `hard`.
+      budget: stated in the student's instruction, and what the form holds to.
       wording: how the instruction states the budget; None for a student trained without
         instructions.
-      cap: `none` or `hard`.
+      form: what the budget promises; a ledger is kept over the whole split.
+      calls: most calls of an output, for the form `calls`.
 
     Returns:
       The outputs in the split's order.
     """
-    results = []
+    results, credit = [], 0
     for batch in self.batches(
         split,
         budget=budget,
@@ -193,8 +210,14 @@ class Runner:
         batch_size=self._config.evaluation.batch_size,
     ):
       result = self.decode(
-          policy, params, devices.shard_batch(self._mesh, batch), cap=cap, eager=True
+          policy,
+          params,
+          devices.shard_batch(self._mesh, batch),
+          form=form,
+          calls=calls,
+          credit=credit,
       )
+      credit = result.credit
       results.append((batch.example_id, result))  # fetched later, to keep the device busy
     example_id = np.concatenate([ids for ids, _ in results])
     order = np.argsort(example_id, kind="stable")[np.sum(example_id < 0) :]

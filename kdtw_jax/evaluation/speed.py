@@ -88,9 +88,7 @@ def _latency(
       )
   )
   params = measure.students[stage] if stage else None
-  throughput = tokens_per_second(
-      lambda batch: measure.runner.decode(policy, params, batch, eager=True), batch
-  )
+  throughput = tokens_per_second(lambda batch: measure.runner.decode(policy, params, batch), batch)
   return Latency(
       method=method,
       setting=setting,

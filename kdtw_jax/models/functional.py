@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from kdtw_jax.base import PAD_ID, ArrayLike, DecoderFns, Params, PRNGKey, StepOutput
+from kdtw_jax.base import PAD_ID, ArrayLike, DecoderFns, Params, PRNGKey, StepOutput, Worth
 from kdtw_jax.models.cache import Cache
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.headed import HeadedEncoderDecoder
@@ -34,7 +34,8 @@ class Model:
   """The pure functions of a model; hashable, so that it can be a static argument of jit.
 
   Params are nested dicts of arrays with stable string keys: `shared`, `encoder`, `decoder`,
-  `readout_kernel` (untied), and the heads `gate`, `price`, `value`, `cost_value`.
+  `readout_kernel` (untied), and the heads `gate`, `price`, `value`, `cost_value`,
+  `worth`.
 
   Attributes:
     config: the architecture.
@@ -95,16 +96,27 @@ class Model:
   def readout(
       self, params: Params, price: Float[Array, " B"], hidden: Float[Array, "B C D"]
   ) -> StepOutput:
-    """Computes the logits and gate logits of a slice of positions."""
+    """Computes the logits, the gate logits and the predicted gaps of a slice of positions."""
     model = self._merge(params)
     logits = model.logits(hidden)
-    return StepOutput(logits, model.gate_logits(logits, hidden, price))
+    gate_logits = model.gate_logits(logits, hidden, price)
+    return StepOutput(logits, gate_logits, model.gap(gate_logits, price))
 
   def values(
       self, params: Params, hidden: Float[Array, "B C D"], price: Float[Array, " B"]
   ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
     """Computes V and V_C (float32) at a price in nats; raises ValueError without value heads."""
     return self._merge(params).values(hidden, price)
+
+  def worth(
+      self,
+      params: Params,
+      hidden: Float[Array, "B D"],
+      hidden_mean: Float[Array, "B D"],
+      signals: Float[Array, "B E"],
+  ) -> Worth:
+    """Computes what help with a draft is worth; see `kdtw_jax.models.heads.WorthHead`."""
+    return self._merge(params).worth(hidden, hidden_mean, signals)
 
   def start(self, params: Params, source: Int[ArrayLike, "B S"], max_length: int) -> Cache:
     """Encodes the source and allocates a cache for `max_length` decoder inputs."""
@@ -124,8 +136,9 @@ class Model:
 
   @property
   def decoder_fns(self) -> DecoderFns:
-    """The three functions that the decoding loop needs."""
-    return DecoderFns(self.start, self.extend, _readout_of_cache(self.readout))
+    """The functions that the decoding loop needs."""
+    worth = self.worth if self.config.value_heads else None
+    return DecoderFns(self.start, self.extend, _readout_of_cache(self.readout), worth)
 
   def _merge(self, params: Params) -> HeadedEncoderDecoder:
     return nnx.merge(self.graphdef, params)

@@ -10,12 +10,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdtw_jax.models.config import ModelConfig
-from kdtw_jax.models.heads import PRICE_INIT, ConfidenceGate, PriceHead, TokenGate, ValueHead
+from kdtw_jax.models.heads import (
+    PRICE_INIT,
+    ConfidenceGate,
+    PriceHead,
+    TokenGate,
+    ValueHead,
+    WorthHead,
+)
 from kdtw_jax.models.t5 import Encoded, EncoderDecoder
 
 
 class HeadedEncoderDecoder(EncoderDecoder):
-  """T5 with a gate (`gate`, `price`) and value heads (`value`, `cost_value`)."""
+  """T5 with a gate (`gate`, `price`) and value heads (`value`, `cost_value`, `worth`)."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     super().__init__(config, rngs)
@@ -31,6 +38,7 @@ class HeadedEncoderDecoder(EncoderDecoder):
     if config.value_heads:
       self.value = ValueHead(config, rngs)
       self.cost_value = ValueHead(config, rngs)
+      self.worth = WorthHead(config, rngs)
 
   def price_of(self, encoded: Encoded) -> Float[Array, " B"]:
     """Computes p(x_B) of each source in nats, float32; zeros for a gate without a price."""
@@ -43,6 +51,17 @@ class HeadedEncoderDecoder(EncoderDecoder):
     if self.config.gate != "difficulty_price":
       return jnp.zeros(encoded.mask.shape[:1], jnp.float32)
     return self.price.budget(encoded)
+
+  def gap(
+      self, gate_logits: Float[Array, "B C"], price: Float[Array, " B"]
+  ) -> Float[Array, "B C"] | None:
+    """Computes the gap that a gate's log-odds predict, nats; None if it is not made to predict it.
+
+    The gate 'difficulty_price' is (d − p) / α_g, and d is trained towards the gap.
+    """
+    if self.config.gate != "difficulty_price":
+      return None
+    return self.config.gate_alpha * gate_logits + price[:, None]
 
   def gate_logits(
       self, logits: Float[Array, "B C V"], hidden: Float[Array, "B C D"], price: Float[Array, " B"]

@@ -1,5 +1,6 @@
 """The student's heads: when to ask (gate, price), and the value still to come (V, V_C).
 
+The last head reads a whole draft: what help with it would bring, and how many calls it would take.
 They are small float32 MLPs. The price reads the encoder, the others the decoder's last hidden
 state. Liu et al. 2025, https://arxiv.org/abs/2502.17717. Not here: decision rules; thresholds,
 sampling and offsets of the gate belong to the decoder.
@@ -13,14 +14,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdtw_jax.base import MASKED_LOGIT
+from kdtw_jax.base import MASKED_LOGIT, Worth
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.layers import RMSNorm, ScalarMLP, normal_param
 from kdtw_jax.models.t5 import Encoded
 
-HEADS = ("gate", "price", "value", "cost_value")  # their names in a student's params
+HEADS = ("gate", "price", "value", "cost_value", "worth")  # their names in a student's params
 PRICE_INIT = 1.0  # price in nats before the duals are set
 BUDGET_INIT = 0.2  # budget that an untrained student reads in every source
+NUM_SIGNALS = 10  # E: those of a draft, the output's length, the calls so far
 GATE_LAST_STD = 0.1  # about how far an untrained gate's logits are from its bias
 
 
@@ -148,3 +150,31 @@ class ValueHead(nnx.Module):
     feature = states.shape[-1] ** 0.5 * jnp.log1p(price)[:, None, None]
     feature = jnp.broadcast_to(feature, (*states.shape[:2], 1))
     return self.mlp(jnp.concatenate([states, feature], axis=-1))
+
+
+class WorthHead(nnx.Module):
+  """What help with a draft is worth: expected gain G and calls C until a check finds it clean.
+
+      G = softplus(MLP_G),   C = 1 + softplus(MLP_C)
+
+  Both read the decoder state at the draft's end, the mean state over the draft, and log(1 + x) of
+  its signals x (`kdtw_jax.decoding.signals`).
+  """
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.norm = RMSNorm(config.d_model, config.param_dtype)
+    width = 2 * config.d_model + NUM_SIGNALS
+    self.gain, self.calls = (
+        ScalarMLP(width, config.value_hidden, 0.0, 0.0, config.param_dtype, rngs) for _ in range(2)
+    )
+
+  def __call__(
+      self,
+      hidden: Float[Array, "B D"],
+      hidden_mean: Float[Array, "B D"],
+      signals: Float[Array, "B E"],
+  ) -> Worth:
+    """Computes G in nats and C in calls, float32."""
+    states = [self.norm(state.astype(jnp.float32)) for state in (hidden, hidden_mean)]
+    features = jnp.concatenate([*states, jnp.log1p(signals)], axis=-1)
+    return Worth(jax.nn.softplus(self.gain(features)), 1.0 + jax.nn.softplus(self.calls(features)))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdtw_jax import base
+from kdtw_jax.decoding import signals
 
 MODULUS = 509
 VOCABULARY = 13
@@ -56,7 +57,13 @@ def readout(params, cache, hidden):
   return base.StepOutput(params["logits"][state], params["gates"][state])
 
 
-FNS = base.DecoderFns(start, extend, readout)
+def worth(params, hidden, hidden_mean, values):
+  """G is the sum of predicted gaps, C one call and one for every five tokens."""
+  del params, hidden, hidden_mean
+  return base.Worth(values[:, signals.NAMES.index("gap")], 1.0 + values[:, -2] / 5)
+
+
+FNS = base.DecoderFns(start, extend, readout, worth)
 
 
 class NumpyModel:

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from kdtw_jax import base
-from kdtw_jax.decoding import PromptLookup, Sampling, make_decoder, make_policy
+from kdtw_jax.decoding import Budget, PromptLookup, Sampling, make_decoder, make_policy
 from kdtw_jax.decoding.policies import cascades
 
 B, T = 6, 24
@@ -143,10 +143,12 @@ def test_periodic_asks_meet_their_rate_and_prefix_asks_come_first():
 
 
 def test_a_budget_without_a_gate_is_periodic_asking():
-  """Asking whenever the hard cap allows it is asking at the budget's rate."""
+  """Asking whenever a budget allows it at every prefix is asking at the budget's rate."""
   budget = np.array([0.0, 0.1, 0.2, 0.35, 0.5, 1.0], np.float32)
   args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, budget, jax.random.key(0))
-  capped = make_decoder(FNS, FNS, max_length=T, cap="hard")(*args, make_policy("periodic", 1.0))
+  capped = decoder_of(T, 0.0)(
+      *args[:4], Budget(budget, form="prefix"), args[5], make_policy("periodic", 1.0)
+  )
   rate = decoder_of(T, 0.0)(*args, make_policy("periodic", budget))
   np.testing.assert_array_equal(capped.asked, rate.asked)
   np.testing.assert_array_equal(capped.tokens, rate.tokens)

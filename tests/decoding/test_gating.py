@@ -1,26 +1,13 @@
-"""Gate rules and the hard cap against hand-derived values and exact fractions."""
+"""Confidences against hand-derived values."""
 
-from fractions import Fraction
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from kdtw_jax import base, distributions
 from kdtw_jax.decoding import gating
-
-
-def test_greedy_gate_is_a_strict_threshold_at_one_half():
-  ask = gating.gate_greedy(jnp.array([-1.0, 0.0, 1e-3, 2.0]), jnp.array([0.0, 0.0, 0.0, -2.0]))
-  np.testing.assert_array_equal(ask, [False, False, True, False])
-
-
-def test_sampled_gate_asks_at_the_rate_of_its_sigmoid():
-  num = 20000
-  ask = gating.gate_sampled(jnp.full((num,), 1.0), jnp.full((num,), -0.5), jax.random.key(0))
-  assert abs(float(jnp.mean(ask)) - 1 / (1 + math.exp(-0.5))) < 4 * 0.5 / math.sqrt(num)
 
 
 def test_confidences_of_known_distributions():
@@ -47,23 +34,3 @@ def test_gap_is_the_log_probability_given_away():
   np.testing.assert_allclose(
       distributions.log_prob_gap(teacher, student), [math.log(2), 0.0], rtol=1e-6
   )
-
-
-@pytest.mark.parametrize("percent", range(0, 101, 5))
-def test_hard_cap_equals_exact_fractions(percent):
-  """float32 budgets such as 0.35 are not the fraction; the cap must decide as the fraction does."""
-  length = np.repeat(np.arange(0, 300), 4)
-  # asks around the limit: two below to one above
-  exact = Fraction(percent, 100)
-  asks = np.array([max(0, math.floor(exact * (n + 1)) - 2 + i % 4) for i, n in enumerate(length)])
-  expected = [a + 1 <= exact * (int(n) + 1) for a, n in zip(asks.tolist(), length, strict=True)]
-  budget = jnp.full(length.shape, percent / 100, jnp.float32)
-  allowed = gating.within_cap(
-      jnp.asarray(asks, jnp.int32), jnp.asarray(length, jnp.int32), budget, "hard"
-  )
-  np.testing.assert_array_equal(allowed, expected)
-
-
-def test_no_cap_allows_everything():
-  zero = jnp.zeros((3,), jnp.int32)
-  assert gating.within_cap(zero + 9, zero, jnp.zeros((3,)), "none").all()

@@ -61,6 +61,12 @@ DRAFTERS = {
     "verify_max_prob_end": 0.5,
     "verify_margin_end": 0.3,
     "verify_end": 1.0,
+    "worth": 0.5,
+    "route_gap": 5.0,
+    "route_margin": 6.0,
+    "route_margin_hard": 6.0,
+    "route_length": 9.0,
+    "route_length_hard": 9.0,
 }
 EXTRA = {"mixture": {"offset": -1e9}}  # the gate silent: the coin alone asks
 # Every policy, and those that build on a rule with every rule.

@@ -99,7 +99,7 @@ def test_every_token_is_its_writers_choice_by_a_full_forward():
   np.testing.assert_array_equal(out.tokens[valid], expected[valid])
   assert 0 < out.asks.sum() < out.length.sum()
   assert (of_student != of_teacher)[valid].any()
-  assert (out.teacher_row_passes > out.teacher_calls).any()  # some lag was longer than the chunk
+  assert (out.teacher_tokens > out.teacher_calls).any()  # some tokens were caught up on
 
 
 def test_never_and_always_asking_are_the_single_models():
@@ -138,13 +138,13 @@ def test_rows_are_independent_of_their_batch():
   np.testing.assert_array_equal(part.teacher_tokens, whole.teacher_tokens[rows])
 
 
-@pytest.mark.parametrize("name", ["random", "max_prob", "oracle", "speculative", "student"])
+@pytest.mark.parametrize("name", ["max_prob", "oracle", "speculative", "student"])
 def test_an_eager_teacher_changes_neither_tokens_nor_counts_per_row(name):
-  dials = {"random": 0.3, "max_prob": threshold(), "oracle": 0.5, "speculative": 2}
+  dials = {"max_prob": threshold(), "oracle": 0.5, "speculative": 2}
   policy = make_policy(name, *([dials[name]] if name in dials else []))
   lazy, eager = (run(policy, eager=eager) for eager in (False, True))
   assert name in ("student", "speculative") or 0 < lazy.asks.sum() < lazy.length.sum()
   for field in lazy._fields:
-    if field not in ("teacher_passes", "gate_logits"):  # passes of the batch are what it is for
+    if field not in ("teacher_passes", "student_steps", "gate_logits"):  # of the whole batch
       np.testing.assert_array_equal(getattr(lazy, field), getattr(eager, field), field)
   np.testing.assert_allclose(lazy.gate_logits, eager.gate_logits, atol=1e-5)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 from prefix_models import FNS, make_params, sources
 import pytest
@@ -19,6 +20,7 @@ NEW_POLICY = '''
 from typing import ClassVar
 
 import flax.struct
+import jax.numpy as jnp
 
 from kdtw_jax import decoding
 
@@ -44,9 +46,9 @@ class Late(decoding.Policy):
   never: ClassVar[float] = 0.0
   source: ClassVar[str] = "a test"
 
-  def ask(self, seen, key):
-    unsure = decoding.max_prob(seen.logits) < decoding.per_row(self.threshold, seen.logits)
-    return unsure & (seen.length >= self.delay)
+  def score(self, seen, key):
+    unsure = decoding.per_row(self.threshold, seen.logits) - decoding.max_prob(seen.logits)
+    return jnp.where(seen.length >= self.delay, unsure, -1.0)
 '''
 
 
@@ -132,8 +134,8 @@ class Whenever(decoding.Policy):
   rate: decoding.Dial = 0.0
   dial_name: ClassVar[str | None] = "rate"
 
-  def ask(self, seen, key):
-    return seen.asks >= 0
+  def score(self, seen, key):
+    return jnp.ones_like(seen.budget)
 
 
 class NoRecord(Whenever):
@@ -160,7 +162,7 @@ class Mute(decoding.Policy):
         ("whenever", Whenever, {"title": ""}, "title='': readers need a name"),
         ("whenever", Whenever, {"dials": (0.1, np.inf)}, "must be finite numbers"),
         ("mute", decoding.StudentAlone, {"dials": (0.1,)}, "name the field that they set"),
-        ("mute", Mute, {}, "Mute does not say when it asks; define `ask`"),
+        ("mute", Mute, {}, "Mute does not say when it asks; define `score`"),
         ("no_record", NoRecord, {}, "put @flax.struct.dataclass under the registration"),
         ("no_policy", dict, {}, "is no policy; derive it from decoding.Policy"),
     ],

@@ -5,7 +5,7 @@ import numpy as np
 from prefix_models import FNS, MODULUS, make_params, sources
 import pytest
 
-from kdtw_jax.decoding import Request, make_continuous_decoder, make_decoder, make_policy
+from kdtw_jax.decoding import Budget, Request, make_continuous_decoder, make_decoder, make_policy
 
 T, N = 16, 23
 STUDENT = make_params(1, noise=0.7, eos_bias=0.5)
@@ -17,8 +17,9 @@ REQUESTS = [Request(*row) for row in zip(STUDENT_SOURCE, SOURCE, map(float, BUDG
 
 
 def whole(policy, **settings):
-  decoder = make_decoder(FNS, FNS, max_length=T, chunk=3, **settings)
-  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, BUDGET, jax.random.key(0), policy)
+  decoder = make_decoder(FNS, FNS, max_length=T, chunk=3)
+  budget = Budget(BUDGET, form=settings.pop("form", "share"))
+  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, budget, jax.random.key(0), policy)
   return jax.tree.map(np.asarray, decoder(*args))
 
 
@@ -45,7 +46,7 @@ def test_outputs_are_those_of_one_large_batch(name, dial):
   }
   assert sorted(found) == list(range(N))
   for name in expected._fields:
-    if name not in ("student_steps", "teacher_passes"):
+    if name not in ("student_steps", "teacher_passes", "credit"):
       rows = np.stack([getattr(found[i], name) for i in range(N)])
       np.testing.assert_array_equal(rows, getattr(expected, name), err_msg=name)
 
@@ -53,9 +54,9 @@ def test_outputs_are_those_of_one_large_batch(name, dial):
 @pytest.mark.parametrize("batch,refill", [(1, 1), (4, 4), (8, 3), (40, 5)])
 def test_any_number_of_slots_serves_all(batch, refill):
   policy = make_policy("handover", -0.3)
-  expected = whole(policy, cap="hard")
+  expected = whole(policy, form="prefix")
   serve = make_continuous_decoder(
-      FNS, FNS, batch=batch, max_length=T, refill=refill, chunk=3, cap="hard"
+      FNS, FNS, batch=batch, max_length=T, refill=refill, chunk=3, terms=Budget((), form="prefix")
   )
   for number, result in serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), policy):
     np.testing.assert_array_equal(result.tokens, expected.tokens[number])

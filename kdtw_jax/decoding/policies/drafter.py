@@ -40,6 +40,7 @@ class Drafter(Policy):
 
   Attributes:
     k: most drafts in a round, >= 1, static.
+    decides_end: True if `at_end` may let an output end unchecked.
     bonus: True if the teacher writes a token after drafts that all stay. A policy whose target is
       not the teacher's own distribution has no bonus token: its drafts fill the whole pass.
   """
@@ -48,6 +49,7 @@ class Drafter(Policy):
 
   drafts: ClassVar[bool] = True
   bonus: ClassVar[bool] = True
+  decides_end: ClassVar[bool] = False
   student: ClassVar[str] = "speculative"
 
   def __post_init__(self):
@@ -55,18 +57,39 @@ class Drafter(Policy):
     if self.k < 1:
       raise ValueError(f"policy.k={self.k}: a draft needs at least 1 token")
 
+  def keeps_budget(self, sampling: Sampling) -> bool:
+    """Returns True if a draft may stay unchecked, of whatever length."""
+    return self.needs_student and not self.needs_student_logits(sampling)
+
   @property
-  def checks_end(self) -> bool:
-    """True if a drafted EOS must pass the teacher; False lets it end the row unchecked."""
-    return True
+  def reads_worth(self) -> bool:
+    """True if it reads `gain` and `expected_calls`."""
+    return False
+
+  @property
+  def reads_signals(self) -> bool:
+    """True if it reads `signals`."""
+    return self.reads_worth
+
+  def at_end(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns how much a draft that has come to the output's end should be checked.
+
+    Args:
+      seen: what is known of the draft; its last logits are not.
+      key: PRNG key, or None if the policy does not draw.
+
+    Returns:
+      The score: the teacher checks the draft iff it is above 0; else the output ends unchecked.
+    """
+    return jnp.full(seen.length.shape, jnp.inf)
 
   def needs_student_logits(self, sampling: Sampling) -> bool:
     """Returns True if judging needs the student's logits of all drafts."""
     return False
 
-  def stop(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Returns the rows that stop drafting and let the teacher write the next token (an ask)."""
-    return jnp.zeros(seen.length.shape, bool)
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns how much to stop drafting and let the teacher write the next token (an ask)."""
+    return jnp.full(seen.length.shape, -jnp.inf)
 
   def propose(
       self, source: Int[Array, "B S"], tokens: Int[Array, "B inputs"], length: Int[Array, " B"]

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from kdtw_jax.decoding import gating
 from kdtw_jax.decoding.policies.policy import (
     Dial,
     Never,
@@ -24,11 +24,10 @@ from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
 
 
-def _gate_asks(seen: Observation, offset: Dial, key: Key, *, sampled: bool) -> Bool[Array, " B"]:
-  offset = per_row(offset, seen.gate_logits)
-  if sampled:
-    return gating.gate_sampled(seen.gate_logits, offset, present(key))
-  return gating.gate_greedy(seen.gate_logits, offset)
+def _gate_score(seen: Observation, offset: Dial, key: Key, *, sampled: bool) -> Float[Array, " B"]:
+  """Returns the gate's log-odds; a logistic draw makes it positive with probability σ(log-odds)."""
+  score = seen.gate_logits + per_row(offset, seen.gate_logits)
+  return score + jax.random.logistic(present(key), score.shape) if sampled else score
 
 
 @register("handover", "Handover (learned gate)", family="handover")
@@ -62,10 +61,10 @@ class Handover(Policy):
     """Returns the rows with a budget of 0, which allows no call."""
     return budget <= 0.0
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks where the gate does and the budget allows any ask."""
-    by_gate = _gate_asks(seen, self.offset, key, sampled=self.sampled)
-    return by_gate & ~self.silenced(seen.budget)
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns the gate's log-odds where the budget allows any ask, else −∞."""
+    by_gate = _gate_score(seen, self.offset, key, sampled=self.sampled)
+    return jnp.where(self.silenced(seen.budget), -jnp.inf, by_gate)
 
 
 @register("mixture", "Gate and coin")
@@ -95,8 +94,9 @@ class Mixture(Policy):
     """True, because the coin is always drawn."""
     return True
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks where the gate or the coin does."""
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns the gate's log-odds, or ∞ where the coin asks."""
     gate_key, coin_key = jax.random.split(present(key))
-    by_gate = _gate_asks(seen, self.offset, gate_key, sampled=self.sampled)
-    return by_gate | jax.random.bernoulli(coin_key, per_row(self.explore, seen.gate_logits))
+    by_gate = _gate_score(seen, self.offset, gate_key, sampled=self.sampled)
+    by_coin = jax.random.bernoulli(coin_key, per_row(self.explore, seen.gate_logits))
+    return jnp.where(by_coin, jnp.inf, by_gate)

@@ -8,12 +8,14 @@ from typing import ClassVar
 
 import flax.struct
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Float
 
 from kdtw_jax import distributions
 from kdtw_jax.decoding.policies.policy import Dial, Never, Observation, Policy, per_row, present
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key
+
+_LEAST = 1e-6  # nats: where the best tokens differ at a gap of 0, it still asks at θ = 0
 
 
 @register("oracle", "Oracle (teacher's gap)", dials=(4.0, 2.0, 1.0, 0.3, 0.0))
@@ -37,9 +39,10 @@ class Oracle(Policy):
   never: ClassVar[Never] = math.inf
   teacher_every_step: ClassVar[bool] = True
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks where the teacher prefers its own best token to the student's."""
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns the gap where it counts, −∞ where the teacher would write the student's token."""
     teacher_logits = present(seen.teacher_logits)
     gap = distributions.log_prob_gap(teacher_logits, seen.logits)
     differs = jnp.argmax(teacher_logits, axis=-1) != jnp.argmax(seen.logits, axis=-1)
-    return differs & (gap >= per_row(self.threshold, gap))
+    reached = differs & (gap >= per_row(self.threshold, gap))
+    return jnp.where(reached, jnp.maximum(gap, _LEAST), -jnp.inf)

@@ -15,7 +15,7 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kdtw_jax.decoding.sampling import Key
+from kdtw_jax.decoding.sampling import Key, Sampling
 
 Dial = Any  # a float or an array, scalar or [B]; pytree transforms may put anything there
 Never = float | Callable[[int], float] | None  # a dial, a function from V to a dial, or none
@@ -33,6 +33,10 @@ class Observation(NamedTuple):
     asks: number of asks so far.
     run: number of consecutive tokens up to here that the teacher wrote.
     budget: allowed share of asks.
+    signals: for a drafter with `reads_signals`, what it has drafted since the last check, as in
+      signals.NAMES; else None.
+    gain: for a drafter with `reads_worth`, the expected gain of help from here, nats; else None.
+    expected_calls: for the same, the calls that it is expected to take.
   """
 
   logits: Float[Array, "B V"]
@@ -42,6 +46,9 @@ class Observation(NamedTuple):
   asks: Int[Array, " B"]
   run: Int[Array, " B"]
   budget: Float[Array, " B"]
+  signals: Float[Array, "B F"] | None = None
+  gain: Float[Array, " B"] | None = None
+  expected_calls: Float[Array, " B"] | None = None
 
 
 def static(default: Any) -> Any:
@@ -103,22 +110,27 @@ class Policy:
 
   @property
   def draws(self) -> bool:
-    """True if `ask` uses its key."""
+    """True if `score` uses its key."""
     return False
+
+  def keeps_budget(self, sampling: Sampling) -> bool:
+    """Returns True if the student can write on wherever a budget refuses a call."""
+    return self.catches_up
 
   def silenced(self, budget: Float[Array, " B"]) -> Bool[Array, " B"] | None:
     """Returns the rows whose budget forbids every call to the teacher; None if no budget does."""
     return None
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Returns the rows that let the teacher write the next token.
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns how much the teacher should write the next token: the row asks iff it is above 0.
 
     Args:
       seen: what is known before the token is written.
       key: PRNG key, or None if the policy does not draw.
 
     Returns:
-      True where the action is `<τ>`; the loop applies the cap and drops finished rows.
+      The score, in units of the policy's own; pacing subtracts from it (budgets.py), and may not
+      change an infinite one. The loop applies promises and drops finished rows.
     """
     raise ValueError(f"policy {self.name}: does not choose who writes each token")
 

@@ -243,8 +243,8 @@ def _refuse_what_is_no_policy(name: str, policy: Any) -> None:
   if "_flax_dataclass" not in policy.__dict__:
     raise ValueError(f"{where} is not a record; put @flax.struct.dataclass under the registration")
   asks = policy.needs_student and policy.needs_teacher and not policy.drafts
-  if asks and policy.ask is Policy.ask:
-    raise ValueError(f"{where} does not say when it asks; define `ask`, or draft as a Drafter")
+  if asks and policy.score is Policy.score:
+    raise ValueError(f"{where} does not say when it asks; define `score`, or draft as a Drafter")
 
 
 def _refuse_bad_facts(method: Method) -> None:

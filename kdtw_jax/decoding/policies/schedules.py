@@ -49,9 +49,10 @@ class RandomAsk(Policy):
     """True, because every decision is drawn."""
     return True
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks at random."""
-    return jax.random.bernoulli(present(key), per_row(self.probability, seen.gate_logits))
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns r − u, with u drawn from 0..1."""
+    drawn = jax.random.uniform(present(key), seen.length.shape)
+    return per_row(self.probability, seen.gate_logits) - drawn
 
 
 @register("periodic", "Periodic asking", dials=(0.1, 0.2, 0.3, 0.5))
@@ -74,10 +75,11 @@ class Periodic(Policy):
   never: ClassVar[Never] = 0.0
   student: ClassVar[str] = "max_prob"
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks where rate times position passes a whole number."""
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns 1 where rate times position passes a whole number, else −1."""
     rate, t = per_row(self.rate, seen.gate_logits), seen.length.astype(jnp.float32)
-    return jnp.floor(rate * (t + 1) + _ROUNDING) > jnp.floor(rate * t + _ROUNDING)
+    passes = jnp.floor(rate * (t + 1) + _ROUNDING) > jnp.floor(rate * t + _ROUNDING)
+    return jnp.where(passes, 1.0, -1.0)
 
 
 @register("prefix", "Prefix asking", dials=(1.0, 2.0, 4.0, 7.0))
@@ -98,9 +100,9 @@ class Prefix(Policy):
   never: ClassVar[Never] = 0.0
   student: ClassVar[str] = "max_prob"
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks for the first tokens."""
-    return seen.length.astype(jnp.float32) < per_row(self.tokens, seen.gate_logits)
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns n − t."""
+    return per_row(self.tokens, seen.gate_logits) - seen.length.astype(jnp.float32)
 
 
 @register(
@@ -151,6 +153,6 @@ class Span(Policy):
     """Returns the rows in which the rule never asks."""
     return self._rule.silenced(budget)
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks within a span and where the rule does."""
-    return (seen.run % self.span != 0) | self._rule.ask(seen, key)
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns the rule's score, or ∞ within a span."""
+    return jnp.where(seen.run % self.span != 0, jnp.inf, self._rule.score(seen, key))

@@ -7,7 +7,7 @@ import math
 from typing import ClassVar
 
 import flax.struct
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Float
 
 from kdtw_jax import distributions
 from kdtw_jax.decoding import gating
@@ -33,9 +33,9 @@ class MaxProb(Policy):
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[Never] = 0.0
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks at low confidence."""
-    return gating.max_prob(seen.logits) < per_row(self.threshold, seen.logits)
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns θ − max q."""
+    return per_row(self.threshold, seen.logits) - gating.max_prob(seen.logits)
 
 
 @register("entropy", "Entropy threshold", dials=(4.0, 3.0, 2.2, 1.5, 0.8))
@@ -55,9 +55,9 @@ class Entropy(Policy):
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[Never] = math.log
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks at high entropy."""
-    return distributions.entropy(seen.logits) > per_row(self.threshold, seen.logits)
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns H(q) − θ, nats."""
+    return distributions.entropy(seen.logits) - per_row(self.threshold, seen.logits)
 
 
 @register("margin", "Margin threshold", dials=(0.02, 0.06, 0.15, 0.3, 0.5))
@@ -77,6 +77,6 @@ class Margin(Policy):
   dial_name: ClassVar[str | None] = "threshold"
   never: ClassVar[Never] = 0.0
 
-  def ask(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks at a small margin."""
-    return gating.margin(seen.logits) < per_row(self.threshold, seen.logits)
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns θ − (q₁ − q₂)."""
+    return per_row(self.threshold, seen.logits) - gating.margin(seen.logits)

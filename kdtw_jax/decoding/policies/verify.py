@@ -108,18 +108,17 @@ class Verify(Drafter):
     """True if the rule draws."""
     return self._asker.draws
 
-  @property
-  def checks_end(self) -> bool:
-    """True if the teacher must see the end."""
-    return self.end
+  def at_end(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns ∞ if the teacher must see the end, else −∞."""
+    return jnp.full(seen.length.shape, jnp.inf if self.end else -jnp.inf)
 
   def silenced(self, budget: Float[Array, " B"]) -> Bool[Array, " B"] | None:
     """Returns the rows in which the rule never asks; they are not checked either."""
     return self._asker.silenced(budget)
 
-  def stop(self, seen: Observation, key: Key) -> Bool[Array, " B"]:
-    """Asks where the rule does."""
-    return self._asker.ask(seen, key)
+  def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+    """Returns the rule's score."""
+    return self._asker.score(seen, key)
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps the drafts within the tolerance."""

@@ -1,0 +1,130 @@
+"""Policies that check whole drafts: who gets help, until when, and what it costs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from prefix_models import FNS, MODULUS, NumpyModel, greedy_decode, make_params, padded, sources
+import pytest
+
+from kdtw_jax import base
+from kdtw_jax.decoding import make_decoder, make_policy, signals
+
+B, T = 8, 20
+STUDENT = make_params(1, noise=0.6, eos_bias=0.3)
+TEACHER = make_params(2, noise=0.6, eos_bias=0.3)
+SOURCE = sources(B)
+STUDENT_SOURCE = np.concatenate([np.array([[MODULUS - 9, 9]] * B, np.int32), SOURCE], axis=1)
+
+
+@functools.cache
+def decoder_of(wait):
+  return make_decoder(FNS, FNS, max_length=T, chunk=4, wait=wait)
+
+
+def run(policy, wait=0.5):
+  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, np.ones(B, np.float32), jax.random.key(0))
+  return jax.tree.map(np.asarray, decoder_of(wait)(*args, policy))
+
+
+def reference(b, decide, tolerance):
+  """One row in plain Python; `decide(draft signals, calls, length) -> bool`."""
+  student, teacher = NumpyModel(STUDENT, T), NumpyModel(TEACHER, T)
+  kept, calls, steps = [], 0, 0
+  while True:
+    tokens, gaps, margins = list(kept), [], []
+    while len(tokens) < T and base.EOS_ID not in tokens:
+      logits = student.logits[student.state(STUDENT_SOURCE[b], tokens)]
+      gaps.append(max(student.gate(STUDENT_SOURCE[b], tokens), 0.0))
+      p = np.sort(np.exp(logits - np.logaddexp.reduce(logits)))
+      margins.append(1 - (p[-1] - p[-2]))
+      tokens.append(int(np.argmax(logits)))
+    steps += len(gaps)
+    if not decide(
+        {"gap": sum(gaps), "margin": sum(margins), "tokens": len(gaps)}, calls, len(tokens)
+    ):
+      return tokens, calls, steps
+    calls += 1
+    for t in range(len(kept), len(tokens)):
+      logits = teacher.logits[teacher.state(SOURCE[b], tokens[:t])]
+      if logits.max() - logits[tokens[t]] > tolerance:
+        kept = [*tokens[:t], int(np.argmax(logits))]
+        break
+    else:
+      return tokens, calls, steps
+    if len(kept) == T or kept[-1] == base.EOS_ID:
+      return kept, calls, steps
+
+
+CASES = [
+    ("worth", 0.5, {}, lambda s, calls, n: s["gap"] - 0.5 * (1 + n / 5) > 0, 0.5),
+    ("worth", 1.0, {"tolerance": 0.0}, lambda s, calls, n: s["gap"] - 1.0 * (1 + n / 5) > 0, 0.0),
+    ("route_gap", 3.0, {}, lambda s, calls, n: calls > 0 or s["gap"] <= 3.0, 0.5),
+    (
+        "route_gap",
+        5.0,
+        {"skip": 1.0},
+        lambda s, calls, n: s["gap"] > 1.0 and (calls > 0 or s["gap"] <= 5.0),
+        0.5,
+    ),
+    ("route_margin_hard", 6.0, {}, lambda s, calls, n: calls > 0 or s["margin"] > 6.0, 0.5),
+    ("route_length", 9.0, {}, lambda s, calls, n: calls > 0 or s["tokens"] <= 9, 0.5),
+]
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name,dial,fields,decide,tolerance", CASES)
+def test_help_equals_the_reference(name, dial, fields, decide, tolerance, wait):
+  out = run(make_policy(name, dial, **fields), wait)
+  rows = [reference(b, decide, tolerance) for b in range(B)]
+  np.testing.assert_array_equal(out.tokens, padded([tokens for tokens, _, _ in rows], T))
+  np.testing.assert_array_equal(out.teacher_calls, [calls for _, calls, _ in rows])
+  assert len(set(out.teacher_calls.tolist())) > 1
+  assert (out.student_row_steps >= [steps for _, _, steps in rows]).all()
+
+
+def test_help_for_all_without_tolerance_is_the_teacher_and_for_none_the_student():
+  exact = run(make_policy("route_gap", 1e6, tolerance=0.0))
+  teacher = [greedy_decode(NumpyModel(TEACHER, T), row, T) for row in SOURCE]
+  np.testing.assert_array_equal(exact.tokens, padded(teacher, T))
+  nobody = run(make_policy("worth", 1e6))
+  student = [greedy_decode(NumpyModel(STUDENT, T), row, T) for row in STUDENT_SOURCE]
+  np.testing.assert_array_equal(nobody.tokens, padded(student, T))
+  assert nobody.teacher_passes == 0 and exact.teacher_calls.all()
+
+
+def test_patience_saves_student_steps_and_still_checks():
+  patient, hasty = (
+      run(make_policy("worth", 0.1, tolerance=0.0, patience=p)) for p in (np.inf, 1.0)
+  )
+  assert hasty.student_row_steps.sum() < patient.student_row_steps.sum()
+  assert hasty.asked.any() and not patient.asked.any()
+
+
+def test_signals_are_sums_over_the_draft():
+  logits = jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]]))
+  found = signals.zeros(2, 4)
+  for rows, gap in (([True, True], 2.0), ([True, False], -1.0)):
+    found = signals.add(
+        found,
+        jnp.array(rows),
+        token=jnp.array([1, 0]),
+        logits=logits,
+        hidden=jnp.ones((2, 4)) * gap,
+        gap=jnp.full(2, gap),
+    )
+  named = dict(zip(signals.NAMES, np.asarray(found.values).T, strict=True))
+  np.testing.assert_array_equal(named["tokens"], [2, 1])
+  np.testing.assert_array_equal(named["gap"], [2.0, 2.0])  # a negative gap counts as 0
+  np.testing.assert_allclose(named["surprisal"], [-2 * np.log(0.3), -np.log(0.9)], rtol=1e-5)
+  np.testing.assert_allclose(named["margin"], [2 * (1 - 0.2), 1 - 0.85], rtol=1e-5)
+  np.testing.assert_allclose(named["doubt"], [1.0, 0.1], rtol=1e-5)
+  entropy = -np.sum(np.exp(logits) * np.asarray(logits), axis=1)
+  np.testing.assert_allclose(named["entropy"], entropy * [2, 1], rtol=1e-5)
+  np.testing.assert_allclose(named["largest_entropy"], entropy, rtol=1e-5)
+  last, mean, values = signals.features(found, jnp.array([7, 8]), jnp.array([1, 0]))
+  np.testing.assert_array_equal(last[:, 0], [-1.0, 2.0])
+  np.testing.assert_array_equal(mean[:, 0], [0.5, 2.0])
+  np.testing.assert_array_equal(values[:, -2:], [[7, 1], [8, 0]])
+  assert not np.asarray(signals.clear(found, jnp.array([True, False])).values)[0].any()
