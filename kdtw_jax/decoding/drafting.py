@@ -189,9 +189,9 @@ def judge(setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: 
   policy, state = drafter(setup), drafted.state
   stay_key, draw_key = (None, None) if key is None else jax.random.split(key)
   tokens = state_lib.window(state.tokens, state.length + 1, policy.k)
-  judged = Drafts(tokens, drafted.student_logits, logits[:, : policy.k])
-  is_pending = jnp.arange(policy.k)[None, :] < state.pending[:, None]
-  stays = policy.stays(judged, stay_key, setup.sampling) & is_pending
+  real = jnp.arange(policy.k)[None, :] < state.pending[:, None]
+  judged = Drafts(tokens, drafted.student_logits, logits[:, : policy.k], real)
+  stays = policy.stays(judged, stay_key, setup.sampling) & real
   accepted = jnp.sum(jnp.cumprod(stays.astype(jnp.int32), axis=1), axis=1)
   rejected = accepted < state.pending
   draft = state_lib.window(state.tokens, state.length + accepted + 1, 1)[:, 0]
