@@ -19,8 +19,8 @@ from kdtw_jax.decoding.policies.speculative import Speculative
 from kdtw_jax.decoding.sampling import Key, Sampling
 
 
-@register("fly_2", "FLy, window of 2", k=8, window=2)
-@register("fly", "FLy, window of 6")
+@register("fly_2", "FLy, window of 2, k = 8", k=8, window=2)
+@register("fly", "FLy, window of 6, k = 25")
 @flax.struct.dataclass
 class Fly(Speculative):
   """Speculation in which a rejected draft stays if the teacher is uncertain, then agrees again.

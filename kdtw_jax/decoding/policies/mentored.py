@@ -20,13 +20,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, coin, draw_residual, of_draft
-from kdtw_jax.decoding.policies.policy import Dial, per_row, present
+from kdtw_jax.decoding.policies.policy import Dial, per_row, present, static
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key, Sampling
 
 Probs = Float[Array, "*batch V"]
-_STEPS = 14  # halvings of log α, which lies between log α_min and 0
-_LOG_LEAST = -12.0  # log α_min: more than that above the teacher's probability is all or nothing
+_STEPS = 14  # halvings of log α, which lies between _LOG_LEAST and 0
+_LOG_LEAST = -24.0  # a token that the student overrates by more than e²⁴ may lose all its excess
 
 
 def _total(values: Probs) -> Float[Array, "*batch 1"]:
@@ -54,7 +54,7 @@ def clipped(
   """
   capped = jnp.minimum(q, p * jnp.exp(-log_alpha))
   cut = _total(q - capped)
-  for _ in range(4):
+  for _ in range(2):  # each α starts where a larger one has arrived
     raised = p * raise_by > q
     mass = _total(jnp.where(raised, p, 0.0))
     level = (cut + _total(jnp.where(raised, q, 0.0))) / jnp.where(mass > 0, mass, 1.0)
@@ -96,7 +96,8 @@ def mentor(p: Probs, q: Probs, budget: Float[Array, "*batch 1"]) -> Probs:
   return jnp.where(divergence(p, q) <= budget, q, pi)
 
 
-@register("mentored", "Mentored decoding", dials=(0.05, 0.15, 0.4, 1.0))
+@register("mentored_24", "Mentored decoding, k = 24", k=24)
+@register("mentored", "Mentored decoding, k = 8")
 @flax.struct.dataclass
 class Mentored(Drafter):
   """Speculation towards the distribution π nearest to the student's within D of the teacher's.
@@ -111,40 +112,64 @@ class Mentored(Drafter):
   2609.30474.
 
   Attributes:
+    k: most drafts in a round, static.
     divergence: D, nats per token; 0 is exact.
   """
 
+  k: int = static(8)
   divergence: Dial = 0.2
 
   dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "divergence"
+  dials: ClassVar[tuple[float, ...]] = (0.05, 0.15, 0.4, 1.0)
   source: ClassVar[str] = "Tran-Thien 2023, arXiv 2609.30474"
 
   def needs_student_logits(self, sampling: Sampling) -> bool:
     """Returns True: π always needs them."""
     return True
 
-  def _mentored(self, student_logits: Array, teacher_logits: Array, sampling: Sampling):
-    """Returns (π, q), both `[B, ..., V]`; q is tempered if tokens are drawn."""
+  def _probs(self, student_logits: Array, teacher_logits: Array, sampling: Sampling):
+    """Returns (q, p), both `[B, ..., V]`; tempered if tokens are drawn."""
     if sampling.greedy:
-      p, q = (jax.nn.softmax(logits, axis=-1) for logits in (teacher_logits, student_logits))
-    else:
-      p = sampling_lib.distribution(teacher_logits, sampling)
-      q = sampling_lib.distribution(student_logits, sampling)
-    budget = per_row(self.divergence, p).reshape(-1, *(1,) * (p.ndim - 1))
-    return mentor(p, q, jnp.broadcast_to(budget, (*p.shape[:-1], 1))), q
+      return jax.nn.softmax(student_logits, axis=-1), jax.nn.softmax(teacher_logits, axis=-1)
+    draw = sampling_lib.distribution
+    return draw(student_logits, sampling), draw(teacher_logits, sampling)
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
-    """Keeps each draft with probability min(1, π/q), or the greedy choice of π."""
-    pi, q = self._mentored(present(drafts.student_logits), drafts.teacher_logits, sampling)
-    if sampling.greedy:
-      return drafts.tokens == jnp.argmax(pi, axis=-1)
-    return coin(key, drafts.tokens) * of_draft(q, drafts.tokens) < of_draft(pi, drafts.tokens)
+    """Keeps each draft with probability min(1, π/q), or the greedy choice of π.
+
+    What exact speculation keeps, π keeps too. So π is computed only for the first other draft of
+    each row, then, if that stays, for the next: seldom more than a few times.
+    """
+    v = drafts.tokens
+    q, p = self._probs(present(drafts.student_logits), drafts.teacher_logits, sampling)
+    bar = coin(key, v) * of_draft(q, v)
+    sure = v == jnp.argmax(p, axis=-1) if sampling.greedy else bar < of_draft(p, v)
+    budget = per_row(self.divergence, v)[:, None]
+
+    def open_rows(kept: Bool[Array, "B k"], refused: Bool[Array, " B"]) -> Bool[Array, " B"]:
+      return ~refused & ~jnp.all(kept, axis=1)
+
+    def judge(found: tuple[Array, Array]) -> tuple[Array, Array]:
+      kept, refused = found
+      place = jnp.argmin(kept, axis=1)[:, None]
+      here_p, here_q = (jnp.take_along_axis(x, place[..., None], axis=1)[:, 0] for x in (p, q))
+      here_v, here_bar = (jnp.take_along_axis(x, place, axis=1) for x in (v, bar))
+      pi = mentor(here_p, here_q, budget)
+      if sampling.greedy:
+        stays = here_v == jnp.argmax(pi, axis=-1, keepdims=True)
+      else:
+        stays = here_bar < jnp.take_along_axis(pi, here_v, axis=1)
+      here = jnp.arange(self.k)[None, :] == place
+      return kept | (here & stays), refused | ~stays[:, 0]
+
+    start = (sure | ~drafts.real, jnp.zeros(v.shape[:1], bool))
+    return jax.lax.while_loop(lambda found: jnp.any(open_rows(*found)), judge, start)[0]
 
   def correct(self, teacher_logits, student_logits, refused, key, sampling):
     """Draws from the residual towards π; from the teacher if no draft was rejected."""
     if sampling.greedy:
       return sampling_lib.choose_token(teacher_logits, key, sampling)
-    pi, q = self._mentored(present(student_logits), teacher_logits, sampling)
-    p = sampling_lib.distribution(teacher_logits, sampling)
+    q, p = self._probs(present(student_logits), teacher_logits, sampling)
+    pi = mentor(p, q, per_row(self.divergence, p)[:, None])
     return draw_residual(jnp.where(refused[:, None] >= 0, pi, p), q, refused, key, sampling)

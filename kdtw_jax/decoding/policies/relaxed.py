@@ -20,8 +20,8 @@ from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key, Sampling
 
 
-@register("relaxed_2", "Relaxed acceptance, top 2", top=2)
-@register("relaxed", "Relaxed acceptance, top 10")
+@register("relaxed_24", "Relaxed acceptance, k = 24", k=24)
+@register("relaxed", "Relaxed acceptance, k = 8")
 @flax.struct.dataclass
 class Relaxed(Drafter):
   """Relaxed acceptance of TensorRT-LLM: a draft stays if it is among the teacher's likeliest.
@@ -34,10 +34,12 @@ class Relaxed(Drafter):
   in TensorRT-LLM, which relaxes the tokens of a reasoning phase alone.
 
   Attributes:
+    k: most drafts in a round, static.
     delta: δ, 0..1; 0 keeps the teacher's choice alone.
     top: N, static.
   """
 
+  k: int = static(8)
   delta: Dial = 0.6
   top: int = static(10)
 
@@ -60,8 +62,9 @@ class Relaxed(Drafter):
     return (p >= jnp.max(probs, axis=-1) - delta) & (num_likelier < self.top)
 
 
-@register("accept_acc", "Accept by threshold_acc", dial_name="acc", dials=())
-@register("accept_single", "Accept by threshold_single")
+@register("accept_acc", "Accept by threshold_acc, k = 8", dial_name="acc", dials=())
+@register("accept_single_24", "Accept by threshold_single, k = 24", k=24)
+@register("accept_single", "Accept by threshold_single, k = 8")
 @flax.struct.dataclass
 class Accept(Drafter):
   """Acceptance by the two thresholds of SGLang.
@@ -75,10 +78,12 @@ class Accept(Drafter):
   θ_acc changes nothing here. `speculative_accept_threshold_single` and `_acc` in SGLang.
 
   Attributes:
+    k: most drafts in a round, static.
     single: θ_single, 0..1; 1 is exact, 0 keeps everything.
     acc: θ_acc, 0..1; 1 is exact, 0 keeps all that the teacher could have drawn.
   """
 
+  k: int = static(8)
   single: Dial = 1.0
   acc: Dial = 1.0
 
