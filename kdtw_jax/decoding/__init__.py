@@ -7,11 +7,14 @@ from kdtw_jax.decoding.loop import decode, make_decoder
 from kdtw_jax.decoding.policies.alone import StudentAlone, TeacherAlone
 from kdtw_jax.decoding.policies.cascades import Cascade
 from kdtw_jax.decoding.policies.drafter import Drafter, Drafts
+from kdtw_jax.decoding.policies.fly import Fly
 from kdtw_jax.decoding.policies.gate import Handover, Mixture
 from kdtw_jax.decoding.policies.lookup import PromptLookup
+from kdtw_jax.decoding.policies.mentored import Mentored
 from kdtw_jax.decoding.policies.oracle import Oracle
 from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
 from kdtw_jax.decoding.policies.registry import POLICIES, Method, make_policy, register, table
+from kdtw_jax.decoding.policies.relaxed import Accept, Relaxed
 from kdtw_jax.decoding.policies.schedules import Periodic, Prefix, RandomAsk, Span
 from kdtw_jax.decoding.policies.speculative import Lenient, Speculative, Typical
 from kdtw_jax.decoding.policies.thresholds import Entropy, Margin, MaxProb
@@ -25,6 +28,7 @@ __all__ = [
     "FORMS",
     "POLICIES",
     "PROMISES",
+    "Accept",
     "Budget",
     "Cascade",
     "DecodeResult",
@@ -34,10 +38,12 @@ __all__ = [
     "Drafts",
     "Entropy",
     "Finished",
+    "Fly",
     "Handover",
     "Lenient",
     "Margin",
     "MaxProb",
+    "Mentored",
     "Method",
     "Mixture",
     "Observation",
@@ -47,6 +53,7 @@ __all__ = [
     "Prefix",
     "PromptLookup",
     "RandomAsk",
+    "Relaxed",
     "Request",
     "Route",
     "Sampling",

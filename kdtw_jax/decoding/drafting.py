@@ -257,8 +257,8 @@ def judge(setup: Setup, drafted: Round, logits: Float[Array, "B width V"], key: 
   k = logits.shape[1] - policy.bonus
   stay_key, draw_key = (None, None) if key is None else jax.random.split(key)
   tokens = state_lib.window(state.tokens, state.length + 1, k)
-  judged = Drafts(tokens, drafted.student_logits, logits[:, :k])
   is_pending = jnp.arange(k)[None, :] < state.pending[:, None]
+  judged = Drafts(tokens, drafted.student_logits, logits[:, :k], is_pending)
   stays = policy.stays(judged, stay_key, setup.sampling) & is_pending
   fewest = setup.limits.fewest(state.teacher_calls)
   if fewest is not None:

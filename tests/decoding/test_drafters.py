@@ -1,40 +1,34 @@
 """Policies that draft and check: exact where they claim it, in distribution where they draw."""
 
-import functools
-
+from drafting_pair import (
+    MANY,
+    SHORT,
+    SOURCE,
+    STUDENT,
+    STUDENT_SOURCE,
+    TEACHER,
+    B,
+    T,
+    alone,
+    assert_drawn_from,
+    counted,
+    decoder_of,
+    joint,
+    of_teacher,
+    probs,
+    run,
+    softmax,
+)
 import jax
 import jax.numpy as jnp
 import numpy as np
-from prefix_models import FNS, MODULUS, NumpyModel, greedy_decode, make_params, padded, sources
+from prefix_models import VOCABULARY, NumpyModel, padded
 import pytest
 import scipy.stats
 
 from kdtw_jax import base
-from kdtw_jax.decoding import Budget, PromptLookup, Sampling, make_decoder, make_policy
+from kdtw_jax.decoding import Budget, PromptLookup, make_policy
 from kdtw_jax.decoding.policies import cascades
-
-B, T = 6, 24
-STUDENT = make_params(1, noise=0.7, eos_bias=-1.0)
-TEACHER = make_params(2, noise=0.7, eos_bias=-1.0)
-SOURCE = sources(B)
-STUDENT_SOURCE = np.concatenate([np.array([[MODULUS - 9, 9]] * B, np.int32), SOURCE], axis=1)
-
-
-@functools.cache
-def decoder_of(max_length, temperature):
-  return make_decoder(FNS, FNS, max_length=max_length, sampling=Sampling(temperature=temperature))
-
-
-def run(policy, *, max_length=T, student_source=STUDENT_SOURCE, source=SOURCE, temperature=0.0):
-  args = (STUDENT, TEACHER, student_source, source, np.ones((len(source),), np.float32))
-  out = decoder_of(max_length, temperature)(*args, jax.random.key(7), policy)
-  return jax.tree.map(np.asarray, out)
-
-
-def alone(params, source):
-  model = NumpyModel(params, T)
-  return padded([greedy_decode(model, row, T) for row in source], T)
-
 
 EXACT = [
     ("lenient", 1.0, {}),
@@ -48,6 +42,13 @@ EXACT = [
     ("verify", 0.2, {"rule": "random", "tolerance": 0.0, "k": 3}),
     ("verify_end", 0.0, {}),
     ("big_little", 0.4, {"tolerance": 0.0, "end": True}),
+    ("fly", 1.2, {}),  # no entropy of three tokens is above log 3
+    ("fly", 0.0, {"k": 4, "window": 4}),  # no window lies in a draft
+    ("relaxed", 0.0, {}),
+    ("relaxed", 1.0, {"top": 1}),
+    ("accept_single", 1.0, {}),
+    ("accept_acc", 0.2, {}),
+    ("mentored", 0.0, {}),
 ]
 
 
@@ -62,6 +63,9 @@ def test_the_strictest_setting_is_the_teacher(name, dial, fields):
     "name,dial,fields",
     [
         *[(f"cascade_{rule}", 3.0, {}) for rule in cascades.RULES],
+        ("relaxed", 1.0, {"top": VOCABULARY, "k": T}),
+        ("accept_single", 0.0, {"k": T}),
+        ("mentored", 99.0, {"k": T}),
         ("verify_max_prob", 0.0, {"tolerance": np.inf, "k": T}),
         ("verify", -1e6, {"tolerance": np.inf, "k": T, "end": False}),
     ],
@@ -121,17 +125,28 @@ def test_verify_on_ask_equals_the_reference(k, end, tolerance):
   assert out.asks.any() and (out.written_by_teacher.sum(axis=1) > out.asks).any()
 
 
-def test_a_span_writes_all_its_tokens():
-  out = run(make_policy("span", -0.6))
-  student = NumpyModel(STUDENT, T)
+def unsure(student, emitted, b):
+  return softmax(student.logits[student.state(STUDENT_SOURCE[b], emitted)]).max() < 0.3
+
+
+def gate_asks(student, emitted, b):
+  return student.gate(STUDENT_SOURCE[b], emitted) - 0.6 > 0
+
+
+@pytest.mark.parametrize(
+    "name,dial,rule,n",
+    [("span", -0.6, gate_asks, 3), *[("relay", n, unsure, n) for n in (1.0, 1.5, 2.0, 5.0, T)]],
+)
+def test_a_span_writes_all_its_tokens(name, dial, rule, n):
+  out, student = run(make_policy(name, dial)), NumpyModel(STUDENT, T)
   for b in range(B):
     tokens, t = out.tokens[b, : out.length[b]].tolist(), 0
     while t < len(tokens):
-      asks = student.gate(STUDENT_SOURCE[b], tokens[:t]) - 0.6 > 0
-      width = 3 if asks else 1
+      asks = rule(student, tokens[:t], b)
+      width = int(np.ceil(n)) if asks else 1
       assert (out.asked[b, t : t + width] == asks)[: len(tokens) - t].all()
       t += width
-  assert out.asks.any()
+  assert 0 < out.asks.sum() < out.length.sum()
 
 
 def test_periodic_asks_meet_their_rate_and_prefix_asks_come_first():
@@ -156,27 +171,6 @@ def test_a_budget_without_a_gate_is_periodic_asking():
 
 # Drawn tokens -------------------------------------------------------------------------------------
 
-MANY, SHORT = 30_000, 3
-
-
-def softmax(logits):
-  exp = np.exp(np.float64(logits) - np.max(logits))
-  return exp / exp.sum()
-
-
-def probs(prefix):
-  """(q, p) of the fakes after a prefix, float64."""
-  student, teacher = NumpyModel(STUDENT, T), NumpyModel(TEACHER, T)
-  return (
-      softmax(student.logits[student.state(STUDENT_SOURCE[0], prefix)]),
-      softmax(teacher.logits[teacher.state(SOURCE[0], prefix)]),
-  )
-
-
-def of_teacher(q, p):
-  del q
-  return p
-
 
 def of_cascade(rule, a):
   """π by its definition, token by token: independent of cascades.py."""
@@ -194,34 +188,6 @@ def of_cascade(rule, a):
     return q * keep + p * (q * ~keep).sum()
 
   return pi
-
-
-def joint(chain, length, prefix=()):
-  """{tokens: probability} of all outputs of at most `length` tokens under a chain (q, p) -> π."""
-  if len(prefix) == length or base.EOS_ID in prefix:
-    return {prefix: 1.0}
-  found = {}
-  for v, weight in enumerate(chain(*probs(list(prefix)))):
-    if weight > 0:
-      rest = joint(chain, length, (*prefix, v))
-      found.update({tokens: weight * part for tokens, part in rest.items()})
-  return found
-
-
-def counted(policy, temperature=1.0):
-  wide = (np.broadcast_to(x[:1], (MANY, x.shape[1])) for x in (STUDENT_SOURCE, SOURCE))
-  student_source, source = wide
-  out = run(
-      policy,
-      max_length=SHORT,
-      student_source=student_source,
-      source=source,
-      temperature=temperature,
-  )
-  rows, counts = np.unique(out.tokens, axis=0, return_counts=True)
-  return {
-      tuple(int(v) for v in row if v != base.PAD_ID): n for row, n in zip(rows, counts, strict=True)
-  }
 
 
 DRAWN = [
@@ -245,17 +211,7 @@ DRAWN = [
 
 @pytest.mark.parametrize("name,dial,fields,chain", DRAWN, ids=lambda x: str(x)[:24])
 def test_drawn_outputs_follow_the_distribution_aimed_at(name, dial, fields, chain):
-  """Chi-square over all outputs of three tokens; rare ones in one cell."""
-  expected = joint(chain, SHORT)
-  assert abs(sum(expected.values()) - 1) < 1e-9
-  found = counted(make_policy(name, dial, **fields))
-  assert set(found) <= set(expected)
-  common = [tokens for tokens, p in expected.items() if p * MANY >= 10]
-  cells = np.array([found.get(tokens, 0) for tokens in common], np.float64)
-  wanted = np.array([expected[tokens] * MANY for tokens in common])
-  cells, wanted = np.append(cells, MANY - cells.sum()), np.append(wanted, MANY - wanted.sum())
-  assert len(common) > 50
-  assert scipy.stats.chisquare(cells, wanted).pvalue > 1e-3
+  assert_drawn_from(joint(chain, SHORT), make_policy(name, dial, **fields))
 
 
 def test_the_test_of_distributions_sees_a_wrong_one():

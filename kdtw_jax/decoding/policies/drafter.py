@@ -27,11 +27,13 @@ class Drafts(NamedTuple):
     tokens: the drafts.
     student_logits: the student's logits; None if `needs_student_logits` is False.
     teacher_logits: the teacher's logits, given the preceding drafts.
+    real: False after the end of the row's draft, where the rest is meaningless.
   """
 
   tokens: Int[Array, "B k"]
   student_logits: Float[Array, "B k V"] | None
   teacher_logits: Float[Array, "B k V"]
+  real: Bool[Array, "B k"]
 
 
 @flax.struct.dataclass

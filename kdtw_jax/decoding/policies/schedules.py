@@ -106,39 +106,48 @@ class Prefix(Policy):
 
 
 @register(
+    "relay",
+    "Relay of n tokens",
+    dial_name="span",
+    dials=(1.0, 2.0, 4.0, 8.0),
+    never=0.0,
+    source="RelayLLM, arXiv 2601.05167",
+    rule="max_prob",
+    dial=0.3,
+)
+@register(
     "span_max_prob",
     "Max-prob threshold, spans of 3",
     dials=(0.05, 0.1, 0.2, 0.3),
     never=0.0,
     rule="max_prob",
-    span=3,
+    span=3.0,
 )
 @register("span", "Handover, spans of 3")
 @flax.struct.dataclass
 class Span(Policy):
   """A policy in which each ask brings several tokens: the teacher writes until its span is full.
 
-      ask iff the rule does, and on until the span is full
+      ask iff the rule does, and on until the span of n tokens is full
 
-  Each token of the span is an ask of its own: one pass and one unit of budget.
+  Each token of the span is an ask of its own: one pass and one unit of budget. The calls of
+  RelayLLM (Huang et al. 2026, arXiv 2601.05167) are such spans, with two differences. Its student
+  is trained to call and to choose n at each call, as text that it goes on to see; here a rule calls
+  and n is set from outside, for all calls of a row.
 
   Attributes:
     dial: the rule's dial.
     rule: name of a policy that asks token by token, static.
-    span: number of tokens that each ask of the rule brings, >= 1, static.
+    span: n, number of tokens that each ask of the rule brings, rounded up; 0 never asks.
   """
 
   dial: Dial
   rule: str = static("handover")
-  span: int = static(3)
+  span: Dial = 3.0
 
+  dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "dial"
   student: ClassVar[str] = "max_prob"
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.span < 1:
-      raise ValueError(f"span={self.span}: an ask brings at least 1 token")
 
   @property
   def _rule(self) -> Policy:
@@ -154,5 +163,8 @@ class Span(Policy):
     return self._rule.silenced(budget)
 
   def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
-    """Returns the rule's score, or ∞ within a span."""
-    return jnp.where(seen.run % self.span != 0, jnp.inf, self._rule.score(seen, key))
+    """Returns ∞ within a span, else the rule's score; −∞ if spans have no token."""
+    span = jnp.ceil(per_row(self.span, seen.gate_logits))
+    within = seen.run.astype(jnp.float32) % jnp.maximum(span, 1.0) != 0
+    score = jnp.where(span > 0, self._rule.score(seen, key), -jnp.inf)
+    return jnp.where(within, jnp.inf, score)
