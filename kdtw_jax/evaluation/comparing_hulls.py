@@ -170,7 +170,7 @@ def hull_comparisons(
     if any(candidate.family for candidate in ours):
       for price in priced:
         for score in scores:
-          sides = [_Side(group, price, score, test) for group in (ours, others)]
+          mine, theirs = (_Side(group, price, score, test) for group in (ours, others))
           rows.append(
               HullComparison(
                   family=family,
@@ -178,10 +178,10 @@ def hull_comparisons(
                   step_ratio=price.step_ratio,
                   measured=price.measured,
                   score=score,
-                  ours=sides[0].hull,
-                  others=sides[1].hull,
+                  ours=mine.hull,
+                  others=theirs.hull,
                   gaps=tuple(
-                      _gap(*sides, x + (price.step_ratio or 0.0), score, scores) for x in at
+                      _gap(mine, theirs, x + (price.step_ratio or 0.0), score, scores) for x in at
                   ),
               )
           )

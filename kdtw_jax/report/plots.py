@@ -192,14 +192,17 @@ def _draw_hulls(axes: Axes, found: HullComparison) -> None:
       [(100 * vertex.price, vertex.score) for vertex in hull.vertices]
       for hull in (found.others, found.ours)
   )
-  x, y = zip(*sorted(theirs), strict=True)
+  shown = max((price for price, _ in (*theirs, *ours) if price < 99), default=0.0)
+  right = 1.08 * shown or 100.0
+  theirs.sort()
+  theirs.append((max(right, theirs[-1][0]), theirs[-1][1]))  # more calls never cost quality
+  x, y = zip(*theirs, strict=True)
   axes.fill_between(x, y, min(y), color=style.GRID, zorder=1)
   axes.plot(x, y, color=style.MUTED, linewidth=1.8, zorder=2, label="hull of all other methods")
   x, y = zip(*ours, strict=True)
   label = f"hull of {found.family}"
   axes.plot(x, y, "o-", color=style.ACCENT, linewidth=3, zorder=6, label=label)
-  shown = max((price for price, _ in (*theirs, *ours) if price < 99), default=0.0)
-  axes.set_xlim(0, 1.08 * shown or 100)
+  axes.set_xlim(0, right)
 
 
 def _draw_chord(axes: Axes, metrics: Metrics) -> None:

@@ -273,7 +273,7 @@ def test_the_figure_of_hulls(full_metrics):
   lines = {line.get_label(): line for line in axes.lines}
   ours, theirs = lines["hull of handover"], lines["hull of all other methods"]
   np.testing.assert_allclose(ours.get_xydata(), [[0, 30], [20, 36]])
-  np.testing.assert_allclose(theirs.get_xydata(), [[0, 30], [40, 40]])
+  np.testing.assert_allclose(theirs.get_xydata(), [[0, 30], [40, 40], [43.2, 40]])
   np.testing.assert_allclose(lines["student or exact speculation"].get_xdata(), [0, 40])
   others = lines["settings of other methods"].get_xydata()
   assert len(others) == 4 and [20, 39.5] not in others.tolist()  # without the upper bound
