@@ -63,6 +63,18 @@ def main_comparison(metrics: Metrics) -> HullComparison | None:
   )
 
 
+def in_short(metrics: Metrics) -> str:
+  """Says how far the first family is above all other methods at equal calls; "" if not compared."""
+  found = main_comparison(metrics)
+  if found is None or not found.gaps:
+    return ""
+  gaps = ", ".join(
+      f"{style.signed(gap.delta)} at {price_words(found, gap.at)} (p = {gap.p_value:.3f})"
+      for gap in found.gaps
+  )
+  return f"{found.family} less the best mixture of all other methods: {gaps}"
+
+
 def way(metrics: Metrics, score: str, value: float) -> float | None:
   """Returns how far a score has come from the student alone (0) to the teacher alone (1)."""
   if not {"student", "teacher"} <= set(metrics.alone):

@@ -122,7 +122,8 @@ def test_the_main_comparison_is_at_equal_calls_by_the_runs_own_score(full_metric
   ]
   metrics = dataclasses.replace(full_metrics, hulls=(*others[:2], found, others[2]))
   assert hulls.main_comparison(metrics) is found
-  assert hulls.main_comparison(dataclasses.replace(metrics, hulls=())) is None
+  without = dataclasses.replace(metrics, hulls=())
+  assert hulls.main_comparison(without) is None and hulls.in_short(without) == ""
 
 
 def test_calibration_by_hand(full_metrics):
