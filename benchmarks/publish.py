@@ -18,6 +18,7 @@ from kdtw_jax.evaluation.typed_json import from_json, to_json
 
 FILES = (
     "tradeoff.csv",
+    "quality_hull.png",
     "quality_share.png",
     "quality_calls.png",
     "quality_cost.png",

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from kdtw_jax.evaluation.record import Comparison, Metrics, read_metrics
-from kdtw_jax.report import summary
+from kdtw_jax.report import hulls, summary
 
 Runs = Sequence[Metrics]
 
@@ -97,6 +97,48 @@ def _spent(score: float, equal: str, share: float, cost: float) -> str:
   return f"{score:.1f} @ {f'{100 * share:.0f}%' if equal == 'share' else f'{cost:.2f}'}"
 
 
+def hull_comparisons(runs: Runs) -> str:
+  """Tabulates each family against the hull of all other methods, over the seeds and run by run."""
+  by_run = [hulls.tables(run) for run in runs]
+  names = [[_name(table) for table in tables] for tables in by_run]
+  rows = []
+  for i, first in enumerate(by_run[0]):
+    if all(names[0][i] in others for others in names):
+      same = [
+          tables[others.index(names[0][i])] for tables, others in zip(by_run, names, strict=True)
+      ]
+      rows += [_hull_row(first, list(at)) for at in zip(*(t.rows for t in same), strict=True)]
+  header = ["family", "at", "score", "family’s hull", "hull of the others", "difference"]
+  if not rows:
+    return ""
+  return table([*header, "difference (95% interval; p), each run", "of the way, %"], rows)
+
+
+def _name(found: hulls.Table) -> tuple:
+  """Returns what a comparison has in common with that of another run; each has its own ratio."""
+  row = found.found
+  return row.family, row.price, row.measured or row.step_ratio, row.score
+
+
+def _hull_row(first: hulls.Table, rows: list[hulls.Row]) -> list[str]:
+  score, gaps = first.found.score, [row.gap for row in rows]
+  each = "; ".join(
+      f"{gap.delta:+.1f} ({gap.interval[0]:+.1f} to {gap.interval[1]:+.1f}; p = {gap.p_value:.3f})"
+      + ("" if gap.reached else f" at {gap.ours.price:.3f} and {gap.others.price:.3f}")
+      for gap in gaps
+  )
+  return [
+      first.found.family,
+      rows[0].at,
+      summary.METRIC_TITLES[score],
+      over_seeds(gap.ours.scores[score] for gap in gaps),
+      over_seeds(gap.others.scores[score] for gap in gaps),
+      over_seeds(gap.delta for gap in gaps),
+      each,
+      over_seeds((None if row.way is None else 100 * row.way for row in rows), 0),
+  ]
+
+
 def frontier(runs: Runs) -> str:
   """Tabulates the first run's points that no other beats in both quality and teacher calls."""
   return table(
@@ -137,8 +179,9 @@ def main() -> None:
   if not runs:
     sys.exit(__doc__)
   print(runs[0].signature, "\n")
-  for part in (references, equal_shares, comparisons, frontier, budgets):
-    print(part(runs), "\n")
+  for part in (references, equal_shares, hull_comparisons, comparisons, frontier, budgets):
+    if tabulated := part(runs):
+      print(tabulated, "\n")
 
 
 if __name__ == "__main__":

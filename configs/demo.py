@@ -47,12 +47,12 @@ def get_config(arg=None):
     config.wheels.losses.forward_kl.weight = 1.0
     config.calibration.steps = 40
     config.evaluation.dials.update(
-        random=(0.1, 0.2, 0.35, 0.5),
-        max_prob=(0.2, 0.3, 0.5, 0.8),
-        entropy=(3.5, 2.5, 1.5, 0.7),
-        margin=(0.05, 0.15, 0.4, 0.7),
+        random=(0.05, 0.1, 0.2, 0.35, 0.5),
+        max_prob=(0.1, 0.2, 0.3, 0.5, 0.8),
+        entropy=(3.5, 2.5, 2.0, 1.5, 0.7),
+        margin=(0.05, 0.15, 0.25, 0.4, 0.7),
         oracle=(4.0, 1.0, 0.0),
-        speculative=(2, 4),
+        speculative=(2, 3, 4, 6, 8),
     )
     config.evaluation.update(baseline_students=("wheels",), num_latency=16)
     if mode == "paper":

@@ -254,6 +254,10 @@ VALUES = [
     ("evaluation.baseline_students", (), "must name wheels"),
     ("evaluation.baseline_students", ("wheels", "wheels"), "each once"),
     ("evaluation.compare_at", (), "one or more"),
+    ("evaluation.ours", ("handover", "handover"), "must be names of families of policies, each"),
+    ("evaluation.equal_calls", (0.1, 1.5), SHARES),
+    ("evaluation.step_ratios", (-0.1,), "must be numbers of teacher passes in [0, 10]"),
+    ("evaluation.step_ratios", (0.1, 0.1), "each once"),
     ("evaluation.compare_at", (NAN,), SHARES),
 ]
 

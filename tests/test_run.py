@@ -119,6 +119,12 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
       "random",
       "max_prob",
   }
+  hulls = metrics["hulls"]
+  assert [row["price"] for row in hulls[::2]] == ["calls", "share", *4 * ["cost"]]
+  assert [row["step_ratio"] for row in hulls[4::2]] == [0.02, 0.1, 0.3, metrics["step_ratio"]]
+  for row in hulls:
+    assert row["family"] == "handover" and len(row["gaps"]) == 4
+    assert row["others"]["settings"] == {"random": 2, "max_prob": 2, "speculative": 1, "lenient": 1}
   assert metrics["samples"] and metrics["difficulty"] and metrics["latency"]
   assert [s["stage"] for s in metrics["stages"]][:2] == ["teacher", "sft"]
 

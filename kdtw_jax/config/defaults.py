@@ -178,17 +178,22 @@ def defaults() -> ml_collections.ConfigDict:
       methods=("random", "max_prob", "entropy", "margin", "oracle", "speculative"),
       dials=dict(
           random=(0.05, 0.1, 0.2, 0.3, 0.5),
-          max_prob=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
-          entropy=(4.0, 3.0, 2.5, 2.0, 1.5, 1.0, 0.6),
-          margin=(0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6),
-          oracle=(4.0, 2.0, 1.0, 0.5, 0.0),
-          speculative=(1, 2, 3, 4, 6),
+          max_prob=(0.1, 0.2, 0.3, 0.45, 0.65),
+          entropy=(4.0, 3.0, 2.2, 1.5, 0.8),
+          margin=(0.02, 0.06, 0.15, 0.3, 0.5),
+          oracle=(4.0, 2.0, 1.0, 0.3, 0.0),
+          speculative=(2, 3, 4, 6, 8),
       ),
       offset_shares=(),  # shares of teacher tokens for which validation sets the gate's offset
       tolerances=(),  # nats that a checking handover tolerates; each gives a curve over budgets
       # stages whose students the baselines may use; each uses the one best on validation
       baseline_students=("distillation", "wheels"),
       compare_at=(0.1, 0.2, 0.3),
+      ours=("handover",),  # families to compare with the hull of all methods outside them
+      # calls, or tokens of the teacher, per output token at which they are compared
+      equal_calls=(0.05, 0.1, 0.15, 0.2),
+      # costs of a student step in teacher passes at which they are compared, besides the measured
+      step_ratios=(0.02, 0.1, 0.3),
       num_resamples=1000,
       num_samples=12,
   )

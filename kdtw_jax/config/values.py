@@ -241,6 +241,12 @@ RULES = {
         "must name wheels, and else only sft, warm_start, distillation, each once",
     ),
     "evaluation.compare_at": _shares(1, "one or more "),
+    "evaluation.ours": Rule(_are_names, "must be names of families of policies, each once"),
+    "evaluation.equal_calls": _shares(0, ""),
+    "evaluation.step_ratios": Rule(
+        lambda v: _are_numbers(v) and all(0 <= x <= 10 for x in v),
+        "must be numbers of teacher passes in [0, 10], each once",
+    ),
     "evaluation.num_resamples": _between(10, 10**6),
     "evaluation.num_samples": _between(0, 10**6),
     "xla_flags": Rule(

@@ -69,13 +69,13 @@ def paired_bootstrap(
     raise ValueError(f"{len(system)} outputs of the system but {len(baseline)} of the baseline")
   _check_resamples(num_resamples)
   key = metrics.primary_score(metric)
-  counts = _resample_counts(len(system), num_resamples, seed)
+  counts = resample_counts(len(system), num_resamples, seed)
   system_stats, score_fn = sentence_statistics(system, references, key)
   baseline_stats, _ = sentence_statistics(baseline, references, key)
   score, baseline_score = score_fn(system_stats.sum(0)), score_fn(baseline_stats.sum(0))
   system_sums, baseline_sums = counts @ system_stats, counts @ baseline_stats
   deltas = [score_fn(a) - score_fn(b) for a, b in zip(system_sums, baseline_sums, strict=True)]
-  return Difference(score, baseline_score, score - baseline_score, _middle(deltas))
+  return Difference(score, baseline_score, score - baseline_score, middle(deltas))
 
 
 def score_intervals(
@@ -104,18 +104,33 @@ def score_intervals(
   metrics.check_corpus(texts, references)
   _check_resamples(num_resamples)
   key = metrics.primary_score(metric)
-  counts = _resample_counts(len(texts), num_resamples, seed)
+  counts = resample_counts(len(texts), num_resamples, seed)
   intervals = {}
   for name in metrics.ROUGE_KEYS if key in metrics.ROUGE_KEYS else (key,):
     stats, score_fn = sentence_statistics(texts, references, name)
-    intervals[name] = _middle([score_fn(sums) for sums in counts @ stats])
+    intervals[name] = middle([score_fn(sums) for sums in counts @ stats])
   return intervals
 
 
-def _middle(values: Sequence[float]) -> tuple[float, float]:
+def middle(values: Sequence[float]) -> tuple[float, float]:
   """Returns the bounds of the middle 95% of the values."""
   low, high = np.percentile(values, [2.5, 97.5])
   return float(low), float(high)
+
+
+def p_value(deltas: Sequence[float]) -> float:
+  """Returns the two-sided p-value of no difference, from the differences in R resamples.
+
+  p = min(1, 2 (1 + min(#{δ <= 0}, #{δ >= 0})) / (R + 1)): the level at which the percentile
+  interval would just reach 0. It is at least 2 / (R + 1). Efron and Tibshirani 1993, "An
+  Introduction to the Bootstrap", section 15.4.
+
+  Args:
+    deltas: R differences.
+  """
+  found = np.asarray(deltas)
+  fewer = min(np.sum(found <= 0), np.sum(found >= 0))
+  return float(min(1.0, 2 * (1 + fewer) / (found.size + 1)))
 
 
 def _check_resamples(num_resamples: int) -> None:
@@ -123,7 +138,7 @@ def _check_resamples(num_resamples: int) -> None:
     raise ValueError(f"num_resamples={num_resamples}: must be >= 1")
 
 
-def _resample_counts(num_sentences: int, num_resamples: int, seed: int) -> np.ndarray:
+def resample_counts(num_sentences: int, num_resamples: int, seed: int) -> np.ndarray:
   """Returns `[R, N]` counts: how often each resample drew each sentence, with replacement."""
   rng = np.random.default_rng(seed)
   drawn = rng.choice(num_sentences, size=(num_resamples, num_sentences), replace=True)

@@ -16,6 +16,7 @@ from kdtw_jax.evaluation import metrics, speed, sweeps
 from kdtw_jax.evaluation.area import AREA_UP_TO, area_between, hypervolume
 from kdtw_jax.evaluation.budget_use import budget_uses
 from kdtw_jax.evaluation.comparing import comparisons
+from kdtw_jax.evaluation.comparing_hulls import candidates, hull_comparisons, prices
 from kdtw_jax.evaluation.difficulty import difficulty_map
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
 from kdtw_jax.evaluation.methods import Setting
@@ -91,6 +92,16 @@ def evaluate(
       seed=config.seed,
       num_resamples=config.evaluation.num_resamples,
   )
+  hulls = hull_comparisons(
+      candidates(measure, swept),
+      families=config.evaluation.ours,
+      priced=prices(config.evaluation.step_ratios, measure.step_ratio),
+      scores=metrics.compared_scores(config.evaluation.metric),
+      at=config.evaluation.equal_calls,
+      references=measure.runner.references["test"],
+      num_resamples=config.evaluation.num_resamples,
+      seed=config.seed,
+  )
   print_line("evaluation", "comparisons")
   ends = {who: alone[who].scores[measure.key] for who in ("student", "teacher")}
   middle = config.evaluation.compare_at[len(config.evaluation.compare_at) // 2]
@@ -120,6 +131,7 @@ def evaluate(
       },
       budgets=budget_uses(measure, duals),
       comparisons=compared,
+      hulls=hulls,
       throughput_batch=speed.throughput_batch(measure),
       latency=speed.latencies(measure, curves["test"]),
       samples=samples(

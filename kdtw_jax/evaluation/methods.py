@@ -57,6 +57,12 @@ def check(section: ml_collections.ConfigDict) -> None:
             f"config.evaluation.methods: {name!r} has no dials of its own; give it some in"
             f" config.evaluation.dials.{name}"
         )
+  families = dict.fromkeys(method.family for method in decoding.POLICIES.values())
+  for family in section.ours:
+    if family not in families:
+      raise ValueError(
+          f"config.evaluation.ours: {family!r} is not a family; choose of {', '.join(families)}"
+      )
   for name, dials in section.dials.items():
     method = decoding.POLICIES[name]
     low, high = method.dial_range

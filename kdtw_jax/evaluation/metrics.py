@@ -41,6 +41,17 @@ def primary_score(metric: str) -> str:
   return PRIMARY_SCORE[metric]
 
 
+def compared_scores(metric: str) -> tuple[str, ...]:
+  """Returns the scores by which methods are compared under `metric`, its own first.
+
+  Raises:
+    ValueError: if the metric is unknown.
+  """
+  primary = primary_score(metric)
+  keys = ROUGE_KEYS if primary in ROUGE_KEYS else ("bleu", "chrf")
+  return primary, *(key for key in keys if key != primary)
+
+
 def check_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
   """Rejects corpora that cannot be scored.
 

@@ -9,10 +9,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+from kdtw_jax.evaluation.hull_record import HullComparison
 from kdtw_jax.evaluation.typed_json import from_json, to_json
 from kdtw_jax.files import read_json_object, write_json
 
-VERSION = 2  # of the file; increases when a field is added, renamed or removed
+VERSION = 3  # of the file; increases when a field is added, renamed or removed
 
 # The method whose outputs are the teacher's own. Its dial does not change its quality, so it is
 # judged and timed by cost alone.
@@ -266,6 +267,7 @@ class Metrics:
     hypervolumes: by method on test, see `area.hypervolume`.
     budgets: stated budgets and measured use.
     comparisons: the handover against every other method.
+    hulls: families of methods against the hull of all others.
     throughput_batch: sentences in a batch of `Latency.tokens_per_second`.
     latency: speed of a few settings.
     samples: example outputs.
@@ -289,6 +291,7 @@ class Metrics:
   hypervolumes: Mapping[str, float | None]
   budgets: tuple[BudgetUse, ...]
   comparisons: tuple[Comparison, ...]
+  hulls: tuple[HullComparison, ...]
   throughput_batch: int
   latency: tuple[Latency, ...]
   samples: tuple[Sample, ...]

@@ -54,7 +54,9 @@ def _bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) 
 
 
 def _bleu(sums: np.ndarray) -> float:
-  words, reference_words = (int(value) for value in sums[:2])
+  # The counts of a mixture of systems are no whole numbers. sacrebleu wants whole numbers of words,
+  # of which the score has only the ratio, so they may be any multiple.
+  words, reference_words = (round(value * 2**20) for value in sums[:2])
   found = BLEU.compute_bleu(
       list(sums[2:6]), list(sums[6:]), words, reference_words, smooth_method="exp"
   )

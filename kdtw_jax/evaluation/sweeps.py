@@ -63,7 +63,7 @@ def handovers(measure: Measure) -> list[Sweep]:
     measure: measures the run.
   """
   config = measure.config
-  budgets = sorted({*config.budgets.seen, *config.budgets.held_out})
+  budgets = config.budgets.seen
   sweeps = methods.handover_sweeps(tuple(budgets), tuple(map(float, config.evaluation.tolerances)))
   if config.evaluation.offset_shares:
     budget = budgets[len(budgets) // 2]

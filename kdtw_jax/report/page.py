@@ -14,9 +14,13 @@ from markupsafe import Markup
 
 from kdtw_jax.evaluation.area import AREA_UP_TO
 from kdtw_jax.evaluation.record import Comparison, Metrics, Point, Sample, WordGroup
-from kdtw_jax.report import samples, style, summary
+from kdtw_jax.report import hulls, samples, style, summary
 
 CAPTIONS = {
+    "quality_hull": (
+        "Quality over the teacher’s calls (test split). Shaded: what all other methods reach, "
+        "mixed by a coin. The settings of both hulls were chosen on validation."
+    ),
     "quality_share": "Quality over the share of output tokens that the teacher wrote (test split).",
     "quality_calls": (
         "Quality over the teacher's calls per output token (test split). A call may check the "
@@ -95,6 +99,7 @@ def render_page(metrics: Metrics, figures: Mapping[str, str]) -> str:
       budgets=[(row, _BUDGET_TAGS[summary.budget_kind(row)]) for row in metrics.budgets],
       area_up_to=AREA_UP_TO,
       comparisons=_comparisons(metrics),
+      hulls=_hulls(metrics),
       points=_points(metrics),
       difficulty=_difficulty(metrics),
       samples=[_sample(sample) for sample in metrics.samples],
@@ -189,6 +194,41 @@ def _comparisons(metrics: Metrics) -> list[tuple[str, str, list[ComparisonRow]]]
     verdict = "better" if row.interval[0] > 0 else "worse" if row.interval[1] < 0 else "unclear"
     tables[row.equal].append(ComparisonRow(row, verdict, zero, left, right - left, dot))
   return [(*EQUAL_HEADINGS[equal], rows) for equal, rows in tables.items() if rows]
+
+
+class Family(NamedTuple):
+  """The comparisons of one family.
+
+  Attributes:
+    name: the family.
+    ours: what its hull was chosen from.
+    others: what the other hull was chosen from.
+    all_reached: True if both hulls reach every price.
+    tables: the comparisons.
+  """
+
+  name: str
+  ours: str
+  others: str
+  all_reached: bool
+  tables: list[hulls.Table]
+
+
+def _hulls(metrics: Metrics) -> list[Family]:
+  """Groups the comparisons with the hull of all other methods by family."""
+  grouped: dict[str, list[hulls.Table]] = {}
+  for table in hulls.tables(metrics):
+    grouped.setdefault(table.found.family, []).append(table)
+  return [
+      Family(
+          name,
+          ours=hulls.settings_words(same[0].found.ours),
+          others=hulls.settings_words(same[0].found.others),
+          all_reached=all(row.gap.reached for table in same for row in table.rows),
+          tables=same,
+      )
+      for name, same in grouped.items()
+  ]
 
 
 class Table(NamedTuple):

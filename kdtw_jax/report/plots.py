@@ -1,4 +1,4 @@
-"""Figures of a run: quality over teacher share, calls, cost and latency, and budget calibration.
+"""Figures of a run: quality over calls, teacher share, cost and latency, and budget calibration.
 
 Each function returns a matplotlib figure, or None if its numbers are missing; `save` writes PNG and
 SVG. Figures are made without pyplot, so that drawing leaves no state behind.
@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from kdtw_jax.evaluation.record import Curve, Metrics, Point
+from kdtw_jax.evaluation.hull_record import HullComparison
+from kdtw_jax.evaluation.record import EXACT_METHOD, Curve, Metrics, Point
 from kdtw_jax.files import write_atomically
-from kdtw_jax.report import style, summary
+from kdtw_jax.report import hulls, style, summary
 
 SIZE = (6.6, 5.0)  # inches; at 11 pt the text reads well from 450 to 900 px
 _RC: dict[Any, Any] = {
@@ -46,6 +47,7 @@ def all_figures(metrics: Metrics) -> dict[str, Figure]:
     Figures by file stem.
   """
   makers: dict[str, Callable[[Metrics], Figure | None]] = {
+      "quality_hull": quality_hull,
       "quality_share": quality_share,
       "quality_calls": quality_calls,
       "quality_cost": quality_cost,
@@ -83,6 +85,33 @@ def save(figures: Mapping[str, Figure], folder: Path) -> dict[str, str]:
       write_atomically(folder / f"{name}.{kind}", buffer.getvalue())
     texts[name] = buffer.getvalue().decode("utf-8")
   return texts
+
+
+def quality_hull(metrics: Metrics) -> Figure | None:
+  """Draws the first family's hull over calls, on top of the shaded hull of all other methods."""
+  found = hulls.main_comparison(metrics)
+  if found is None:
+    return None
+  figure = Figure(figsize=SIZE, layout="constrained")
+  axes = _style_axes(figure.add_subplot())
+  usable = [curve for curve in summary.curves(metrics) if not curve.bound]
+  others = [p for curve in usable if curve.family != found.family for p in curve.points]
+  axes.plot(
+      [100 * point.teacher_calls for point in others],
+      [point.scores[metrics.metric] for point in others],
+      ".",
+      color=style.MUTED,
+      markersize=4,
+      zorder=3,
+      label="settings of other methods",
+  )
+  _draw_hulls(axes, found)
+  _draw_chord(axes, metrics)
+  axes.set_xlabel("teacher calls per 100 output tokens")
+  axes.set_ylabel(summary.quality_title(metrics))
+  _reference_lines(axes, metrics)
+  _legend(figure)
+  return figure
 
 
 def quality_share(metrics: Metrics) -> Figure | None:
@@ -155,6 +184,42 @@ def budget_calibration(metrics: Metrics) -> Figure | None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
   axes.legend(loc="upper left", frameon=False)
   return figure
+
+
+def _draw_hulls(axes: Axes, found: HullComparison) -> None:
+  """Draws the others' hull, shaded, and the family's; the teacher alone, at 100 calls, is off."""
+  theirs, ours = (
+      [(100 * vertex.price, vertex.score) for vertex in hull.vertices]
+      for hull in (found.others, found.ours)
+  )
+  shown = max((price for price, _ in (*theirs, *ours) if price < 99), default=0.0)
+  right = 1.08 * shown or 100.0
+  theirs.sort()
+  theirs.append((max(right, theirs[-1][0]), theirs[-1][1]))  # more calls never cost quality
+  x, y = zip(*theirs, strict=True)
+  axes.fill_between(x, y, min(y), color=style.GRID, zorder=1)
+  axes.plot(x, y, color=style.MUTED, linewidth=1.8, zorder=2, label="hull of all other methods")
+  x, y = zip(*ours, strict=True)
+  label = f"hull of {found.family}"
+  axes.plot(x, y, "o-", color=style.ACCENT, linewidth=3, zorder=6, label=label)
+  axes.set_xlim(0, right)
+
+
+def _draw_chord(axes: Axes, metrics: Metrics) -> None:
+  """Draws what a coin between the student alone and exact speculation gives."""
+  student = summary.reference_score(metrics, "student")
+  found = [curve for curve in summary.curves(metrics) if curve.method == EXACT_METHOD]
+  if found and student is not None:
+    cheapest = min(found[0].points, key=lambda point: point.teacher_calls)
+    axes.plot(
+        [0, 100 * cheapest.teacher_calls],
+        [student, cheapest.scores[metrics.metric]],
+        "--",
+        color=style.INK,
+        linewidth=1.3,
+        zorder=4,
+        label="student or exact speculation",
+    )
 
 
 _Coordinates = Sequence[tuple[float, float, str]]  # x, y and label of a curve's points

@@ -8,13 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdtw_jax.evaluation.record import Metrics
-from kdtw_jax.report import style, summary
+from kdtw_jax.report import hulls, style, summary
 
 
 def print_summary(
     metrics: Metrics, page: Path | str | None = None, console: Console | None = None
 ) -> None:
-  """Prints the headline, quality at equal teacher shares and the path of the page.
+  """Prints the headline, quality at equal shares, the gap to other methods and the page's path.
 
   Args:
     metrics: the run's numbers.
@@ -27,6 +27,8 @@ def print_summary(
   rows = summary.equal_share_table(metrics)
   if rows:
     console.print(_table(metrics, rows))
+  if words := hulls.in_short(metrics):
+    console.print(escape(words), highlight=False)
   errors = summary.calibration(metrics)
   if errors:
     words = ", ".join(f"{100 * error:.1f} points for {kind}" for kind, error in errors.items())

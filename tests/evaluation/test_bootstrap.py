@@ -97,7 +97,7 @@ def test_resample_counts_are_those_of_the_drawn_indices(monkeypatch):
   monkeypatch.setattr(bootstrap, "_CHUNK", 3)  # 7 resamples: two whole chunks and a rest
   drawn = np.random.default_rng(5).choice(4, size=(7, 4), replace=True)
   expected = [[np.sum(row == n) for n in range(4)] for row in drawn]
-  np.testing.assert_array_equal(bootstrap._resample_counts(4, 7, 5), expected)
+  np.testing.assert_array_equal(bootstrap.resample_counts(4, 7, 5), expected)
 
 
 def test_bad_input_is_refused():

@@ -4,6 +4,7 @@ import pytest
 
 from kdtw_jax import devices
 from kdtw_jax.evaluation import speed, sweeps
+from kdtw_jax.evaluation.comparing_hulls import Price, candidates
 from kdtw_jax.evaluation.measure import Measure
 from kdtw_jax.evaluation.methods import handover_sweeps, method_sweep
 from tests.evaluation.test_outputs import SENTENCES, parts, settings_of
@@ -71,3 +72,23 @@ def test_a_batch_is_no_larger_than_the_test_set(measure):
 def test_baselines_are_the_methods_of_the_config(measure):
   found = sweeps.baselines(measure)
   assert [sweep.method for sweep in found] == ["random", "speculative"]
+
+
+def test_what_may_carry_a_hull_is_every_setting_but_those_of_upper_bounds(measure):
+  swept = [method_sweep("random", (0.1, 0.9), "wheels"), method_sweep("oracle", (0.5,), "wheels")]
+  teacher, student, *settings = candidates(measure, swept)
+  calls, cost = Price("calls"), Price("cost", 0.25)
+  assert (teacher.method, teacher.student, calls.of(teacher.test)) == ("teacher", "", 1.0)
+  assert (student.method, student.student, calls.of(student.test)) == ("student", "wheels", 0.0)
+  assert cost.of(teacher.test) == 1.0 and cost.of(student.test) == 0.25
+  assert teacher.family == student.family == ""
+  points = measure.curve("test", swept[0]).points
+  assert [(found.method, found.dial, found.family) for found in settings] == [
+      ("random", 0.1, "schedules"),
+      ("random", 0.9, "schedules"),
+  ]
+  for found, point in zip(settings, points, strict=True):
+    assert found.scores == measure.runner.scores("validation", found.validation)
+    assert calls.of(found.test) == point.teacher_calls
+    assert Price("share").of(found.test) == point.teacher_share
+    assert cost.of(found.test) == pytest.approx(0.25 * point.student_steps + point.teacher_passes)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from configs import common
 from kdtw_jax import config, decoding
 from kdtw_jax.evaluation import methods
 
@@ -17,6 +18,26 @@ def test_a_config_names_methods_that_there_are():
       ValueError, match="config.evaluation.methods: 'handover' is not a method; choose"
   ):
     methods.check(section)
+
+
+def test_a_config_names_families_that_there_are():
+  section = config.defaults().evaluation
+  section.ours = ("handover", "cascades")
+  methods.check(section)
+  section.ours = ("nobody",)
+  with pytest.raises(ValueError, match="config.evaluation.ours: 'nobody' is not a family; choose"):
+    methods.check(section)
+
+
+def test_a_sweep_of_every_method_gives_all_the_same_number_of_settings():
+  swept = config.defaults()
+  with swept.unlocked():
+    common.sweep_every_method(swept)
+  methods.check(swept.evaluation)
+  numbers = {name: len(methods.dials_of(swept.evaluation, name)) for name in methods.METHODS}
+  assert set(numbers.values()) == {5}
+  handover, *_ = methods.handover_sweeps(tuple(swept.budgets.seen), ())
+  assert len(handover.settings) == 6 and handover.settings[0][2].budget == 0  # the student alone
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_damaged_field_is_named_with_file_and_remedy(path, change, field):
   assert message.endswith("run the evaluation stage of this workdir again") and "\n" not in message
 
 
-@pytest.mark.parametrize("version", [1, 3, None, "2"])
+@pytest.mark.parametrize("version", [2, 4, None, "3"])
 def test_a_file_of_another_version_says_so(path, version):
   other = json.loads(path.read_text(encoding="utf-8")) | {"version": version}
   path.write_text(json.dumps(other), encoding="utf-8")

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from kdtw_jax.evaluation import record
+from kdtw_jax.evaluation.hull_record import Coin, Gap, Hull, HullComparison, Vertex
 from kdtw_jax.evaluation.record import Alone, Curve, Point, Seconds
 
 
@@ -55,6 +56,48 @@ def comparison(baseline, title, score):
       baseline_share=0.199,
       handover_cost=0.301,
       baseline_cost=0.299,
+  )
+
+
+def vertex(title, label, price, score):
+  return Vertex(
+      method=title.lower(),
+      title=title,
+      label=label,
+      dial=0.0,
+      student="wheels",
+      price=price,
+      score=score,
+  )
+
+
+def hull_comparison():
+  """The handover between student and teacher, at 10 and 20 calls per 100 tokens."""
+  ends = vertex("Student", "", 0.0, 30.0), vertex("Speculative", "4", 0.4, 40.0)
+  ours = vertex("Handover", "20%", 0.2, 36.0)
+  gaps = [
+      Gap(
+          at=at,
+          reached=True,
+          ours=Coin(vertex=0, weight=at / 0.2, price=at, scores={"bleu": 30 + 30 * at, "chrf": 53}),
+          others=Coin(
+              vertex=0, weight=at / 0.4, price=at, scores={"bleu": 30 + 25 * at, "chrf": 54}
+          ),
+          delta=5 * at,
+          interval=(5 * at - 0.3, 5 * at + 0.4),
+          p_value=0.012,
+      )
+      for at in (0.1, 0.2)
+  ]
+  return HullComparison(
+      family="handover",
+      price="calls",
+      step_ratio=None,
+      measured=False,
+      score="bleu",
+      ours=Hull(settings={"handover": 4}, vertices=(ends[0], ours)),
+      others=Hull(settings={"max_prob": 3, "speculative": 1}, vertices=ends),
+      gaps=tuple(gaps),
   )
 
 
@@ -114,6 +157,7 @@ def full_metrics():
           budget_use(0.15, False, 0.1),
       ),
       comparisons=(comparison("max_prob", "Max-prob", 34.0),),
+      hulls=(hull_comparison(),),
       throughput_batch=8,
       latency=tuple(
           record.Latency(
@@ -166,6 +210,7 @@ def bare_metrics(full_metrics):
       "hypervolumes": {},
       "budgets": (),
       "comparisons": (),
+      "hulls": (),
       "latency": (),
       "samples": (),
       "difficulty": (),

@@ -1,12 +1,27 @@
 """What results/ says is what the runs in it measured."""
 
+import dataclasses
 from pathlib import Path
 import subprocess
 import sys
 
 import pytest
 
+from kdtw_jax.evaluation.record import write_metrics
+
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def printed_tables(runs):
+  """The output of benchmarks/seeds.py on some metrics files."""
+  return subprocess.run(
+      [sys.executable, str(ROOT / "benchmarks/seeds.py"), *map(str, runs)],
+      check=True,
+      capture_output=True,
+      text=True,
+      encoding="utf-8",
+      cwd=ROOT,
+  ).stdout
 
 
 @pytest.mark.parametrize(
@@ -19,15 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_the_published_tables_are_those_of_the_published_runs(table, runs):
-  runs = [ROOT / "results" / run / "metrics.json" for run in runs]
-  printed = subprocess.run(
-      [sys.executable, str(ROOT / "benchmarks/seeds.py"), *map(str, runs)],
-      check=True,
-      capture_output=True,
-      text=True,
-      encoding="utf-8",
-      cwd=ROOT,
-  ).stdout
+  printed = printed_tables([ROOT / "results" / run / "metrics.json" for run in runs])
   assert printed == (ROOT / "results" / table).read_text(encoding="utf-8")
 
 
@@ -62,3 +69,23 @@ def test_the_readme_quotes_the_published_tables(heading, run, first, further):
     source = next(line for line in lines if line.startswith(f"| {title} |"))
     cells = [cell.strip().replace("**", "") for cell in quote.split("|")[2:-1]]
     assert cells == [cell.strip() for cell in source.split("|")[start:-3]], quoted
+
+
+def test_the_table_of_hulls_over_seeds(full_metrics, tmp_path):
+  (calls,) = full_metrics.hulls
+  runs = []
+  for seed, ratio in ((0, 0.3), (1, 0.4)):
+    gaps = tuple(
+        dataclasses.replace(gap, delta=gap.delta + seed, reached=not seed) for gap in calls.gaps
+    )
+    cost = dataclasses.replace(calls, price="cost", step_ratio=ratio, measured=True, gaps=gaps)
+    metrics = dataclasses.replace(full_metrics, hulls=(calls, cost)[:: 1 - 2 * seed])
+    runs.append(write_metrics(metrics, tmp_path / f"{seed}.json"))
+  lines = printed_tables(runs).splitlines()
+  rows = [line.split(" | ") for line in lines if line.startswith("| handover | ")]
+  assert [row[1] for row in rows[:2]] == ["10 calls per 100 tokens", "20 calls per 100 tokens"]
+  assert rows[0][2:6] == ["BLEU", "33.0 [33.0, 33.0]", "32.5 [32.5, 32.5]", "0.5 [0.5, 0.5]"]
+  assert rows[0][6] == "; ".join(2 * ["+0.5 (+0.2 to +0.9; p = 0.012)"])
+  assert rows[0][7] == "30 [30, 30] |"
+  assert len(rows) == 4 and "passes per token" in rows[2][1]  # one row, whatever each measured
+  assert rows[2][5] == "1.0 [0.5, 1.5]" and rows[2][6].endswith(" at 0.100 and 0.100")

@@ -20,6 +20,7 @@ from kdtw_jax.report import page as page_module
 from kdtw_jax.report import plots
 
 FIGURES = (
+    "quality_hull",
     "quality_share",
     "quality_calls",
     "quality_cost",
@@ -93,6 +94,7 @@ def test_page_has_all_sections_and_their_numbers(built):
   assert page.ids("section") == [
       "tradeoff",
       "comparisons",
+      "hulls",
       "budgets",
       "difficulty",
       "samples",
@@ -106,6 +108,10 @@ def test_page_has_all_sections_and_their_numbers(built):
       "+2.0",
       "+1.2 to +2.8",
       "At equal teacher share",  # the comparison
+      "handover: 1 method of 4 settings, against 2 methods of 1 to 3 settings",
+      "10 calls per 100 tokens BLEU 33.0 32.5 +0.5 +0.2 to +0.9 0.012 30%",
+      "50% Student, 50% Handover 20%",
+      "75% Student, 25% Speculative 4",
       "1.0 points",
       "5.0 points",
       "−5.0",  # calibration: means, and 15% that came out as 10%
@@ -174,6 +180,7 @@ def test_every_text_is_escaped(full_metrics, tmp_path):
       config={evil: evil},
       curves={"test": first(full_metrics.curves["test"], title=evil), "validation": ()},
       comparisons=first(full_metrics.comparisons, title=evil),
+      hulls=first(full_metrics.hulls, family=evil),
       budgets=first(full_metrics.budgets, template=evil),
       difficulty=first(full_metrics.difficulty, kind=evil),
       stages=first(full_metrics.stages, stage=evil),
@@ -211,6 +218,7 @@ def test_page_of_next_to_nothing(bare_metrics, tmp_path):
         ("curves", ["tradeoff", "points"]),
         ("budgets", ["budgets"]),
         ("comparisons", ["comparisons"]),
+        ("hulls", ["hulls"]),
         ("latency", ["latency"]),
         ("difficulty", ["difficulty"]),
         ("samples", ["samples"]),
@@ -248,6 +256,28 @@ def test_comparisons_at_equal_cost_have_a_table_of_their_own(full_metrics, tmp_p
   share, cost = (text.index(f"At equal {what}") for what in ("teacher share", "sequential cost"))
   assert "@ 19.9%" in text[share:cost] and "Dear" not in text[share:cost]
   assert "Dear" in text[cost:] and "@ 0.78, its nearest" in text[cost:]
+
+
+def test_a_hull_that_ends_before_the_price_says_what_it_costs(full_metrics, tmp_path):
+  (found,) = full_metrics.hulls
+  cheaper = dataclasses.replace(found.gaps[1].others, price=0.123)
+  gaps = (found.gaps[0], dataclasses.replace(found.gaps[1], reached=False, others=cheaper))
+  metrics = dataclasses.replace(full_metrics, hulls=(dataclasses.replace(found, gaps=gaps),))
+  page = Page(report.write_report(metrics, tmp_path).read_text(encoding="utf-8"))
+  text = " ".join(" ".join(page.text).split())
+  assert "20 calls per 100 tokens 0.200 against 0.123" in text and "In small type: what the" in text
+
+
+def test_the_figure_of_hulls(full_metrics):
+  axes = plots.all_figures(full_metrics)["quality_hull"].axes[0]
+  lines = {line.get_label(): line for line in axes.lines}
+  ours, theirs = lines["hull of handover"], lines["hull of all other methods"]
+  np.testing.assert_allclose(ours.get_xydata(), [[0, 30], [20, 36]])
+  np.testing.assert_allclose(theirs.get_xydata(), [[0, 30], [40, 40], [43.2, 40]])
+  np.testing.assert_allclose(lines["student or exact speculation"].get_xdata(), [0, 40])
+  others = lines["settings of other methods"].get_xydata()
+  assert len(others) == 4 and [20, 39.5] not in others.tolist()  # without the upper bound
+  assert axes.collections  # the shading
 
 
 def test_figures_are_the_same_each_time(full_metrics, tmp_path):
@@ -295,6 +325,7 @@ def test_terminal_table(full_metrics):
   for words in (
       "Handover",
       "0.78",
+      "handover less the best mixture of all other methods: +0.5 at 10 calls per 100 tokens (p =",
       "1.0 points for budgets seen in training",
       "Report: runs/demo/report.html",
   ):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from kdtw_jax.evaluation.record import Alone, Token
-from kdtw_jax.report import samples, style, summary
+from kdtw_jax.report import hulls, samples, style, summary
 
 
 def test_headline_and_lead(full_metrics):
@@ -94,6 +94,36 @@ def test_the_frontier_holds_what_no_point_beats_in_both(full_metrics):
       ("handover", 0.2, 36.0),
       ("speculative", 0.4, 40.0),
   ]
+
+
+def test_prices_and_ways_in_words(full_metrics):
+  (found,) = full_metrics.hulls
+  cost = dataclasses.replace(found, price="cost", step_ratio=0.02)
+  assert hulls.price_words(found, 0.05) == "5 calls per 100 tokens"
+  assert hulls.price_words(dataclasses.replace(found, price="share"), 0.15) == "15% by the teacher"
+  assert hulls.price_words(cost, 0.07) == "0.07 passes per token (c = 0.02)"
+  assert hulls.price_words(dataclasses.replace(cost, step_ratio=0.3577, measured=True), 0.41) == (
+      "0.41 passes per token (c = 0.36, measured)"
+  )
+  assert hulls.way(full_metrics, "bleu", 37.5) == 0.75
+  assert hulls.way(full_metrics, "chrf", 52.0) == pytest.approx(0.2)
+  worse = {"student": Alone({"bleu": 41.0}, {}), "teacher": Alone({"bleu": 40.0}, {})}
+  assert hulls.way(dataclasses.replace(full_metrics, alone=worse), "bleu", 40.0) is None
+  assert hulls.settings_words(dataclasses.replace(found.ours, settings={})) == "no methods"
+  (table,) = hulls.tables(full_metrics)
+  assert [row.ours for row in table.rows] == ["50% Student, 50% Handover 20%", "100% Handover 20%"]
+
+
+def test_the_main_comparison_is_at_equal_calls_by_the_runs_own_score(full_metrics):
+  (found,) = full_metrics.hulls
+  others = [
+      dataclasses.replace(found, **fields)
+      for fields in ({"price": "share"}, {"score": "chrf"}, {"family": "verify"})
+  ]
+  metrics = dataclasses.replace(full_metrics, hulls=(*others[:2], found, others[2]))
+  assert hulls.main_comparison(metrics) is found
+  without = dataclasses.replace(metrics, hulls=())
+  assert hulls.main_comparison(without) is None and hulls.in_short(without) == ""
 
 
 def test_calibration_by_hand(full_metrics):

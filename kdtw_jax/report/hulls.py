@@ -1,0 +1,113 @@
+"""What the comparisons with the hull of all other methods say, in rows of tables.
+
+Nothing here formats HTML or draws.
+"""
+
+from typing import NamedTuple
+
+from kdtw_jax.evaluation.hull_record import Coin, Gap, Hull, HullComparison
+from kdtw_jax.evaluation.record import Metrics
+from kdtw_jax.report import style
+
+
+class Row(NamedTuple):
+  """One family and the others at one price.
+
+  Attributes:
+    at: the price in words, e.g. "5 calls per 100 tokens".
+    gap: the comparison.
+    ours: the settings of the family's mixture in words.
+    others: those of the others' mixture.
+    way: position of the family's score between the student (0) and the teacher (1); None if the
+      teacher is no better.
+  """
+
+  at: str
+  gap: Gap
+  ours: str
+  others: str
+  way: float | None
+
+
+class Table(NamedTuple):
+  """All prices of one comparison."""
+
+  found: HullComparison
+  rows: list[Row]
+
+
+def tables(metrics: Metrics) -> list[Table]:
+  """Returns a table for each family, price and score."""
+  return [
+      Table(
+          found,
+          [
+              Row(
+                  price_words(found, gap.at),
+                  gap,
+                  coin_words(found.ours, gap.ours),
+                  coin_words(found.others, gap.others),
+                  way(metrics, found.score, gap.ours.scores[found.score]),
+              )
+              for gap in found.gaps
+          ],
+      )
+      for found in metrics.hulls
+  ]
+
+
+def main_comparison(metrics: Metrics) -> HullComparison | None:
+  """Returns the first family's comparison at equal calls by the run's own score."""
+  return next(
+      (row for row in metrics.hulls if row.price == "calls" and row.score == metrics.metric), None
+  )
+
+
+def in_short(metrics: Metrics) -> str:
+  """Says how far the first family is above all other methods at equal calls; "" if not compared."""
+  found = main_comparison(metrics)
+  if found is None or not found.gaps:
+    return ""
+  gaps = ", ".join(
+      f"{style.signed(gap.delta)} at {price_words(found, gap.at)} (p = {gap.p_value:.3f})"
+      for gap in found.gaps
+  )
+  return f"{found.family} less the best mixture of all other methods: {gaps}"
+
+
+def way(metrics: Metrics, score: str, value: float) -> float | None:
+  """Returns how far a score has come from the student alone (0) to the teacher alone (1)."""
+  if not {"student", "teacher"} <= set(metrics.alone):
+    return None
+  student, teacher = (metrics.alone[name].scores[score] for name in ("student", "teacher"))
+  return (value - student) / (teacher - student) if teacher > student else None
+
+
+def price_words(found: HullComparison, at: float) -> str:
+  """Puts a price into words, e.g. "5 calls per 100 tokens"."""
+  if found.price == "calls":
+    return f"{100 * at:g} calls per 100 tokens"
+  if found.price == "share":
+    return f"{100 * at:g}% by the teacher"
+  measured = ", measured" if found.measured else ""
+  return f"{style.number(at, 2)} passes per token (c = {found.step_ratio:.2g}{measured})"
+
+
+def coin_words(hull: Hull, coin: Coin) -> str:
+  """Names what a coin mixes, e.g. "67% Student alone, 33% Margin threshold 0.15"."""
+  shares = [(1 - coin.weight, coin.vertex), (coin.weight, coin.vertex + 1)]
+  parts = [
+      f"{style.percent(share)} {f'{vertex.title} {vertex.label}'.strip()}"
+      for share, vertex in ((s, hull.vertices[v]) for s, v in shares if s > 0)
+  ]
+  return ", ".join(parts)
+
+
+def settings_words(hull: Hull) -> str:
+  """Says what a hull was chosen from, e.g. "24 methods of 5 to 6 settings"."""
+  numbers = hull.settings.values()
+  if not numbers:
+    return "no methods"
+  low, high = min(numbers), max(numbers)
+  methods = "1 method" if len(numbers) == 1 else f"{len(numbers)} methods"
+  return f"{methods} of {low if low == high else f'{low} to {high}'} settings"
