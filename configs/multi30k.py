@@ -105,7 +105,7 @@ def _paragraphs(config):
   """Sets up texts of four captions, and batches of a quarter as many."""
   config.data.update(join=4, buckets=((64, 68), (80, 86), (112, 120)))
   config.decode.max_length = 120
-  config.teacher.train.update(steps=2800, batch_size=16)
+  config.teacher.train.update(steps=2500, batch_size=16)
   for stage in (config.sft, config.warm_start):
     stage.update(steps=1000, batch_size=16)
   config.distillation.update(steps=150, batch_size=16, warmup_steps=50)
