@@ -27,7 +27,16 @@ _FREE = {
 }
 _FREE_ENDS = (".log_every", ".checkpoint_every")
 _MODELS = ("teacher.pretrained", "teacher.checkpoint", "student.pretrained")
-_TEXT = ("source", "source_field", "target_field", "task", "tfds_name", "train_split", "num_train")
+_TEXT = (
+    "source",
+    "source_field",
+    "target_field",
+    "task",
+    "tfds_name",
+    "train_split",
+    "num_train",
+    "join",
+)
 _TOKENIZER = ("seed", "tokenizer", "data.seed", *(f"data.{name}" for name in _TEXT), *_MODELS)
 _TEACHER = ("seed", "tokenizer", "data", *_MODELS, "teacher")
 _PAIR = (*_TEACHER, "student", "budgets.knots", "budgets.train", "warm_start")

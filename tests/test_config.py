@@ -27,6 +27,7 @@ def load(name, arg=None):
         ("demo", "paper"),
         ("multi30k", None),
         ("multi30k", "gpu"),
+        ("multi30k", "paragraphs"),
         ("multi30k", "smoke"),
     ],
 )
@@ -49,6 +50,7 @@ def test_an_unknown_mode_is_refused_with_the_known_ones():
         ("stages", (), r"config.stages=\(\): must be a non-empty selection of tokenizer"),
         ("stages", ("warmup",), "must be a non-empty selection"),
         ("data.source", "csv", "config.data.source='csv': must be one of phrasebook, text"),
+        ("data.join", 0, "config.data.join=0: must be >= 1"),
         ("data.buckets", ((16, 1),), "lengths > 1"),
         ("budgets.knots", (0.1, 0.1), "increasing shares"),
         ("budgets.held_out", (0.1, 0.15), r"\[0.1\] also in config.budgets.train"),

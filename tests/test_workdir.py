@@ -66,6 +66,7 @@ def test_what_does_not_touch_a_begun_stage_may_change(tmp_path, field, value):
         ("tokenizer.vocab_size", 100, "tokenizer"),
         ("data.task", "translate", "tokenizer"),
         ("tokenizer.path", "elsewhere", "tokenizer"),
+        ("data.join", 2, "tokenizer"),
         ("data.prompt_length", 5, "teacher"),
         ("teacher.train.steps", 7, "teacher"),
         ("teacher.model.d_ff", 64, "teacher"),

@@ -99,6 +99,7 @@ def defaults() -> ml_collections.ConfigDict:
       num_validation=400,
       num_test=400,
       seed=0,
+      join=1,  # consecutive examples that are joined to one longer text
       over_long="drop",  # drop | truncate; evaluation always truncates sources
       # (source, target) lengths in tokens, with EOS, without the instruction
       buckets=((16, 16), (24, 24), (40, 40)),

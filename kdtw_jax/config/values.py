@@ -156,6 +156,7 @@ RULES = {
     "data.*_split": _NAME,
     "data.num_*": _between(0, _MOST_INT32),
     "data.seed": _between(0, _MOST_INT32),
+    "data.join": _between(1, 1000),
     "data.over_long": _one_of("drop", "truncate"),
     "data.buckets": Rule(
         _are_buckets,

@@ -2,6 +2,7 @@
 
 from kdtw_jax.data.example import Example as Example
 from kdtw_jax.data.example import Source as Source
+from kdtw_jax.data.joined import JoinedSource as JoinedSource
 from kdtw_jax.data.lengths import shortest_output as shortest_output
 from kdtw_jax.data.pipeline import TrainingPlan as TrainingPlan
 from kdtw_jax.data.pipeline import encode_task as encode_task

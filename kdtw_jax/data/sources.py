@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from kdtw_jax.data.example import Example, Source
+from kdtw_jax.data.joined import JoinedSource
 from kdtw_jax.data.json_lines import open_json_lines
 from kdtw_jax.data.phrasebook import PhrasebookSource
 from kdtw_jax.data.text import open_text
@@ -19,7 +20,8 @@ def load_split(config: ConfigDict, split: str) -> Source:
   Args:
     config: the `data` section. `source` names the kind, see SOURCES; `train_split`,
       `validation_split` and `test_split` name the splits in the data; `num_train`,
-      `num_validation` and `num_test` limit them (0: all), or say how many phrases to make.
+      `num_validation` and `num_test` limit them (0: all), or say how many phrases to make. `join`
+      consecutive examples make one; the limits count the joined ones.
     split: "train", "validation" or "test".
 
   Returns:
@@ -36,7 +38,8 @@ def load_split(config: ConfigDict, split: str) -> Source:
   limit = config[f"num_{split}"]
   if limit < 0:
     raise ValueError(f"config.data.num_{split}={limit}: must be 0 (all) or more")
-  return SOURCES[config.source](config, split, limit)
+  source = SOURCES[config.source](config, split, limit * config.join)
+  return JoinedSource(source, config.join) if config.join > 1 else source
 
 
 def _text(config: ConfigDict, split: str, limit: int) -> Source:

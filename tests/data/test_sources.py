@@ -53,6 +53,7 @@ def config_of(**fields):
           num_validation=0,
           num_test=0,
           seed=0,
+          join=1,
       )
   )
   config.update(fields)
@@ -129,6 +130,38 @@ def test_contract(config):
   assert len(data.load_split(config, "train")) == 2
   with pytest.raises(ValueError, match=r"split='dev'.*train, validation, test"):
     data.load_split(config, "dev")
+
+
+@pytest.mark.parametrize("config", KINDS, indirect=True)
+def test_consecutive_examples_join_to_longer_texts(config):
+  single = data.load_split(config, "train")
+  first, second, third = (single[i] for i in range(3))
+  config.join, config.num_train = 2, 1  # the limits count joined texts
+  joined = data.load_split(config, "train")
+  assert len(joined) == 1
+  assert joined[0].source == f"{first.source} {second.source}"
+  assert joined[0].target == f"{first.target} {second.target}"
+  pairs = zip(first.references, second.references, strict=True)
+  assert joined[0].references == tuple(map(" ".join, pairs))
+  assert joined[0].tags == first.tags + second.tags
+  with pytest.raises(IndexError):
+    joined[1]
+  assert third.source not in joined[0].source
+
+
+def test_examples_that_fill_no_text_are_dropped(tmp_path):
+  write_text(tmp_path)
+  assert len(data.load_split(config_of(path=str(tmp_path), join=2), "train")) == 1
+  with pytest.raises(ValueError, match=r"config\.data\.join=4: the split has 3 examples"):
+    data.load_split(config_of(path=str(tmp_path), join=4), "train")
+
+
+def test_a_text_has_as_many_references_as_its_poorest_part(tmp_path):
+  rows = [{"s": "a", "t": "b", "ann": "c"}, {"s": "d", "t": "e"}]
+  write_json(tmp_path, rows)
+  fields = dict(source_field="s", target_field="t", reference_fields=("ann",))
+  config = config_of(source="jsonl", path=str(tmp_path), join=2, **fields)
+  assert data.load_split(config, "train")[0].references == ("b e",)
 
 
 @pytest.mark.parametrize("config", ("text", "jsonl", "tfds"), indirect=True)
