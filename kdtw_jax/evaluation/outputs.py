@@ -172,7 +172,7 @@ class Runner:
     """Decodes one batch, leaving the result on the devices."""
     budget = decoding.Budget(
         share=batch.budget,
-        pace=np.float32(self._config.decode.pace),
+        pace=np.float32(self._config.decode.pace * policy.pace),
         shortest=self.shortest if form == "hard" else (0.0, 0.0),
         calls=np.full(len(batch.budget), calls, np.int32),
         credit=jnp.int32(credit),
