@@ -265,13 +265,14 @@ def test_any_policy_that_can_write_alone_is_held_to_a_form(pair):
             "teacher",
             "form='hard': policy 'teacher' cannot write on without the teacher",
         ),
-        (3, "calls", "speculative", "form='calls': policy 'speculative' cannot write on without"),
+        (3, "calls", "prompt_lookup", "form='calls': policy 'prompt_lookup' cannot write on"),
     ],
 )
 def test_a_form_that_cannot_be_kept_is_refused(pair, budget, form, policy, message):
-  policy = policy and decoding.make_policy(policy, 2 if policy == "speculative" else None)
+  dials = {"margin": 0.2, "prompt_lookup": 2}
+  policy = policy and decoding.make_policy(policy, dials.get(policy))
   with pytest.raises(ValueError, match=re.escape(message)) as refused:
-    pair.write("a", budget, form=form, policy=policy)
+    pair._writer.write("a", budget, form, policy)
   assert "\n" not in str(refused.value)
 
 
