@@ -28,7 +28,7 @@ from kdtw_jax.run import open_run
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run", required=True)
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Batch sizes, or slots")
 _BUDGET = flags.DEFINE_float("budget", 0.2, "Budget of the handover")
-_WAIT = flags.DEFINE_float("wait", 0.75, "Share of the rows that must need the teacher")
+_WAIT = flags.DEFINE_float("wait", 0.5, "Share of the rows that must need the teacher")
 _CHUNK = flags.DEFINE_list("chunk", ["4", "16"], "Widths of a catch-up pass")
 _SENTENCES = flags.DEFINE_integer("sentences", 512, "Test sentences")
 _RUNS = flags.DEFINE_integer("runs", 3, "Timed runs of each way, in turns; the median counts")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ def _are_buckets(value: object) -> bool:
   )
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
   return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -165,7 +165,7 @@ def defaults() -> ml_collections.ConfigDict:
   config.decode = dict(
       max_length=40,  # output tokens
       chunk=8,  # width of the teacher's usual pass; 0: the width measured fastest at 20% asks
-      wait=0.75,  # share of the unfinished rows that must need the teacher before it runs
+      wait=0.5,  # share of the unfinished rows that must need the teacher before it runs
       pace=1.0,  # κ: log-odds that an ask more than the budget allows so far takes from the next
       # quantile of the output's length, given the source's, that a hard budget counts on
       shortest_quantile=0.2,

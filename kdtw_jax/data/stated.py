@@ -72,7 +72,7 @@ def _calls_in(budget: object, *, by_number: bool) -> int | None:
   if by_number and isinstance(budget, ArrayLike) and budget.ndim == 0:
     budget = budget.item()
   if by_number and isinstance(budget, numbers.Integral) and not isinstance(budget, bool):
-    return int(budget) if budget >= 0 else None
+    return int(budget) if int(budget) >= 0 else None
   if not isinstance(budget, str) or "%" in budget:
     return None
   found = _CALLS.findall(" ".join(budget.split()))
