@@ -28,6 +28,8 @@ from kdtw_jax.run import open_run
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of a finished run", required=True)
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Batch sizes, or slots")
 _BUDGET = flags.DEFINE_float("budget", 0.2, "Budget of the handover")
+_WAIT = flags.DEFINE_float("wait", 0.5, "Share of the rows that must need the teacher")
+_CHUNK = flags.DEFINE_list("chunk", ["4", "16"], "Widths of a catch-up pass")
 _SENTENCES = flags.DEFINE_integer("sentences", 512, "Test sentences")
 _RUNS = flags.DEFINE_integer("runs", 3, "Timed runs of each way, in turns; the median counts")
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
@@ -42,6 +44,11 @@ class Bench:
     self.tokenised = open_run(self.config, workdir).inputs.tokenised("test")
     self.params = (self.pair.student_params, self.pair.teacher_params)
     self.fns = (self.pair.student.decoder_fns, self.pair.teacher.decoder_fns)
+    self.settings = {
+        "max_length": self.config.decode.max_length,
+        "chunk": tuple(map(int, _CHUNK.value)),
+        "wait": _WAIT.value,
+    }
 
   def batches(self, size: int, by_length: bool) -> list:
     """Returns the sentences in batches of `size` rows."""
@@ -61,10 +68,10 @@ class Bench:
         break
     return found
 
-  def in_batches(self, size: int, policy, eager: bool, by_length: bool):
+  def in_batches(self, size: int, policy, by_length: bool):
     """Makes a function that decodes all sentences batch by batch and returns the token count."""
     batches = self.batches(size, by_length)
-    decode = decoding.make_decoder(*self.fns, max_length=self.config.decode.max_length, eager=eager)
+    decode = decoding.make_decoder(*self.fns, **self.settings)
 
     def run():
       results = [
@@ -78,15 +85,13 @@ class Bench:
 
     return run
 
-  def in_slots(self, slots: int, policy, eager: bool):
+  def in_slots(self, slots: int, policy):
     """Makes the same function with continuous batching."""
     requests = [
         decoding.Request(b.student_source[0], b.teacher_source[0], float(b.budget[0]))
         for b in self.batches(1, False)
     ]
-    serve = decoding.make_continuous_decoder(
-        *self.fns, batch=slots, max_length=self.config.decode.max_length, eager=eager
-    )
+    serve = decoding.make_continuous_decoder(*self.fns, batch=slots, **self.settings)
 
     def run():
       return int(
@@ -108,6 +113,8 @@ def main(argv):
       "workdir": Path(_WORKDIR.value).name,
       "sentences": _SENTENCES.value,
       "budget": _BUDGET.value,
+      "wait": _WAIT.value,
+      "chunk": bench.settings["chunk"],
       "jax": jax.__version__,
       "rows": [],
       "hardware": (
@@ -117,11 +124,10 @@ def main(argv):
   for name in ("student", "teacher", "handover"):
     policy = decoding.make_policy(name)
     for size in map(int, _BATCHES.value):
-      eager = name == "handover" and size > 4
       ways = {
-          "as they come": bench.in_batches(size, policy, eager, False),
-          "by source length": bench.in_batches(size, policy, eager, True),
-          "slots": bench.in_slots(size, policy, eager),
+          "as they come": bench.in_batches(size, policy, False),
+          "by source length": bench.in_batches(size, policy, True),
+          "slots": bench.in_slots(size, policy),
       }
       seconds, tokens = {way: [] for way in ways}, {way: run() for way, run in ways.items()}
       for _ in range(_RUNS.value):
@@ -133,7 +139,6 @@ def main(argv):
           {
               "method": name,
               "batch": size,
-              "eager": eager,
               **{way: tokens[way] / float(np.median(seconds[way])) for way in ways},
           }
       )

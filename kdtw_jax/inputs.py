@@ -91,6 +91,14 @@ class Inputs:
         track_fn=functools.partial(tracked, description=split),
     )
 
+  def shortest_output(self) -> tuple[float, float]:
+    """Returns (a, b): an output has at least a + b · (tokens that the teacher reads) tokens."""
+    return data.shortest_output(
+        self.tokenised("validation"),
+        self._config.decode.shortest_quantile,
+        num_task=len(data.encode_task(self.tokenizer, self._config.data.task)),
+    )
+
   def fingerprint(self, split: str) -> str:
     """Hashes a split's token ids and lengths; the same data give the same hash in any folder."""
     split_ids = self.tokenised(split)

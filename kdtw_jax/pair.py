@@ -2,7 +2,7 @@
 
     student/    a transformers folder with the tokenizer, the heads and the duals
     teacher/    likewise; left out if pair.json names a published teacher that was not trained
-    pair.json   the run's config, and the name of that teacher
+    pair.json   the run's config, the name of that teacher, and how short outputs may be
 
 Users write with a pair; evaluation and later runs load it.
 """
@@ -40,6 +40,7 @@ class Pair:
     teacher: pure functions of the teacher.
     teacher_params: parameters of the teacher.
     duals: λ at the config's `budgets.knots`, nats per ask.
+    shortest: (a, b): an output has at least a + b · (source tokens) tokens, by validation data.
   """
 
   config: dict
@@ -49,6 +50,7 @@ class Pair:
   teacher: Model
   teacher_params: Params
   duals: tuple[float, ...]
+  shortest: tuple[float, float]
 
   @overload
   def write(
@@ -56,6 +58,7 @@ class Pair:
       texts: str,
       budget: float | int | str | None = None,
       *,
+      form: str = "share",
       policy: decoding.Policy | None = None,
   ) -> Written:
     ...
@@ -66,6 +69,7 @@ class Pair:
       texts: Sequence[str],
       budget: float | int | str | None = None,
       *,
+      form: str = "share",
       policy: decoding.Policy | None = None,
   ) -> list[Written]:
     ...
@@ -75,35 +79,48 @@ class Pair:
       texts: str | Sequence[str],
       budget: float | int | str | None = None,
       *,
+      form: str = "share",
       policy: decoding.Policy | None = None,
   ) -> Written | list[Written]:
     """Decodes greedily, with the student asking the teacher within a budget.
 
-    The first call compiles, and so does the first call with texts of another power-of-two length.
+    The first call compiles, and so does the first call with texts of another power-of-two length or
+    a budget of another form.
+
+        form     the budget                        what holds
+        share    a share of the tokens             the mean over texts, as learned
+        paced    the same                          the mean over the texts, steered on any domain
+        hard     the same                          calls <= B · length at the end of every output
+        prefix   the same                          calls <= B · t after every token t
+        ledger   the same                          Σ calls <= Σ B · length over the list of texts
+        calls    a whole number n of each output   calls <= n
 
     Args:
-      texts: one text, or a list of them.
-      budget: share of the tokens that the teacher may write, on average over texts: a number from 0
-        to the largest budget that the pair was trained for, or an instruction with one percentage
-        in it, such as "use the teacher for at most 20% of the tokens". At 0 the student writes
-        alone.
-      policy: another way to decide who writes, see `decoding.make_policy`. A policy that does not
-        use the student's gate cannot keep a budget, so leave `budget` out.
+      texts: one text, or a list of them, which for `paced` and `ledger` is one stream.
+      budget: a share of the tokens that the teacher may write, from 0 to the largest that the pair
+        was trained for; an instruction with one percentage in it, such as "use the teacher for at
+        most 20% of the tokens"; or calls per output: a whole number with `form="calls"`, or words
+        such as "at most 3 calls" or "at most twice", which need no `form`. The student was trained
+        for shares, so of n calls it reads n over the shortest length that the output is expected to
+        have, within the trained shares above 0. At 0 the student writes alone, in any form.
+      form: what the budget promises, one of `decoding.FORMS`.
+      policy: another way to decide who writes, see `decoding.make_policy`. Only the student's gate
+        keeps a budget of the form `share`; with another policy, give another form or no budget.
 
     Returns:
       One record per text, in a list if `texts` is a list.
 
     Raises:
-      ValueError: if the pair was not trained for the budget, the policy cannot keep one, or a text
-        is empty or too long; says what is possible.
+      ValueError: if the pair was not trained for the budget, the form or the policy cannot keep it,
+        or a text is empty or too long; says what is possible.
     """
-    written = self._writer.write(texts, budget, policy)
+    written = self._writer.write(texts, budget, form, policy)
     return written[0] if isinstance(texts, str) else written
 
   @functools.cached_property
   def _writer(self) -> Writer:
     models, params = Models(self.student, self.teacher), (self.student_params, self.teacher_params)
-    return Writer(self.config, self.tokenizer, models, params)
+    return Writer(self.config, self.tokenizer, models, params, shortest=self.shortest)
 
 
 def build_models(config: Config, tokenizer: AnyTokenizer) -> Models:
@@ -178,6 +195,7 @@ def save_pair(
     student_params: Params,
     teacher_params: Params,
     duals: np.ndarray,
+    shortest: tuple[float, float],
 ) -> None:
   """Writes a pair's folder, `pair.json` last.
 
@@ -189,6 +207,7 @@ def save_pair(
     student_params: the student's parameters.
     teacher_params: the teacher's parameters; not written if the teacher is used as published.
     duals: `[K]` λ at the knots, nats per ask.
+    shortest: (a, b), see `Pair`.
   """
   directory = Path(directory)
   found: dict[str, tuple[Model, Params, np.ndarray | None]] = {
@@ -209,7 +228,8 @@ def save_pair(
   teacher = (
       published.pinned(config["teacher"]["pretrained"]) if teacher_is_published(config) else None
   )
-  write_json(directory / "pair.json", {"config": config, "teacher": teacher})
+  saved = {"config": config, "teacher": teacher, "shortest": list(shortest)}
+  write_json(directory / "pair.json", saved)
 
 
 def load_pair(directory: str | os.PathLike) -> Pair:
@@ -233,7 +253,7 @@ def load_pair(directory: str | os.PathLike) -> Pair:
         f"{directory}: no trained pair (pair.json is missing): give the "
         "workdir of a finished run, or train one: python -m kdtw_jax.main"
     )
-  config, published_teacher = pair_checks.read_saved(directory / "pair.json")
+  config, published_teacher, shortest = pair_checks.read_saved(directory / "pair.json")
   tokenizer = load_tokenizer(pair_checks.part(directory / "student"))
   student = published.load_model(directory / "student")
   if published_teacher:
@@ -256,4 +276,5 @@ def load_pair(directory: str | os.PathLike) -> Pair:
       teacher=teacher,
       teacher_params=teacher_params,
       duals=duals,
+      shortest=shortest,
   )

@@ -5,8 +5,9 @@ Not here: checks of a single model's folder (published/).
 
 from collections.abc import Callable
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer
 from kdtw_jax.models import Model, Models
 
-_REMEDY = "copy the whole pair again, or repeat the command of its run, which saves it again"
+_REMEDY = "copy the whole pair again, or delete it and repeat its run, which saves it again"
 
 
 def _is_whole(value: object) -> bool:
@@ -30,6 +31,10 @@ def _are_buckets(value: object) -> bool:
   return isinstance(value, list) and all(
       isinstance(b, list) and len(b) == 2 and all(map(_is_whole, b)) for b in value
   )
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_text(value: object) -> bool:
@@ -50,17 +55,33 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "evaluation.compare_at": _are_shares,
     "decode.max_length": lambda value: _is_whole(value) and value != 0,
     "decode.chunk": _is_whole,
+    "decode.wait": lambda value: _are_shares([value]),
+    "decode.pace": lambda value: _is_number(value) and value >= 0,
 }
 
 
-def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
+class Saved(NamedTuple):
+  """What pair.json holds.
+
+  Attributes:
+    config: the run's config.
+    teacher: the name of the published teacher if it was not trained, else None.
+    shortest: (a, b): an output has at least a + b · (source tokens) tokens.
+  """
+
+  config: dict[str, Any]
+  teacher: str | None
+  shortest: tuple[float, float]
+
+
+def read_saved(path: Path) -> Saved:
   """Reads pair.json.
 
   Args:
     path: the file.
 
   Returns:
-    The run's config, and the name of the published teacher if it was not trained, else None.
+    What it holds.
 
   Raises:
     ValueError: if the file is damaged, or its config lacks a field that a pair needs.
@@ -72,6 +93,11 @@ def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
   config = saved.get("config") if isinstance(saved, dict) else None
   if not isinstance(config, dict) or not isinstance(saved.get("teacher", 0), str | None):
     raise ValueError(f"{path}: damaged (needs a 'config' and a 'teacher'): {_REMEDY}")
+  shortest = saved.get("shortest")
+  if not isinstance(shortest, list) or len(shortest) != 2 or not all(map(_is_number, shortest)):
+    raise ValueError(
+        f"{path}: shortest={shortest!r:.60} is not valid, must be two numbers: {_REMEDY}"
+    )
   for field, holds in _FIELDS.items():
     section, name = field.split(".")
     try:
@@ -80,7 +106,7 @@ def read_saved(path: Path) -> tuple[dict[str, Any], str | None]:
       raise ValueError(f"{path}: config.{field} is missing: {_REMEDY}") from error
     if not holds(value):
       raise ValueError(f"{path}: config.{field}={value!r:.60} is not valid: {_REMEDY}")
-  return config, saved["teacher"]
+  return Saved(config, saved["teacher"], (shortest[0], shortest[1]))
 
 
 def part(folder: Path) -> Path:

@@ -87,5 +87,6 @@ def hand_on(run: Run) -> None:
       student_params=run.params("wheels"),
       teacher_params=run.params("teacher"),
       duals=summary["duals"],
+      shortest=run.inputs.shortest_output(),
   )
   write_json(folder / "summary.json", summary)

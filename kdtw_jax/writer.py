@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Int
+from jaxtyping import Array, Int
 import ml_collections
 import numpy as np
 
@@ -34,7 +34,7 @@ class Written(NamedTuple):
     tokens: its pieces, with "▁" for a space; ends with EOS unless the output was cut off.
     by_teacher: for each token, True where the teacher wrote it.
     calls: how often the teacher was consulted.
-    share: share of the tokens that the teacher wrote, 0..1; the budget holds on average over texts.
+    share: share of the tokens that the teacher wrote, 0..1.
   """
 
   text: str
@@ -45,10 +45,33 @@ class Written(NamedTuple):
 
 
 class _Row(NamedTuple):
-  """The ids that each of the two models reads for one text, ending with EOS."""
+  """One text, and what may be spent on it.
+
+  Attributes:
+    student: the ids that the student reads, ending with EOS.
+    teacher: the ids that the teacher reads, ending with EOS.
+    share: the share that the student reads in its instruction.
+  """
 
   student: list[int]
   teacher: list[int]
+  share: float
+
+
+class _Order(NamedTuple):
+  """What one call of `write` asks for.
+
+  Attributes:
+    stated: what every student reads; None if it depends on the text.
+    calls: most calls of each output, for the form `calls`.
+    form: what the budget promises.
+    policy: who writes.
+  """
+
+  stated: data.Stated | None
+  calls: int
+  form: str
+  policy: decoding.Policy
 
 
 class Writer:
@@ -56,8 +79,8 @@ class Writer:
 
   Attributes:
     widths: lengths in tokens that sources are padded to, ascending.
-    decode: `(params, teacher_params, student_source [B, S], teacher_source [B, S], budget [B], key,
-      policy) -> DecodeResult`; jitted, compiled once per width, B and policy structure.
+    decode: `(params, teacher_params, student_source [B, S], teacher_source [B, S], budget, key,
+      policy) -> DecodeResult`; jitted, compiled once per width, B, form and policy structure.
   """
 
   def __init__(
@@ -66,11 +89,15 @@ class Writer:
       tokenizer: data.AnyTokenizer,
       models: Models,
       params: tuple[Params, Params],
+      *,
+      shortest: tuple[float, float],
   ):
-    """Takes the parts of a pair; `params` is (student's, teacher's)."""
+    """Takes the parts of a pair; `params` is (student's, teacher's), `shortest` as in `Pair`."""
     self._tokenizer, self._params = tokenizer, params
-    self._task = config["data"]["task"]
+    self._task, self._shortest = config["data"]["task"], shortest
+    self._pace, self._most = config["decode"]["pace"], config["decode"]["max_length"]
     self._largest = max(config["budgets"]["train"])
+    self._smallest = min((b for b in config["budgets"]["train"] if b), default=self._largest)
     self._longest = max(source for source, _ in config["data"]["buckets"])
     self._room = data.instruction_length(tokenizer, ml_collections.ConfigDict(config))
     self.widths = _ladder(self._longest + self._room)
@@ -89,60 +116,105 @@ class Writer:
           policy,
           max_length=config["decode"]["max_length"],
           chunk=config["decode"]["chunk"] or _DEFAULT_CHUNK,
-          eager=len(budget) > 1,
+          wait=config["decode"]["wait"],
       )
 
     self.decode = jax.jit(decode)
 
   def write(
-      self, texts: object, budget: object = None, policy: decoding.Policy | None = None
+      self,
+      texts: object,
+      budget: object = None,
+      form: object = "share",
+      policy: decoding.Policy | None = None,
   ) -> list[Written]:
     """Writes an output for each text; see `Pair.write` for arguments and errors."""
-    stated, policy = self._decide(budget, policy)
-    rows = self._rows(check_texts(texts), stated.instruction)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i].student))  # similar lengths together
-    size = 1 if len(rows) == 1 else BATCH
+    order = self._order(budget, form, policy)
+    rows = self._rows(check_texts(texts), order)
+    similar = sorted(range(len(rows)), key=lambda i: len(rows[i].student))  # lengths together
+    size, credit = 1 if len(rows) == 1 else BATCH, jnp.int32(0)
     results = []
-    for start in range(0, len(order), size):
-      source = self._sources([rows[i] for i in order[start : start + size]], size)
-      budgets = np.full(size, stated.share, np.float32)
+    for start in range(0, len(rows), size):
+      batch = [rows[i] for i in similar[start : start + size]]
       key = jax.random.fold_in(jax.random.key(0), start)
-      results.append(self.decode(*self._params, *source, budgets, key, policy))
+      limits = self._budget(batch, size, order, credit)
+      result = self.decode(*self._params, *self._sources(batch, size), limits, key, order.policy)
+      credit = result.credit  # of the stream, so that no batch begins with nothing saved
+      results.append(result)
     written = itertools.chain.from_iterable(map(self._written, results))
-    found = dict(zip(order, written, strict=False))  # the rest are rows of padding
+    found = dict(zip(similar, written, strict=False))  # the rest are rows of padding
     return [found[i] for i in range(len(rows))]
 
-  def _decide(
-      self, budget: object, policy: decoding.Policy | None
-  ) -> tuple[data.Stated, decoding.Policy]:
-    """Chooses what the student reads and who writes; raises ValueError if the two conflict.
+  def _order(self, budget: object, form: object, policy: decoding.Policy | None) -> _Order:
+    """Chooses what the student reads and who writes; raises ValueError if the parts conflict.
 
-    A policy that ignores the gate cannot keep a budget; its student reads a budget of 0.
+    A policy that neither reads the gate nor is held to a budget has a student that reads 0.
     """
     if policy is not None and not isinstance(policy, decoding.Policy):
       raise ValueError(
           f"policy={policy!r:.60}: must be a policy, e.g. decoding.make_policy('speculative', 4)"
       )
-    if policy is None or reads_gate(policy):
-      stated = data.state_budget(budget, largest=self._largest, task=self._task)
-      if stated.share == 0:
-        return stated, decoding.StudentAlone()
-      return stated, policy or decoding.make_policy("handover")
-    if budget is not None:
+    if not isinstance(form, str) or form not in decoding.FORMS:
+      raise ValueError(f"form={form!r:.60}: must be one of {', '.join(decoding.FORMS)}")
+    if budget is None and form != "share":
+      raise ValueError(
+          f"budget=None: form={form!r} needs one: give a budget, or leave out the form"
+      )
+    calls = data.stated_calls(budget, form)
+    form = form if calls is None else "calls"
+    by_gate = policy is None or reads_gate(policy)
+    policy = policy or decoding.make_policy("handover")
+    if not by_gate and budget is None:
+      return _Order(self._state(0.0), 0, form, policy)
+    if not by_gate and form == "share":
       raise ValueError(
           f"budget={budget!r}: policy {policy.name!r} does not keep to a budget: leave out the "
-          "budget, or the policy to have the student ask within the budget"
+          "budget, give a form that holds all policies, as form='paced', or leave out the policy "
+          "to have the student ask within the budget"
       )
-    return data.state_budget(0.0, largest=self._largest, task=self._task), policy
-
-  def _rows(self, texts: Sequence[str], instruction: str) -> list[_Row]:
-    """Encodes the texts; raises ValueError if one is empty or too long for the pair."""
-    prompt = self._tokenizer.encode_instruction(instruction)
-    if len(prompt) > self._room:
+    if form != "share" and not policy.keeps_budget(decoding.Sampling()):
       raise ValueError(
-          f"budget={instruction.strip()!r}: takes {len(prompt)} tokens, this pair has room for "
-          f"{self._room}: say it shorter, or give the share as a number"
+          f"form={form!r}: policy {policy.name!r} cannot write on without the teacher: leave out "
+          "the budget and its form, or give another policy"
       )
+    stated = self._state(budget) if calls is None else None
+    if calls == 0 or (stated and stated.share == 0):
+      return _Order(stated or self._state(0.0), 0, "share", decoding.StudentAlone())
+    return _Order(stated, min(calls or 0, self._most), form, policy)
+
+  def _state(self, budget: object) -> data.Stated:
+    """States a share for the student; raises ValueError if it cannot be kept."""
+    return data.state_budget(budget, largest=self._largest, task=self._task)
+
+  def _budget(
+      self, rows: Sequence[_Row], size: int, order: _Order, credit: Int[Array, ""]
+  ) -> decoding.Budget:
+    """Makes the budget of a batch, in which rows of padding have none."""
+    shares, calls = np.zeros(size, np.float32), np.zeros(size, np.int32)
+    shares[: len(rows)], calls[: len(rows)] = [row.share for row in rows], order.calls
+    return decoding.Budget(
+        share=shares,
+        pace=np.float32(self._pace),
+        shortest=tuple(map(np.float32, self._shortest)),
+        calls=calls,
+        credit=credit,
+        form=order.form,
+    )
+
+  def _share_of_calls(self, calls: int, num_read: int) -> float:
+    """Returns the trained share above 0 that is nearest to n calls in an output for this source.
+
+    It is n over the shortest expected length, in whole percent, since an output that has used up
+    its calls stops asking, while calls that are left over help nobody.
+    """
+    a, b = self._shortest
+    share = round(calls / max(a + b * num_read, 1.0), 2)
+    return min(max(share, self._smallest), self._largest)
+
+  def _rows(self, texts: Sequence[str], order: _Order) -> list[_Row]:
+    """Encodes the texts; raises ValueError if one is empty or too long for the pair."""
+    stated = order.stated or self._state(self._smallest)
+    prompt = self._prompt(stated)
     task = data.encode_task(self._tokenizer, self._task)
     rows = []
     for i, source in enumerate(self._tokenizer.encode_batch(texts)):
@@ -154,14 +226,28 @@ class Writer:
             f"{self._longest - 1}: split the text, or train with longer config.data.buckets"
         )
       ended = [*source, EOS_ID]
-      rows.append(_Row([*prompt, *ended], [*task, *ended]))
+      read = [*task, *ended]
+      if order.stated is None:
+        stated = self._state(self._share_of_calls(order.calls, len(read)))
+        prompt = self._prompt(stated)
+      rows.append(_Row([*prompt, *ended], read, stated.share))
     return rows
+
+  def _prompt(self, stated: data.Stated) -> list[int]:
+    """Encodes an instruction; raises ValueError if it is too long for the pair."""
+    prompt = self._tokenizer.encode_instruction(stated.instruction)
+    if len(prompt) > self._room:
+      raise ValueError(
+          f"budget={stated.instruction.strip()!r}: takes {len(prompt)} tokens, this pair has room "
+          f"for {self._room}: say it shorter, or give the share as a number"
+      )
+    return prompt
 
   def _sources(
       self, rows: Sequence[_Row], size: int
   ) -> tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]:
     """Pads the sources of student and teacher to one of the widths and to `size` rows."""
-    longest = max(len(ids) for row in rows for ids in row)
+    longest = max(len(ids) for row in rows for ids in (row.student, row.teacher))
     width = next(width for width in self.widths if width >= longest)
     student, teacher = np.full((2, size, width), PAD_ID, np.int32)
     for i, row in enumerate(rows):

@@ -85,7 +85,7 @@ def what_is_read(pair, text, budget):
     texts = (
         pair.tokenizer.decode(source[0].tolist()) for source in (student_source, teacher_source)
     )
-    raise NothingDecodedError(*texts, float(budget[0]))
+    raise NothingDecodedError(*texts, float(budget.share[0]))
 
   fresh = dataclasses.replace(pair)
   fresh._writer.decode = decode
@@ -120,7 +120,7 @@ def test_a_policy_takes_a_budget_if_and_only_if_the_gate_decides(pair, name):
   by_gate = name in {"handover", "handover_checked", "span", "verify"}  # the latter by their rule
   with pytest.raises(ValueError, match=r"budget=None: neither|does not keep to a budget"):
     pair.write(TEXTS[0], policy=policy, **given[not by_gate])
-  assert pair._writer._decide(**{"budget": None, **given[by_gate]}, policy=policy)[1] is policy
+  assert pair._writer._order(given[by_gate].get("budget"), "share", policy).policy is policy
 
 
 def test_other_policies_write_what_they_say(pair):
@@ -162,6 +162,120 @@ def test_a_budget_that_cannot_be_kept_is_refused(pair):
     pair.write("a", "at most 20% of " + "it " * 30)
 
 
+# Forms --------------------------------------------------------------------------------------------
+
+
+def outputs(pair, budget, form, *, policy=ALWAYS, texts=TEXTS):
+  return pair.write(texts, budget, form=form, policy=policy)
+
+
+def test_without_a_promise_an_eager_gate_asks_always(pair):
+  assert all(out.share == 1.0 for out in outputs(pair, 0.2, "share"))
+
+
+def test_no_output_ends_above_a_hard_budget(pair):
+  for form in ("hard", "prefix"):
+    found = outputs(pair, 0.2, form)
+    assert all(out.calls <= 0.2 * len(out.tokens) + 1e-6 for out in found)
+    assert sum(out.calls for out in found) > len(TEXTS)
+  by_prefix = (np.cumsum(out.by_teacher) / (1 + np.arange(len(out.tokens))) for out in found)
+  assert all((shares <= 0.2 + 1e-6).all() for shares in by_prefix)
+
+
+@pytest.mark.parametrize("shortest, first", [((20.0, 0.0), 0), ((0.0, 0.0), 4)])
+def test_a_hard_budget_counts_on_the_shortest_output_of_the_pair(
+    pair, monkeypatch, shortest, first
+):
+  monkeypatch.setattr(pair._writer, "_shortest", shortest)
+  assert outputs(pair, 0.2, "hard", texts=TEXTS[0]).by_teacher.index(True) == first
+
+
+def test_a_ledger_lets_one_text_spend_what_another_has_saved(pair):
+  found = outputs(pair, 0.2, "ledger")
+  assert len(found) > writer.BATCH  # the credit passes from batch to batch
+  calls, tokens = sum(out.calls for out in found), sum(len(out.tokens) for out in found)
+  assert 0.2 * tokens - 1 - writer.BATCH < calls <= 0.2 * tokens
+  assert any(out.calls > 0.2 * len(out.tokens) for out in found)
+
+
+def test_a_ledger_passes_its_credit_on_to_the_next_batch(pair, monkeypatch):
+  given, decode = [], pair._writer.decode
+
+  def noting(*args):
+    found = decode(*args)
+    given.append((int(args[4].credit), int(found.credit)))
+    return found
+
+  monkeypatch.setattr(pair._writer, "decode", noting)
+  outputs(pair, 0.3, "ledger", policy=decoding.make_policy("handover", -1e6))
+  (first, left), (second, _) = given
+  assert first == 0 and second == left > 0
+
+
+def test_calls_bound_every_output_however_they_are_said(pair):
+  found = outputs(pair, 2, "calls")
+  assert {out.calls for out in found} == {2}
+  assert outputs(pair, "at most two calls", "share") == found == outputs(pair, "twice", "calls")
+  assert all(out.share == 1.0 for out in outputs(pair, 10**12, "calls"))
+
+
+def test_of_calls_the_student_reads_a_share_that_it_was_trained_for(pair):
+  source = len(pair.tokenizer.encode_batch(["The flight takes 5 hours."])[0]) + 1
+  shortest = tiny_pair.SHORTEST[0] + tiny_pair.SHORTEST[1] * source
+  said = "use the teacher for at most {}% of the tokens: The flight takes 5 hours."
+  for calls, percent in ((1, round(100 / shortest)), (9, 30)):
+    read, _, share = what_is_read(pair, "The flight takes 5 hours.", f"at most {calls} times")
+    assert read == said.format(percent) and share == pytest.approx(percent / 100)
+  smallest = min(filter(None, pair.config["budgets"]["train"]))
+  long = dataclasses.replace(pair, shortest=(1e4, 0.0))
+  assert what_is_read(long, "a", "once")[2] == pytest.approx(smallest)
+
+
+@pytest.mark.parametrize("form", decoding.FORMS)
+def test_nothing_is_asked_for_nothing_in_any_form(pair, form):
+  for policy in (ALWAYS, None, decoding.make_policy("margin", 2.0)):
+    if form != "share" or (policy is not None and policy.name == "handover"):
+      assert not any(out.calls for out in outputs(pair, 0, form, policy=policy, texts=TEXTS[:2]))
+  assert pair.write("a", 0, form=form) == pair.write("a", policy=decoding.StudentAlone())
+
+
+def test_any_policy_that_can_write_alone_is_held_to_a_form(pair):
+  margin = decoding.make_policy("margin", 2.0)  # asks always
+  assert all(out.share == 1.0 for out in pair.write(TEXTS, policy=margin))
+  for form in ("paced", "hard"):
+    found = outputs(pair, 0.2, form, policy=margin)
+    share = sum(out.calls for out in found) / sum(len(out.tokens) for out in found)
+    assert 0.05 < share <= 0.26, form
+
+
+@pytest.mark.parametrize(
+    "budget, form, policy, message",
+    [
+        (0.2, "soft", None, "form='soft': must be one of share, paced, hard"),
+        (0.2, ["hard"], None, "form=['hard']: must be one of share, paced, hard"),
+        (None, "hard", None, "budget=None: form='hard' needs one: give a budget"),
+        (0.2, "calls", None, "budget=0.2: form='calls' takes a whole number of calls from 0"),
+        (-1, "calls", None, "budget=-1: form='calls' takes a whole number of calls from 0"),
+        ("at most twice", "hard", None, "states calls, and form='hard' takes a share"),
+        (3, "share", None, "states 300%; this pair was trained for shares from 0 to 0.3"),
+        (0.2, "share", "margin", "policy 'margin' does not keep to a budget: leave out the budget"),
+        (
+            0.2,
+            "hard",
+            "teacher",
+            "form='hard': policy 'teacher' cannot write on without the teacher",
+        ),
+        (3, "calls", "prompt_lookup", "form='calls': policy 'prompt_lookup' cannot write on"),
+    ],
+)
+def test_a_form_that_cannot_be_kept_is_refused(pair, budget, form, policy, message):
+  dials = {"margin": 0.2, "prompt_lookup": 2}
+  policy = policy and decoding.make_policy(policy, dials.get(policy))
+  with pytest.raises(ValueError, match=re.escape(message)) as refused:
+    pair._writer.write("a", budget, form, policy)
+  assert "\n" not in str(refused.value)
+
+
 # Loading ------------------------------------------------------------------------------------------
 
 
@@ -169,6 +283,7 @@ def test_a_pair_loads_by_its_folder_or_its_workdir(saved, pair):
   for folder in (saved.parent, str(saved.parent), str(saved)):
     loaded = load_pair(folder)
     assert loaded.duals == tiny_pair.DUALS == pair.duals
+    assert loaded.shortest == tiny_pair.SHORTEST == pair.shortest
     assert loaded.student == pair.student and loaded.teacher == pair.teacher
 
 
@@ -188,6 +303,10 @@ def set_field(section, name, value):
     edit_json(folder / "pair.json", lambda saved: saved["config"][section].update({name: value}))
 
   return edit
+
+
+def set_shortest(value):
+  return lambda folder: edit_json(folder / "pair.json", lambda saved: saved.update(shortest=value))
 
 
 def drop_field(section, name):
@@ -253,6 +372,12 @@ def with_nan(array):
         (set_field("data", "buckets", [[8]]), r"config.data.buckets=\[\[8\]\] is not valid"),
         (set_field("decode", "max_length", 0), r"config.decode.max_length=0 is not valid"),
         (set_field("decode", "max_length", True), r"config.decode.max_length=True is not valid"),
+        (drop_field("decode", "wait"), r"pair.json: config.decode.wait is missing: copy"),
+        (set_field("decode", "wait", 1.5), r"config.decode.wait=1.5 is not valid"),
+        (set_field("decode", "pace", -1), r"config.decode.pace=-1 is not valid"),
+        (set_shortest(None), r"pair.json: shortest=None is not valid, must be two numbers: copy"),
+        (set_shortest([1.0]), r"shortest=\[1.0\] is not valid, must be two numbers"),
+        (set_shortest([1.0, float("nan")]), r"shortest=\[1.0, nan\] is not valid"),
         (set_field("data", "task", None), r"config.data.task=None is not valid"),
         (
             set_field("budgets", "knots", [0.0, 0.1]),

@@ -7,6 +7,7 @@ from kdtw_jax import config as config_lib
 from kdtw_jax import data, pair
 from tests.test_config import load
 
+SHORTEST = (1.0, 0.5)  # tokens of an output: a + b · (source tokens)
 DUALS = (5.0, 4.0, 3.0, 2.0, 1.0, 0.5)  # at the six knots
 
 
@@ -14,7 +15,7 @@ def save(folder, *, vocab_size=300, task="", seed=0):
   """Saves a pair trained for shares up to 0.3, that reads up to 23 tokens; gives the folder."""
   config = load("demo", "smoke")
   config.data.update(num_train=200, buckets=((24, 24),), prompt_length=0, task=task)
-  config.decode.max_length = 24
+  config.decode.update(max_length=24, chunk=25)  # one width, so that tests compile less
   config_lib.validate(config)
   source = data.load_split(config.data, "train")
   text = [side for i in range(len(source)) for side in (source[i].source, source[i].target)]
@@ -33,5 +34,6 @@ def save(folder, *, vocab_size=300, task="", seed=0):
       student_params=student_params,
       teacher_params=teacher_params,
       duals=np.array(DUALS, np.float32),
+      shortest=SHORTEST,
   )
   return folder

@@ -165,7 +165,7 @@ def defaults() -> ml_collections.ConfigDict:
   config.decode = dict(
       max_length=40,  # output tokens
       chunk=8,  # width of the teacher's usual pass; 0: the width measured fastest at 20% asks
-      wait=0.75,  # share of the unfinished rows that must need the teacher before it runs
+      wait=0.5,  # share of the unfinished rows that must need the teacher before it runs
       # κ of paced budgets, in units of each policy's own: what an ask ahead of the budget takes
       # from the score of the next
       pace=1.0,

@@ -21,6 +21,7 @@ from kdtw_jax.data.published_tokenizer import load_tokenizer as load_tokenizer
 from kdtw_jax.data.sources import load_split as load_split
 from kdtw_jax.data.stated import Stated as Stated
 from kdtw_jax.data.stated import state_budget as state_budget
+from kdtw_jax.data.stated import stated_calls as stated_calls
 from kdtw_jax.data.tokenised import TokenisedSplit as TokenisedSplit
 from kdtw_jax.data.tokenised import tokenise as tokenise
 from kdtw_jax.data.tokenizer import Tokenizer as Tokenizer

@@ -1,4 +1,7 @@
-"""Conversion of a user's budget, a share or words, to the instruction that the student reads.
+"""Conversion of a user's budget, a number or words, to the instruction that the student reads.
+
+    a share   0.2, or "use the teacher for at most 20% of the tokens"
+    calls     3 with form="calls", or "use the teacher at most 3 times"
 
 A budget that cannot be kept is refused: the student knows only the shares that it was trained for,
 and after any other instruction it would still ask for some share. Not here: the training wordings
@@ -15,6 +18,14 @@ from kdtw_jax.data.prompts import SLOT, TRAIN_WORDINGS, Wording, render
 # A number with at most two decimals, as `render` writes it, that is not part of a word or a range.
 _PERCENT = re.compile(r"(?<![\w.,\-−–])([-−]?\d+(?:[.,]\d{1,2})?) ?%")
 
+_NUMBERS = "zero one two three four five six seven eight nine ten".split()
+_TIMES = {"never": 0, "once": 1, "twice": 2, "thrice": 3}
+_CALLS = re.compile(
+    rf"(?<![\w.,\-−–])(?:(\d+|no|{'|'.join(_NUMBERS)}) (?:calls?|times?|questions?)|"
+    rf"({'|'.join(_TIMES)}))(?![\w-])",
+    re.IGNORECASE,
+)
+
 
 class Stated(NamedTuple):
   """A budget that the pair can keep.
@@ -26,6 +37,53 @@ class Stated(NamedTuple):
 
   share: float
   instruction: str
+
+
+def stated_calls(budget: object, form: str = "share") -> int | None:
+  """Reads a budget of calls per output.
+
+  Args:
+    budget: with the form "calls", a whole number; with any form, words such as "at most 3 calls",
+      "at most twice" or "no more than five times", read as an upper limit.
+    form: the form of the budget, one of `decoding.FORMS`.
+
+  Returns:
+    The calls; None if the budget is a share, or anything else that `state_budget` reads or refuses.
+
+  Raises:
+    ValueError: if the budget and its form state different things.
+  """
+  calls = _calls_in(budget, by_number=form == "calls")
+  if form == "calls" and calls is None:
+    raise ValueError(
+        f"budget={budget!r}: form='calls' takes a whole number of calls from 0, as budget=3 or 'at "
+        "most 3 calls'; a share, as 0.2 or '20% of the tokens', goes with another form"
+    )
+  if calls is not None and form not in ("calls", "share"):
+    raise ValueError(
+        f"budget={budget!r}: states calls, and form={form!r} takes a share, as 0.2: leave out the "
+        "form, or give a share"
+    )
+  return calls
+
+
+def _calls_in(budget: object, *, by_number: bool) -> int | None:
+  """Returns the calls that a whole number or words state; None if they state none or several."""
+  if by_number and isinstance(budget, ArrayLike) and budget.ndim == 0:
+    budget = budget.item()
+  if by_number and isinstance(budget, numbers.Integral) and not isinstance(budget, bool):
+    return int(budget) if int(budget) >= 0 else None
+  if not isinstance(budget, str) or "%" in budget:
+    return None
+  found = _CALLS.findall(" ".join(budget.split()))
+  if len(found) != 1:
+    return None
+  number, times = (word.lower() for word in found[0])
+  if times:
+    return _TIMES[times]
+  if number.isdigit():
+    return int(number)
+  return 0 if number == "no" else _NUMBERS.index(number)
 
 
 def state_budget(budget: object, *, largest: float, task: str = "") -> Stated:
@@ -72,7 +130,8 @@ def _read(budget: object, largest: float) -> tuple[float, Wording]:
 def _refused(budget: object, reason: str, largest: float) -> ValueError:
   return ValueError(
       f"budget={budget!r}: {reason}; this pair was trained for shares from 0 to {largest:g}: give "
-      "one, as 0.2 or 'use the teacher for at most 20% of the tokens'; or, without a budget, "
+      "one, as 0.2 or 'use the teacher for at most 20% of the tokens'; or calls, as 'at most 3 "
+      "calls' or budget=3, form='calls'; or, without a budget, "
       "policy=make_policy('teacher') (the teacher writes all) or make_policy('speculative', 4) "
       "(its quality from fewer calls)"
   )

@@ -13,7 +13,8 @@ call is a token that the teacher writes; for one that drafts and checks it is a 
     calls   calls <= n in every output
 
 The four last forms never break their promise. A budget of 0 never calls, in any form, if the policy
-reads it (the learned gate) or the form is a promise.
+reads it (the learned gate) or the form is not `share`. In the form `calls`, n alone is the budget:
+n = 0 never calls, and n > 0 may call whatever B is.
 
 Not here: how a budget is stated in words (data/stated.py), and who asks (policies/).
 
@@ -47,7 +48,7 @@ class Budget:
   """What a batch may spend on its teacher.
 
   Attributes:
-    share: `[B]`, B of each row, 0..1.
+    share: `[B]`, B of each row, 0..1; the form `calls` does not read it.
     pace: κ >= 0 in units of the asker's score per call; read by every form but `share` and `calls`.
     shortest: (a, b): an output has at least a + b · (source tokens) tokens, which `hard` enforces
       where the promise needs it; (0, 0) predicts nothing.
@@ -75,12 +76,20 @@ class Budget:
 
 
 class Limits:
-  """A budget applied to the rows of a batch."""
+  """A budget applied to the rows of a batch.
+
+  Attributes:
+    form: the budget's form.
+    share: `[B]`, the B that a policy sees; for the form `calls`, 1 where n > 0 and else 0.
+  """
 
   def __init__(self, budget: Budget, source: Int[base.ArrayLike, "B S"] | None, most: int):
     """Takes the budget, the teacher's source, and the most tokens of an output."""
     self._budget, self.form = budget, budget.form
     self.share = jnp.asarray(budget.share, jnp.float32)
+    if self.form == "calls":
+      any_call = jnp.asarray(budget.calls, jnp.int32) > 0
+      self.share = jnp.broadcast_to(any_call, self.share.shape).astype(jnp.float32)
     self._shortest = jnp.zeros(self.share.shape, jnp.float32)
     if self.form == "hard" and source is not None:
       a, b = (jnp.asarray(x, jnp.float32) for x in budget.shortest)

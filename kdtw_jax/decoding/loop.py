@@ -25,7 +25,7 @@ from kdtw_jax.decoding.sampling import Key, Sampling
 from kdtw_jax.decoding.state import Cache, DecodeResult, DecodeState, Setup
 
 GREEDY = Sampling()
-WAIT = 0.75  # nearly the best share at 10 to 30% asks; benchmarks/decode.py measures it
+WAIT = 0.5  # faster than 0.75 at 10 to 30% asks, batch 32, two CPU cores: benchmarks/decode.py
 
 
 def decode(

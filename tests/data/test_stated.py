@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kdtw_jax import data
-from kdtw_jax.data import HELD_OUT_WORDINGS, TRAIN_WORDINGS, state_budget
+from kdtw_jax.data import HELD_OUT_WORDINGS, TRAIN_WORDINGS, state_budget, stated_calls
 
 SAID = "use the teacher for at most {} of the tokens: "
 
@@ -87,3 +87,72 @@ def test_what_cannot_be_kept_is_refused_with_what_can(budget, reason):
 @pytest.mark.parametrize("share", [0.1 * 3, np.float32(0.3), np.array(0.3), jnp.float32(0.3)])
 def test_a_share_may_be_a_rounding_error_above_the_largest(share):
   assert state_budget(share, largest=0.3).share == 0.3
+
+
+# Calls --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "budget, calls",
+    [
+        ("at most 3 calls", 3),
+        ("use the teacher at most twice", 2),
+        ("Once, if you must", 1),
+        ("no more than two calls to the teacher", 2),
+        ("ask it up to ten times", 10),
+        ("with no calls at all", 0),
+        ("never ask the teacher", 0),
+        ("at most\n12  calls", 12),
+    ],
+)
+@pytest.mark.parametrize("form", ["share", "calls"])
+def test_calls_in_words_are_read(budget, calls, form):
+  assert stated_calls(budget, form) == calls
+
+
+@pytest.mark.parametrize("budget", [3, np.int32(3), np.array(3), jnp.int32(3)])
+def test_a_whole_number_is_calls_only_by_its_form(budget):
+  assert stated_calls(budget, "calls") == 3
+  assert stated_calls(budget) is None
+
+
+@pytest.mark.parametrize("wording", [*TRAIN_WORDINGS, *HELD_OUT_WORDINGS])
+def test_no_wording_of_a_share_states_calls(wording):
+  assert stated_calls(data.render(0.2, wording)) is None
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        -1,
+        0.2,
+        2.0,
+        True,
+        None,
+        "20%",
+        "at most 20% or 3 calls",
+        "3 calls, or 4 times",
+        "3-5 calls",
+        "-3 calls",
+        "2.5 calls",
+        "some calls",
+        "3 callers",
+        "twice-baked",
+        [3],
+        float("nan"),
+    ],
+)
+def test_what_states_no_calls_is_refused_by_their_form(budget):
+  message = f"budget={budget!r}: form='calls' takes a whole number of calls from 0, as budget=3"
+  with pytest.raises(ValueError, match=re.escape(message)) as refused:
+    stated_calls(budget, "calls")
+  assert "\n" not in str(refused.value)
+  assert stated_calls(budget) is None
+
+
+def test_calls_are_refused_by_the_forms_of_a_share():
+  for form in ("paced", "hard", "prefix", "ledger"):
+    message = f"states calls, and form='{form}' takes a share, as 0.2: leave out the form"
+    with pytest.raises(ValueError, match=re.escape(message)):
+      stated_calls("at most 3 calls", form)
+    assert stated_calls(0.2, form) is None

@@ -96,6 +96,16 @@ def test_a_promise_is_never_broken(form, name, hundredths, seed, wait, warm):
   assert ((lasts == EOS_ID) | (out.length == T)).all()
 
 
+@pytest.mark.parametrize("name", ["always", "checks"])
+def test_by_calls_their_number_alone_is_the_budget(name):
+  """Also for a gate that never asks where its share is 0."""
+  nothing, much = (run(name, budget_of("calls", [share] * B)) for share in (0.0, 0.7))
+  calls = budget_of("calls", [0.0] * B).calls
+  np.testing.assert_array_equal(spent_of(name, nothing) > 0, calls > 0)
+  for field in nothing._fields:
+    np.testing.assert_array_equal(getattr(nothing, field), getattr(much, field), field)
+
+
 def test_a_hard_budget_is_spent_where_a_prefix_cannot():
   """Asks come before their tokens are written, as far as the output is sure to be long enough."""
   shares = [0.2] * B
