@@ -13,6 +13,7 @@ _NEEDS = {
     "warm_start": "teacher",
     "distillation": "warm_start",
     "wheels": "warm_start",
+    "worth": "wheels",
     "evaluation": "wheels",
 }
 _NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
@@ -31,7 +32,10 @@ def check_inputs(run: Run) -> None:
   methods.check(config.evaluation)
   _check_stages(run)
   parts = run.mesh.shape["data"]
-  for split, needed_by in (("validation", {"wheels", "evaluation"}), ("test", {"evaluation"})):
+  for split, needed_by in (
+      ("validation", {"wheels", "worth", "evaluation"}),
+      ("test", {"evaluation"}),
+  ):
     if stages & needed_by and len(run.inputs.source(split)) < parts:
       raise ValueError(
           f"split {split!r}: has {len(run.inputs.source(split))} examples for {parts} devices along"
