@@ -199,6 +199,17 @@ def sweep_every_method(config: ml_collections.ConfigDict) -> None:
       verify_max_prob_end=(0.02, 0.05, 0.1, 0.2, 0.3),
       verify_margin_end=(0.01, 0.03, 0.06, 0.1, 0.15),
       verify_end=(6.0, 4.0, 2.0, 1.0, 0.4),
+      speculative=(2, 4, 6, 12, 24),
+      relay=(1, 2, 4, 8, 16),
+      fly=(0.8, 0.5, 0.3, 0.1, 0.0),
+      fly_2=(0.8, 0.5, 0.3, 0.1, 0.0),
+      mentored=(0.05, 0.15, 0.4, 0.7, 1.0),
+      mentored_24=(0.15, 0.4, 0.8, 1.4, 2.0),
+      relaxed=(0.1, 0.3, 0.6, 0.8, 0.9),
+      relaxed_24=(0.1, 0.3, 0.6, 0.8, 0.9),
+      accept_single=(0.004, 0.02, 0.1, 0.2, 0.4),
+      accept_single_24=(0.004, 0.02, 0.1, 0.2, 0.4),
+      worth=(6.0, 3.0, 1.5, 0.7, 0.3),
   )
 
 

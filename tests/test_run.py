@@ -93,18 +93,20 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
   methods = {curve["method"]: curve["points"] for curve in metrics["curves"]["test"]}
   assert set(methods) == {
       "handover",
-      "handover_capped",
+      "handover_paced",
+      "handover_hard",
       "handover_checked_2",
       "handover_offset",
       "random",
       "max_prob",
+      "max_prob_paced",
       "oracle",
       "speculative",
       "lenient",
   }
   teacher = metrics["alone"]["teacher"]["scores"]["bleu"]
   assert methods["speculative"][0]["scores"]["bleu"] == pytest.approx(teacher)  # exact
-  for point in methods["handover_capped"]:
+  for point in methods["handover_hard"]:
     assert point["asked_share"] <= point["dial"] + 1e-6
   assert all(point["cost"] > 0 for point in methods["handover"])
   assert [row["budget"] for row in metrics["budgets"]] == [0.0, 0.0, 0.2, 0.2, 0.15]
@@ -114,17 +116,25 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
       "oracle",
   }
   assert {row["baseline"] for row in rows if row["equal"] == "share"} == {
-      "handover_capped",
+      "handover_paced",
+      "handover_hard",
       "handover_offset",
       "random",
       "max_prob",
+      "max_prob_paced",
   }
   hulls = metrics["hulls"]
   assert [row["price"] for row in hulls[::2]] == ["calls", "share", *4 * ["cost"]]
   assert [row["step_ratio"] for row in hulls[4::2]] == [0.02, 0.1, 0.3, metrics["step_ratio"]]
   for row in hulls:
     assert row["family"] == "handover" and len(row["gaps"]) == 4
-    assert row["others"]["settings"] == {"random": 2, "max_prob": 2, "speculative": 1, "lenient": 1}
+    assert row["others"]["settings"] == {
+        "random": 2,
+        "max_prob": 2,
+        "max_prob_paced": 2,
+        "speculative": 1,
+        "lenient": 1,
+    }
   assert metrics["samples"] and metrics["difficulty"] and metrics["latency"]
   assert [s["stage"] for s in metrics["stages"]][:2] == ["teacher", "sft"]
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdtw_jax import base
-from kdtw_jax.decoding import drafting, writing
+from kdtw_jax.decoding import checking, writing
 from kdtw_jax.decoding import state as state_lib
 from kdtw_jax.decoding.budgets import Budget, Limits, as_budget
 from kdtw_jax.decoding.policies.drafter import Drafter
@@ -268,7 +268,7 @@ def advance(
 ) -> DecodeState:
   """Runs the loop until `num_done` rows are done, or all rows if it is None."""
   if setup.policy.drafts:
-    step = drafting.draft_round
+    step = checking.draft_round
   else:
     lags = setup.policy.catches_up and not setup.eager
     step = writing.write_round if lags else writing.write_step

@@ -9,6 +9,7 @@ Shape letters: B slots, R requests admitted at once, S source length.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+import dataclasses
 import functools
 import itertools
 from typing import Any, NamedTuple
@@ -181,7 +182,7 @@ class _Programs:
         teacher_source=slots.teacher_source,
         policy=policy,
         limits=Limits(
-            self._terms.replace(share=slots.share, calls=slots.calls),
+            dataclasses.replace(self._terms, share=slots.share, calls=slots.calls),
             slots.teacher_source,
             self._max_length,
         ),

@@ -209,6 +209,27 @@ def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -
   ]
 
 
+def paced_sweep(sweep: Sweep, budgets: tuple[float, ...]) -> Sweep:
+  """Makes the sweep of a method over paced budgets, at the middle of its dials.
+
+  Args:
+    sweep: the method's own sweep.
+    budgets: budgets to hold.
+  """
+  _, _, middle = sweep.settings[len(sweep.settings) // 2]
+  return dataclasses.replace(
+      sweep,
+      method=f"{sweep.method}_paced",
+      title=f"{sweep.title}, paced",
+      dial_name="budget",
+      settings=tuple(
+          (b, f"{b:.0%}", dataclasses.replace(middle, budget=b, form="paced")) for b in budgets
+      ),
+      continuous=False,
+      never=None,
+  )
+
+
 def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
   """Makes the sweep of the learned gate's offset under one budget.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -87,11 +88,6 @@ class Runner:
         for split, examples in self.examples.items()
     }
     self._prompt_length = data.instruction_length(tokenizer, config)
-    self.shortest = data.shortest_output(
-        tokenised["validation"],
-        config.decode.shortest_quantile,
-        num_task=len(data.encode_task(tokenizer, config.data.task)),
-    )
     student, teacher = models
     chunk = config.decode.chunk
     if not chunk:
@@ -132,6 +128,15 @@ class Runner:
     self._decode = jax.jit(decode, static_argnums=0)
     self._first_cost_values = jax.jit(first_cost_values)
 
+  @functools.cached_property
+  def shortest(self) -> tuple[float, float]:
+    """What a hard budget counts on: see `data.shortest_output`; of the validation split."""
+    return data.shortest_output(
+        self._tokenised["validation"],
+        self._config.decode.shortest_quantile,
+        num_task=len(data.encode_task(self._tokenizer, self._config.data.task)),
+    )
+
   def batches(
       self,
       split: str,
@@ -167,8 +172,8 @@ class Runner:
     """Decodes one batch, leaving the result on the devices."""
     budget = decoding.Budget(
         share=batch.budget,
-        pace=np.float32(self._config.decode.pace),
-        shortest=self.shortest,
+        pace=np.float32(self._config.decode.pace * policy.pace),
+        shortest=self.shortest if form == "hard" else (0.0, 0.0),
         calls=np.full(len(batch.budget), calls, np.int32),
         credit=jnp.int32(credit),
         form=form,

@@ -17,6 +17,8 @@ from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
 from kdtw_jax.evaluation.record import EXACT_METHOD, Curve
 from kdtw_jax.evaluation.tradeoff import bisect_dial, score_at_share
 
+PACED_FAMILY = "thresholds"  # baselines that are measured under paced budgets too
+
 
 def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Sweep]:
   """Makes the sweeps of the config's methods, each with the student that serves it best.
@@ -45,7 +47,13 @@ def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Swee
       found[name] = max(
           candidates, key=lambda sweep: _merit(measure.curve("validation", sweep), measure.key)
       )
-  return list(found.values())
+  budgets = tuple(sorted(measure.config.budgets.seen))
+  paced = [
+      methods.paced_sweep(sweep, budgets)
+      for sweep in found.values()
+      if sweep.family == PACED_FAMILY and not sweep.bound
+  ]
+  return [*found.values(), *paced]
 
 
 def _merit(curve: Curve, key: str) -> float:

@@ -73,6 +73,7 @@ DRAFTERS = {
     "verify_end": 1.0,
     "worth": 0.5,
     "route_gap": 5.0,
+    "route_gap_skip": 5.0,
     "route_margin": 6.0,
     "route_margin_hard": 6.0,
     "route_length": 9.0,

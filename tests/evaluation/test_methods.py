@@ -131,13 +131,13 @@ def test_a_sweep_says_what_its_method_is():
 
 def test_handovers_sweep_budgets():
   sweeps = {s.method: s for s in methods.handover_sweeps((0.0, 0.2), (2.0,))}
-  assert set(sweeps) == {"handover", "handover_capped", "handover_checked_2"}
+  assert set(sweeps) == {"handover", "handover_paced", "handover_hard", "handover_checked_2"}
   budgets = {name: [s.budget for _, _, s in sweep.settings] for name, sweep in sweeps.items()}
-  assert budgets["handover"] == budgets["handover_capped"] == [0.0, 0.2]
+  assert budgets["handover"] == budgets["handover_hard"] == [0.0, 0.2]
   offsets = methods.offset_sweep(0.2, {0.1: -1.5, 0.3: 0.5})
   assert [(dial, label) for dial, label, _ in offsets.settings] == [(-1.5, "10%"), (0.5, "30%")]
   assert all(setting.budget == 0.2 for *_, setting in offsets.settings) and offsets.continuous
-  assert {s.cap for _, _, s in sweeps["handover_capped"].settings} == {"hard"}
+  assert {s.form for _, _, s in sweeps["handover_hard"].settings} == {"hard"}
   checked = sweeps["handover_checked_2"].settings[1][2].policy()
   assert isinstance(checked, decoding.Verify) and checked.tolerance == 2 and checked.dial == 0
   assert checked.rule == "handover" and checked.end

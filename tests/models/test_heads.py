@@ -12,7 +12,7 @@ from kdtw_jax.base import MASKED_LOGIT
 from kdtw_jax.models import GATE_KINDS, shift_right, with_duals
 from kdtw_jax.models.heads import confidence_features
 
-HEADS = {"gate", "price", "value", "cost_value"}
+HEADS = {"gate", "price", "value", "cost_value", "worth"}
 kinds = pytest.mark.parametrize("kind", GATE_KINDS)
 real_kinds = pytest.mark.parametrize("kind", [kind for kind in GATE_KINDS if kind != "none"])
 

@@ -23,6 +23,7 @@ def test_params_are_a_nested_dict_with_stable_readable_names(tiny_model):
       "price",
       "value",
       "cost_value",
+      "worth",
   }
   names = {
       "/".join(key.key for key in path): leaf.shape
@@ -97,7 +98,7 @@ def test_training_with_optax_learns_to_copy(tiny_model):
   tiny = tiny_model(dropout_rate=0.0, gate="mlp", value_heads=True)
   model = tiny.model
   source = np.random.default_rng(0).integers(4, 30, (16, 5)).astype(np.int32)
-  heads = ("gate", "price", "value", "cost_value")
+  heads = ("gate", "price", "value", "cost_value", "worth")
   labels = {
       name: jax.tree.map(lambda _, name=name: "heads" if name in heads else "trunk", part)
       for name, part in tiny.params.items()

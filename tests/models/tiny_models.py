@@ -55,7 +55,7 @@ class TinyModel:
     encoded = self.model.encode(params, source)
     hidden = self.model.hidden(params, encoded, shift_right(target))
     price = self.model.price(params, encoded)
-    return hidden, price, *self.model.readout(params, price, hidden)
+    return hidden, price, *self.model.readout(params, price, hidden)[:2]
 
   def forward(self, source, target):
     """Hidden states of teacher forcing."""

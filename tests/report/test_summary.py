@@ -163,7 +163,7 @@ def test_a_family_has_one_colour_and_each_method_its_marker(full_metrics):
   handover, max_prob, oracle, _ = full_metrics.curves["test"]
   named = {
       "handover": handover,
-      "handover_capped": handover,
+      "handover_hard": handover,
       "max_prob": max_prob,
       "margin": max_prob,
       "oracle": oracle,
@@ -174,7 +174,7 @@ def test_a_family_has_one_colour_and_each_method_its_marker(full_metrics):
   looks = style.method_styles(curves)
   assert len({(look.colour, look.marker) for look in looks.values()}) == len(named)
   assert looks["max_prob"].colour == looks["margin"].colour
-  assert looks["handover"].colour == looks["handover_capped"].colour == style.ACCENT
+  assert looks["handover"].colour == looks["handover_hard"].colour == style.ACCENT
   assert max(looks, key=lambda name: looks[name].width) == "handover"
   assert looks["own"].colour != looks["other"].colour
   assert {look.colour for look in looks.values()} <= set(style.DARK)

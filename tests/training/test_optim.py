@@ -26,7 +26,7 @@ def updates(optimizer, params, steps):
 def test_trunk_stands_still_during_the_value_warm_up():
   params, _ = tiny.params()
   optimizer = optim.make_optimizer(tiny.stage("distillation", value_warmup_steps=3))
-  heads = {"gate", "price", "value", "cost_value"}
+  heads = {"gate", "price", "value", "cost_value", "worth"}
   assert moved(params, updates(optimizer, params, 3)) == heads
   assert moved(params, updates(optimizer, params, 5)) == set(params)
 

@@ -63,7 +63,7 @@ class Fly(Speculative):
     kept = Speculative.stays(self, drafts, key, sampling) & drafts.real
     agrees_again = jnp.ones_like(kept)
     for i in range(1, self.window + 1):
-      agrees_again &= jnp.pad(kept[:, i:], ((0, 0), (0, min(i, self.k))))
+      agrees_again &= jnp.pad(kept[:, i:], ((0, 0), (0, min(i, kept.shape[1]))))
     if sampling.greedy:
       p = jax.nn.softmax(drafts.teacher_logits, axis=-1)
     else:

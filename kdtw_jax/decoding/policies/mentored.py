@@ -160,7 +160,7 @@ class Mentored(Drafter):
         stays = here_v == jnp.argmax(pi, axis=-1, keepdims=True)
       else:
         stays = here_bar < jnp.take_along_axis(pi, here_v, axis=1)
-      here = jnp.arange(self.k)[None, :] == place
+      here = jnp.arange(v.shape[1])[None, :] == place
       return kept | (here & stays), refused | ~stays[:, 0]
 
     start = (sure | ~drafts.real, jnp.zeros(v.shape[:1], bool))

@@ -74,6 +74,7 @@ class Policy:
     whole_dial: True if the dial is static and a whole number; each value has its own program.
     dials: values that a sweep takes by default; () for a policy that evaluation does not sweep.
     dial_range: smallest and largest dial that a sweep may take.
+    pace: κ of its paced budgets, in units of its score per ask, to be scaled by the config.
     never: the dial at which it never asks, a number or a function of V; None if there is none.
     student: the method whose choice of student it shares; "" for one that chooses for itself.
     source: its publication.
@@ -89,6 +90,7 @@ class Policy:
   whole_dial: ClassVar[bool] = False
   dials: ClassVar[tuple[float, ...]] = ()
   dial_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+  pace: ClassVar[float] = 1.0
   never: ClassVar[Never] = None
   student: ClassVar[str] = ""
   source: ClassVar[str] = ""

@@ -31,6 +31,7 @@ class MaxProb(Policy):
 
   dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "threshold"
+  pace: ClassVar[float] = 0.2  # its scores lie in -1..1
   never: ClassVar[Never] = 0.0
 
   def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
@@ -75,6 +76,7 @@ class Margin(Policy):
 
   dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "threshold"
+  pace: ClassVar[float] = 0.2  # its scores lie in -1..1
   never: ClassVar[Never] = 0.0
 
   def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:

@@ -98,6 +98,12 @@ class Worth(UntilClean):
 
 
 @register(
+    "route_gap_skip",
+    "Help to the least risky, checks only if risky",
+    skip=2.0,
+    dials=(4.0, 8.0, 12.0, 20.0, 1000.0),
+)
+@register(
     "route_gap", "Help to the least risky, by predicted gaps", dials=(1.0, 2.0, 4.0, 8.0, 16.0)
 )
 @register(
