@@ -19,7 +19,7 @@ import numpy as np
 
 from kdtw_jax import data, decoding
 from kdtw_jax.base import EOS_ID, PAD_ID, Params
-from kdtw_jax.models import Models
+from kdtw_jax.models import Models, knows_worth
 
 BATCH = 16  # rows that decode together if more than one text is given
 _NARROWEST = 16
@@ -122,6 +122,12 @@ class Writer:
     if policy is not None and not isinstance(policy, decoding.Policy):
       raise ValueError(
           f"policy={policy!r:.60}: must be a policy, e.g. decoding.make_policy('speculative', 4)"
+      )
+    reads_worth = isinstance(policy, decoding.Drafter) and policy.reads_worth
+    if reads_worth and not knows_worth(self._params[0]):
+      raise ValueError(
+          f"policy={policy.name!r}: this pair's student has not learned what help is worth: run its"
+          " stage 'worth', or choose another policy, e.g. decoding.make_policy('route_gap', 8.0)"
       )
     if policy is None or reads_gate(policy):
       stated = data.state_budget(budget, largest=self._largest, task=self._task)

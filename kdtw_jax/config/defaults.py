@@ -176,8 +176,8 @@ def defaults() -> ml_collections.ConfigDict:
       num_sources=2048,  # of the training split, and as many of validation
       batch_size=128,  # sources that are decoded together; examples of a split in a minibatch
       tolerance=0.5,  # nats by which a draft may fall short of the teacher's choice and stay
-      steps=800,
-      learning_rate=3e-3,
+      steps=2000,
+      learning_rate=1e-2,
   )
 
   config.decode = dict(

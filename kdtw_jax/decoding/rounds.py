@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kdtw_jax import base
-from kdtw_jax.decoding import drafting, loop
+from kdtw_jax.decoding import checking, drafting, loop
 from kdtw_jax.decoding import signals as signals_lib
 from kdtw_jax.decoding import state as state_lib
 from kdtw_jax.decoding.budgets import Limits, as_budget
@@ -103,7 +103,7 @@ def make_rounds(
         present(state.signals), drafting.drafted(state), state.teacher_calls
     )
     whole = state._replace(length=drafting.drafted(state))
-    checked = drafting.verify(setup, drafted._replace(state=state), None)
+    checked = checking.verify(setup, drafted._replace(state=state), None)
     decision = Decision(
         made=checked.teacher_calls > state.teacher_calls,
         tokens=state_lib.finish(whole, eos_id).tokens,

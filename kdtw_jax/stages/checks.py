@@ -68,6 +68,12 @@ def _check_stages(run: Run) -> None:
         raise ValueError(
             f"stage {stage!r} needs stage {needed!r}, which is not done: add it to config.stages"
         )
+  if "evaluation" in wanted and not ("worth" in wanted or done("worth")):
+    for name in methods.reading_worth(run.config.evaluation):
+      raise ValueError(
+          f"config.evaluation.methods: {name!r} needs stage 'worth', which is not done: add it to "
+          "config.stages, or leave the method out"
+      )
   if "distillation" in wanted and not done("distillation") and run.workdir.begun("wheels"):
     raise ValueError(
         "stage 'wheels' was made without 'distillation', and would stay as it is: delete"

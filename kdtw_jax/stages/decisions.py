@@ -13,6 +13,7 @@ Shape letters: B batch, T most tokens, D width, E signals of a decision, N decis
 """
 
 from collections.abc import Callable, Iterable
+import functools
 import math
 from typing import NamedTuple
 
@@ -82,43 +83,61 @@ def make_collector(
   def collect(params: Params, teacher_params: Params, batches: Iterable[Batch]) -> Decisions:
     found = []
     for batch in batches:
-      state, made = rounds.start(params, teacher_params, batch), []
-      while not np.all(state.done):
-        state, decision = rounds.play(params, teacher_params, batch, state)
-        made.append(jax.device_get(decision))
-      result = jax.device_get(rounds.finish(state))
-      rows = np.concatenate([np.flatnonzero(decision.made) for decision in made])
-      each = decoding.Decision(
-          *(
-              np.concatenate([part[decision.made] for part, decision in zip(parts, made)])
-              for parts in zip(*made, strict=True)
-          )
-      )
-      # Drafts and final outputs are scored together.
-      everyone = np.arange(len(result.tokens))
+      made, result = _roll_out(rounds, params, teacher_params, batch)
       encoded = encode(teacher_params, batch.teacher_source)
-      scores = _in_widths(
-          lambda *args, encoded=encoded: log_mu(teacher_params, encoded, *args),
-          np.concatenate([rows, everyone]),
-          np.concatenate([each.tokens, result.tokens]),
-          size=len(everyone),
-      )
-      before, after = scores[: len(rows)], scores[len(rows) :]
-      found.append(
-          Decisions(
-              each.hidden,
-              each.hidden_mean,
-              each.signals,
-              gain=np.maximum(after[rows] - before, 0.0),
-              calls=result.teacher_calls[rows] - each.calls,
-              example_id=np.asarray(batch.example_id)[rows],
-              draft=each.tokens,
-              final=result.tokens[rows],
-          )
-      )
+      score = functools.partial(log_mu, teacher_params, encoded)
+      found.append(_labelled(made, result, np.asarray(batch.example_id), score))
     return Decisions(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
   return collect
+
+
+def _roll_out(
+    rounds: decoding.Rounds, params: Params, teacher_params: Params, batch: Batch
+) -> tuple[list[decoding.Decision], decoding.DecodeResult]:
+  """Helps a batch until all its outputs are clean."""
+  state, made = rounds.start(params, teacher_params, batch), []
+  while not np.all(state.done):
+    state, decision = rounds.play(params, teacher_params, batch, state)
+    made.append(jax.device_get(decision))
+  return made, jax.device_get(rounds.finish(state))
+
+
+def _labelled(
+    made: list[decoding.Decision],
+    result: decoding.DecodeResult,
+    example_id: Int[np.ndarray, " B"],
+    score: Callable[[np.ndarray, np.ndarray], Array],
+) -> Decisions:
+  """Joins the decisions of a batch's rounds and adds what followed them.
+
+  Args:
+    made: the decisions of each round.
+    result: the final outputs.
+    example_id: as in `Batch`.
+    score: `(rows, tokens) -> log μ` of outputs that belong to these rows.
+  """
+  rows = np.concatenate([np.flatnonzero(decision.made) for decision in made])
+  kept = [jax.tree.map(lambda part, d=decision: part[d.made], decision) for decision in made]
+  each = decoding.Decision(*map(np.concatenate, zip(*kept, strict=True)))
+  everyone = np.arange(len(example_id))
+  scores = _in_widths(
+      score,
+      np.concatenate([rows, everyone]),
+      np.concatenate([each.tokens, result.tokens]),
+      size=len(everyone),
+  )
+  before, after = scores[: len(rows)], scores[len(rows) :]
+  return Decisions(
+      each.hidden,
+      each.hidden_mean,
+      each.signals,
+      gain=np.maximum(after[rows] - before, 0.0),
+      calls=result.teacher_calls[rows] - each.calls,
+      example_id=example_id[rows],
+      draft=each.tokens,
+      final=result.tokens[rows],
+  )
 
 
 def _log_mu(

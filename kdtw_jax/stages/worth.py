@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 import numpy as np
 import optax
 
@@ -39,11 +39,17 @@ class AsksToCome(NamedTuple):
     hidden: the decoder state.
     price: of an ask, nats.
     asks: asks from here to the end, this state's included.
+    position: number of tokens before the state.
   """
 
   hidden: Float[np.ndarray, "N D"]
   price: Float[np.ndarray, " N"]
   asks: Float[np.ndarray, " N"]
+  position: Int[np.ndarray, " N"]
+
+  def first(self) -> "AsksToCome":
+    """Returns the states before the first token."""
+    return AsksToCome(*(part[self.position == 0] for part in self))
 
 
 def train(run: Run) -> None:
@@ -91,7 +97,7 @@ def batches(run: Run, split: str) -> Iterator[Batch]:
   found = run.batches(
       "worth", section, split=split, batch_size=size, budgets=run.config.budgets.train
   )
-  for number in tracked(range(-(-section.num_sources // size)), f"help, {split}"):
+  for _ in tracked(range(-(-section.num_sources // size)), f"help, {split}"):
     yield devices.shard_batch(run.mesh, next(found))
 
 
@@ -164,7 +170,8 @@ def asks_to_come(
     hidden = student.hidden(params, encoded, shift_right(result.tokens))
     to_come = jnp.cumsum(result.asked[:, ::-1], axis=1)[:, ::-1].astype(jnp.float32)
     price = jnp.broadcast_to(price[:, None], to_come.shape)
-    return hidden.astype(jnp.float32), price, to_come, result.tokens != PAD_ID
+    position = jnp.broadcast_to(jnp.arange(to_come.shape[1]), to_come.shape)
+    return hidden.astype(jnp.float32), price, to_come, position, result.tokens != PAD_ID
 
   def collected(batches: Iterator[Batch]) -> AsksToCome:
     found = []
@@ -179,13 +186,17 @@ def asks_to_come(
 def fit_cost_value(
     student: Model, params: Params, followed: tuple[AsksToCome, ...], section: Any, *, seed: int
 ) -> tuple[Params, float]:
-  """Fits V_C to the asks that followed, by squared error; arguments as in `fit_worth`."""
+  """Fits V_C to the asks that followed, by squared error; arguments as in `fit_worth`.
+
+  Every second example is a first state, at which V_C predicts the use of a whole output.
+  """
 
   def loss_fn(head: Params, hidden: Array, price: Array, asks: Array) -> Float[Array, ""]:
     found = student.values({**params, "cost_value": head}, hidden[:, None], price)[1][:, 0]
     return jnp.mean((found - asks) ** 2)
 
-  return fit_head(loss_fn, params["cost_value"], followed, section, seed=seed, name="V_C")
+  parts = tuple(some[:3] for part in followed for some in (part, part.first()))
+  return fit_head(loss_fn, params["cost_value"], parts, section, seed=seed, name="V_C")
 
 
 def fit_head(
