@@ -240,6 +240,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
     stage.update(steps=8, batch_size=16, warmup_steps=2, log_every=4, checkpoint_every=4)
   config.distillation.value_warmup_steps = config.wheels.value_warmup_steps = 2
   config.calibration.update(steps=2, batch_size=16)
+  config.worth.update(num_sources=16, batch_size=16, steps=4)
   config.budgets.update(train=(0.0, 0.1, 0.2, 0.3), seen=(0.0, 0.2), held_out=(0.15,))
   config.evaluation.methods = ("random", "max_prob", "oracle", "speculative", "lenient")
   config.evaluation.dials.update(

@@ -1,4 +1,4 @@
-"""A run, top to bottom: its inputs, its seven stages, and the pair that training produces.
+"""A run, top to bottom: its inputs, its eight stages, and the pair that training produces.
 
 A finished stage is loaded, and an interrupted one resumes. A stage that the config leaves out is
 loaded if it exists. Each stage is a file in `stages/`.
@@ -22,6 +22,7 @@ from kdtw_jax.stages import (
     tokenizer,
     warm_start,
     wheels,
+    worth,
 )
 from kdtw_jax.stages.stage import Run
 from kdtw_jax.workdir import Workdir
@@ -52,6 +53,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
       "warm_start": warm_start.train,
       "distillation": distillation.train,
       "wheels": wheels.train,
+      "worth": worth.train,
   }
   for name, stage in stages.items():
     if name in config.stages:
@@ -76,7 +78,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
 
 def hand_on(run: Run) -> None:
   """Saves the trained pair as `pair/`, unless it is already there."""
-  folder, summary = run.workdir.path / "pair", run.workdir.summary("wheels")
+  stage = run.pair_stage
+  folder, summary = run.workdir.path / "pair", run.workdir.summary(stage)
   if not summary or run.workdir.summary_of(folder) == summary:
     return
   pair.save_pair(
@@ -84,7 +87,7 @@ def hand_on(run: Run) -> None:
       config=config_lib.to_json(run.config),
       models=run.inputs.models,
       tokenizer=run.inputs.tokenizer,
-      student_params=run.params("wheels"),
+      student_params=run.params(stage),
       teacher_params=run.params("teacher"),
       duals=summary["duals"],
       shortest=run.inputs.shortest_output(),

@@ -47,6 +47,7 @@ MADE_BY = {
     "warm_start": _PAIR,
     "distillation": (*_PAIR, "distillation"),
     "wheels": (*_PAIR, "distillation", "wheels", "calibration", "decode.max_length"),
+    "worth": (*_PAIR, "distillation", "wheels", "calibration", "worth", "decode.max_length"),
 }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from kdtw_jax import data, decoding
 from kdtw_jax.base import EOS_ID, PAD_ID, Params
-from kdtw_jax.models import Models
+from kdtw_jax.models import Models, knows_worth
 
 BATCH = 16  # rows that decode together if more than one text is given
 _NARROWEST = 16
@@ -153,6 +153,12 @@ class Writer:
     if policy is not None and not isinstance(policy, decoding.Policy):
       raise ValueError(
           f"policy={policy!r:.60}: must be a policy, e.g. decoding.make_policy('speculative', 4)"
+      )
+    reads_worth = isinstance(policy, decoding.Drafter) and policy.reads_worth
+    if reads_worth and not knows_worth(self._params[0]):
+      raise ValueError(
+          f"policy={policy.name!r}: this pair's student has not learned what help is worth: run its"
+          " stage 'worth', or choose another policy, e.g. decoding.make_policy('route_gap', 8.0)"
       )
     if not isinstance(form, str) or form not in decoding.FORMS:
       raise ValueError(f"form={form!r:.60}: must be one of {', '.join(decoding.FORMS)}")

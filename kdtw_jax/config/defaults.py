@@ -5,7 +5,16 @@ from typing import Any
 
 import ml_collections
 
-STAGES = ("tokenizer", "teacher", "sft", "warm_start", "distillation", "wheels", "evaluation")
+STAGES = (
+    "tokenizer",
+    "teacher",
+    "sft",
+    "warm_start",
+    "distillation",
+    "wheels",
+    "worth",
+    "evaluation",
+)
 
 
 def _model(**fields: Any) -> dict[str, Any]:
@@ -161,6 +170,15 @@ def defaults() -> ml_collections.ConfigDict:
   )
   # Dual ascent on validation sources with a frozen student; 0 steps skip it.
   config.calibration = dict(steps=100, batch_size=128, dual_learning_rate=8.0)
+
+  # The heads that say what help is worth, and V_C; the rest of the student stays as it is.
+  config.worth = dict(
+      num_sources=2048,  # of the training split, and as many of validation
+      batch_size=128,  # sources that are decoded together; examples of a split in a minibatch
+      tolerance=0.5,  # nats by which a draft may fall short of the teacher's choice and stay
+      steps=2000,
+      learning_rate=1e-2,
+  )
 
   config.decode = dict(
       max_length=40,  # output tokens

@@ -20,6 +20,7 @@ from kdtw_jax.decoding.policies.speculative import Lenient, Speculative, Typical
 from kdtw_jax.decoding.policies.thresholds import Entropy, Margin, MaxProb
 from kdtw_jax.decoding.policies.verify import Verify
 from kdtw_jax.decoding.policies.worth import Route, Worth
+from kdtw_jax.decoding.rounds import Decision, Rounds, make_rounds
 from kdtw_jax.decoding.sampling import Sampling, choose_token
 from kdtw_jax.decoding.slots import Finished, Request, make_continuous_decoder
 from kdtw_jax.decoding.state import DecodeResult, DecodeState
@@ -31,6 +32,7 @@ __all__ = [
     "Accept",
     "Budget",
     "Cascade",
+    "Decision",
     "DecodeResult",
     "DecodeState",
     "Dial",
@@ -55,6 +57,7 @@ __all__ = [
     "RandomAsk",
     "Relaxed",
     "Request",
+    "Rounds",
     "Route",
     "Sampling",
     "Span",
@@ -70,6 +73,7 @@ __all__ = [
     "make_continuous_decoder",
     "make_decoder",
     "make_policy",
+    "make_rounds",
     "margin",
     "max_prob",
     "pass_seconds",

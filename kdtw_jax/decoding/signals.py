@@ -65,7 +65,8 @@ def add(
   """
   log_q = jax.nn.log_softmax(logits, axis=-1)
   taken = jnp.take_along_axis(log_q, token[:, None], axis=1)[:, 0]
-  largest, _ = jax.lax.top_k(jnp.exp(log_q), 2)
+  # Before exp: of an exponential, XLA on CPU would sort all V entries to find two.
+  largest = jnp.exp(jax.lax.top_k(log_q, 2)[0])
   entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
   gap = jnp.maximum(gap, 0.0)
   new = jnp.stack(

@@ -82,6 +82,17 @@ def _has_dial(name: str) -> bool:
   return method is not None and method.dial_name is not None and method.family != gate.family
 
 
+def reading_worth(section: ml_collections.ConfigDict) -> list[str]:
+  """Returns the methods of the config that read what the student's head `worth` predicts."""
+  names = METHODS if "all" in section.methods else section.methods
+  policies = {name: decoding.POLICIES[name].make() for name in names}
+  return [
+      name
+      for name, policy in policies.items()
+      if isinstance(policy, decoding.Drafter) and policy.reads_worth
+  ]
+
+
 def dials_of(section: ml_collections.ConfigDict, name: str) -> tuple[float, ...]:
   """Returns the dials that a method is swept at: those of the config, or the policy's own."""
   return tuple(map(float, section.dials.get(name, decoding.POLICIES[name].dials)))

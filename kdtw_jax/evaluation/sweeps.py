@@ -35,12 +35,13 @@ def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Swee
     names = METHODS if "all" in evaluation.methods else evaluation.methods
   for name in sorted(names, key=lambda name: bool(decoding.POLICIES[name].student)):
     dials = methods.dials_of(evaluation, name)
-    of_family = found.get(decoding.POLICIES[name].student)
-    stages = (
-        [of_family.settings[0][2].stage]
-        if of_family
-        else [stage for stage in evaluation.baseline_students if stage in measure.students]
-    )
+    student = decoding.POLICIES[name].student
+    if student in found:
+      stages = [found[student].settings[0][2].stage]
+    elif student == "handover":  # it reads the pair's heads
+      stages = [PAIR_STAGE]
+    else:
+      stages = [stage for stage in evaluation.baseline_students if stage in measure.students]
     candidates = [methods.method_sweep(name, dials, stage) for stage in stages]
     found[name] = candidates[0]
     if len(candidates) > 1:

@@ -12,4 +12,5 @@ from kdtw_jax.models.functional import num_params as num_params
 from kdtw_jax.models.functional import shift_right as shift_right
 from kdtw_jax.models.functional import with_duals as with_duals
 from kdtw_jax.models.heads import HEADS as HEADS
+from kdtw_jax.models.heads import knows_worth as knows_worth
 from kdtw_jax.models.t5 import Encoded as Encoded

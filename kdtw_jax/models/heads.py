@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdtw_jax.base import MASKED_LOGIT, Worth
+from kdtw_jax.base import MASKED_LOGIT, Params, Worth
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.layers import RMSNorm, ScalarMLP, normal_param
 from kdtw_jax.models.t5 import Encoded
@@ -150,6 +150,12 @@ class ValueHead(nnx.Module):
     feature = states.shape[-1] ** 0.5 * jnp.log1p(price)[:, None, None]
     feature = jnp.broadcast_to(feature, (*states.shape[:2], 1))
     return self.mlp(jnp.concatenate([states, feature], axis=-1))
+
+
+def knows_worth(params: Params) -> bool:
+  """Returns True if a student's head `worth` is trained: before, its last layers are zero."""
+  head = params.get("worth", {})
+  return any(bool(jnp.any(head[part]["out_kernel"])) for part in head if part != "norm")
 
 
 class WorthHead(nnx.Module):

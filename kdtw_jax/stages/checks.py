@@ -13,6 +13,7 @@ _NEEDS = {
     "warm_start": "teacher",
     "distillation": "warm_start",
     "wheels": "warm_start",
+    "worth": "wheels",
     "evaluation": "wheels",
 }
 _NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
@@ -31,7 +32,10 @@ def check_inputs(run: Run) -> None:
   methods.check(config.evaluation)
   _check_stages(run)
   parts = run.mesh.shape["data"]
-  for split, needed_by in (("validation", {"wheels", "evaluation"}), ("test", {"evaluation"})):
+  for split, needed_by in (
+      ("validation", {"wheels", "worth", "evaluation"}),
+      ("test", {"evaluation"}),
+  ):
     if stages & needed_by and len(run.inputs.source(split)) < parts:
       raise ValueError(
           f"split {split!r}: has {len(run.inputs.source(split))} examples for {parts} devices along"
@@ -64,6 +68,12 @@ def _check_stages(run: Run) -> None:
         raise ValueError(
             f"stage {stage!r} needs stage {needed!r}, which is not done: add it to config.stages"
         )
+  if "evaluation" in wanted and not ("worth" in wanted or done("worth")):
+    for name in methods.reading_worth(run.config.evaluation):
+      raise ValueError(
+          f"config.evaluation.methods: {name!r} needs stage 'worth', which is not done: add it to "
+          "config.stages, or leave the method out"
+      )
   if "distillation" in wanted and not done("distillation") and run.workdir.begun("wheels"):
     raise ValueError(
         "stage 'wheels' was made without 'distillation', and would stay as it is: delete"

@@ -6,6 +6,7 @@ import time
 
 from kdtw_jax import config as config_lib
 from kdtw_jax.evaluation.evaluate import evaluate
+from kdtw_jax.evaluation.measure import PAIR_STAGE
 from kdtw_jax.evaluation.record import Stage
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.stages.stage import Run
@@ -26,12 +27,13 @@ def measure(run: Run) -> Path:
   wheels = run.workdir.summary("wheels")
   if wheels is None:
     raise ValueError("stage 'evaluation' needs stage 'wheels': add it to config.stages")
+  students = {name: run.params(name) for name in STUDENTS if run.workdir.summary(name)}
   metrics = evaluate(
       run.config,
       run.inputs.models,
       run.mesh,
       run.inputs.tokenizer,
-      students={name: run.params(name) for name in STUDENTS if run.workdir.summary(name)},
+      students={**students, PAIR_STAGE: run.params(run.pair_stage)},
       teacher_params=run.params("teacher"),
       duals=tuple(wheels["duals"]),
       sources={split: run.inputs.source(split) for split in ("train", "validation", "test")},

@@ -63,6 +63,11 @@ class Run:
         split, batch_size=batch_size or section.batch_size, seed=self.seed(stage), budgets=budgets
     )
 
+  @property
+  def pair_stage(self) -> str:
+    """The stage whose student is the pair's: `worth` if it is done, else `wheels`."""
+    return "worth" if self.workdir.summary("worth") else "wheels"
+
   @functools.cache  # noqa: B019  one run per process
   def params(self, stage: str) -> Params:
     """Loads the parameters of a finished stage onto the mesh.

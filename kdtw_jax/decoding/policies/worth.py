@@ -42,6 +42,7 @@ class UntilClean(Drafter):
   tolerance: Dial = 0.5
 
   decides_end: ClassVar[bool] = True
+  student: ClassVar[str] = "handover"  # whose gate predicts gaps
   source: ClassVar[str] = "ours"
 
   @property

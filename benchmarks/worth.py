@@ -1,0 +1,175 @@
+"""What the head `worth` knows of help, what it should learn from, and what its policy gains.
+
+    python benchmarks/worth.py --config=configs/multi30k.py --config.data.path=DIR \
+        --workdir=runs/m30k-0 --out=FILE.json
+
+Heads are fitted to training sources, to half of validation, or to both, and judged on the other
+half of validation, by G in nats of log μ. Then one head learns G in nats and one in sentence chrF
+against the reference, and on test the policy `worth` with each of them is measured beside
+`route_gap`, which helps by the sum of predicted gaps, with and without its `skip`. At last, V_C of
+the stages `wheels` and `worth` against the asks that follow on test.
+"""
+
+from collections.abc import Iterator
+import logging
+from pathlib import Path
+
+from absl import app, flags
+import jax
+from ml_collections import config_flags
+import numpy as np
+from rich.console import Console
+import sacrebleu
+import scipy.stats
+
+from kdtw_jax import data, decoding
+from kdtw_jax.base import Params
+from kdtw_jax.evaluation.outputs import Runner
+from kdtw_jax.files import write_json
+from kdtw_jax.run import open_run
+from kdtw_jax.stages import worth
+from kdtw_jax.stages.decisions import Decisions, make_collector
+from kdtw_jax.stages.stage import Run
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run, with its stage `worth`")
+_OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
+flags.mark_flags_as_required(["config", "workdir", "out"])
+
+PRICES = {"nats": (16.0, 8.0, 5.0, 3.0, 2.0, 1.0, 0.5), "chrf": (16.0, 11.0, 8.0, 6.0, 4.0, 2.0)}
+THRESHOLDS, SKIPS = (2.0, 4.0, 8.0, 16.0, 40.0), (-1.0, 1.0, 2.0, 4.0)
+BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
+SPLITS = ("validation", "test")
+
+
+def main(argv):
+  """Measures, prints and writes the figures."""
+  del argv
+  logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs there
+  config, workdir, console = _CONFIG.value, Path(_WORKDIR.value), Console(width=120)
+  run = open_run(config, workdir)
+  runner = Runner(
+      config,
+      run.inputs.models,
+      run.mesh,
+      run.inputs.tokenizer,
+      run.params("teacher"),
+      sources={split: run.inputs.source(split) for split in SPLITS},
+      tokenised={split: run.inputs.tokenised(split) for split in SPLITS},
+  )
+  found = {"knowledge": [], "policies": [], "cost_value": list(cost_values(run, runner))}
+  params, known = run.params("wheels"), decisions(run)
+  half = known["validation"].example_id % 2 == 0
+  seen, unseen = known["validation"].take(half), known["validation"].take(~half)
+  for name, parts in {
+      "train": (known["train"],),
+      "half of validation": (seen,),
+      "both": (known["train"], seen),
+  }.items():
+    head = fitted(run, params, parts)
+    found["knowledge"].append({"fitted_to": name, **knowledge(run, head, unseen)})
+  students = {
+      "nats": run.params("worth"),
+      "chrf": fitted(run, params, tuple(in_chrf(run, known[s], s) for s in worth.SPLITS)),
+  }
+  for label, student in students.items():
+    for price in PRICES[label]:
+      policy = decoding.make_policy("worth", price)
+      row = {"policy": "worth", "label": label, "dial": price}
+      found["policies"].append(row | measured(runner, policy, student))
+  for skip in SKIPS:
+    for threshold in THRESHOLDS:
+      policy = decoding.make_policy("route_gap", threshold, skip=skip)
+      row = {"policy": "route_gap", "skip": skip, "dial": threshold}
+      found["policies"].append(row | measured(runner, policy, params))
+  for rows in found.values():
+    for row in rows:
+      console.print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
+  write_json(_OUT.value, found)
+
+
+def decisions(run: Run) -> dict[str, Decisions]:
+  """Returns the decisions of the training and validation sources."""
+  collect = make_collector(
+      run.inputs.models,
+      tolerance=run.config.worth.tolerance,
+      max_length=run.config.decode.max_length,
+  )
+  models = run.params("wheels"), run.params("teacher")
+  return {split: collect(*models, worth.batches(run, split)) for split in worth.SPLITS}
+
+
+def fitted(run: Run, params: Params, parts: tuple[Decisions, ...]) -> Params:
+  """Returns a student's parameters with the head fitted to these decisions."""
+  student, section = run.inputs.models.student, run.config.worth
+  head, _ = worth.fit_worth(student, params, parts, section, seed=run.seed("worth"))
+  return {**params, "worth": head}
+
+
+def in_chrf(run: Run, found: Decisions, split: str) -> Decisions:
+  """Returns the decisions with their gain in sentence chrF against the reference, 0..100."""
+  source, decode = run.inputs.source(split), run.inputs.tokenizer.decode
+
+  def score(tokens: np.ndarray, example_id: int) -> float:
+    text = decode(tokens[tokens != 0].tolist())
+    return sacrebleu.sentence_chrf(text, list(source[int(example_id)].references)).score
+
+  gain = [
+      max(score(final, i) - score(draft, i), 0.0)
+      for draft, final, i in zip(found.draft, found.final, found.example_id, strict=True)
+  ]
+  return found._replace(gain=np.array(gain, np.float32))
+
+
+def knowledge(run: Run, params: Params, found: Decisions) -> dict[str, float]:
+  """Returns bias, R² of log(1 + x) and rank correlation of G and C, and that of G / C."""
+  model = run.inputs.models.student
+  expected = jax.jit(model.worth)(params, *map(jax.numpy.asarray, found[:3]))
+  gain, calls = map(np.asarray, expected)
+  rows = {}
+  for name, mine, true in (("gain", gain, found.gain), ("calls", calls, found.calls)):
+    errors = np.log1p(mine) - np.log1p(true)
+    rows[f"{name}_mean"] = float(np.mean(true))
+    rows[f"{name}_bias"] = float(np.mean(mine - true))
+    rows[f"{name}_r2_of_log"] = float(1 - np.mean(errors**2) / np.var(np.log1p(true)))
+    rows[f"{name}_rank"] = float(scipy.stats.spearmanr(mine, true)[0])
+  rows["gain_per_call_rank"] = float(
+      scipy.stats.spearmanr(gain / calls, found.gain / found.calls)[0]
+  )
+  gap = decoding.signals.column(found.signals[:, :-2], "gap")
+  rows["gain_rank_of_gap"] = float(scipy.stats.spearmanr(gap, found.gain)[0])
+  return rows
+
+
+def measured(runner: Runner, policy: decoding.Policy, params: Params) -> dict[str, float]:
+  """Returns calls per 100 tokens, scores and student steps per token on test."""
+  outputs = runner.run("test", policy, params)
+  return {
+      "calls": 100 * outputs.per_token("teacher_calls"),
+      "student_steps": outputs.per_token("student_row_steps"),
+      **runner.scores("test", outputs),
+  }
+
+
+def cost_values(run: Run, runner: Runner) -> Iterator[dict[str, float]]:
+  """Yields for each budget the share that follows on test, and V_C's predictions of it."""
+  policy, wording = decoding.make_policy("handover"), data.TRAIN_WORDINGS[0]
+  duals = (run.workdir.summary("wheels") or {})["duals"]
+  for budget in BUDGETS:
+    outputs = runner.run("test", policy, run.params("worth"), budget=budget, wording=wording)
+    predicted = {
+        stage: runner.predicted_share(
+            "test",
+            run.params(stage),
+            budget=budget,
+            wording=wording,
+            price=float(np.interp(budget, run.config.budgets.knots, duals)),
+            num_tokens=outputs.num_tokens,
+        )
+        for stage in ("wheels", "worth")
+    }
+    yield {"budget": budget, "share": outputs.teacher_share, **predicted}
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,171 @@
+"""Decisions about help: what a student knew of each of its drafts, and what help then brought.
+
+Sources are decoded with help until clean. The student drafts to the end of the output; a call takes
+back the first token that falls short of the teacher's choice by more than ρ nats, and the teacher
+writes there; and so on, until a call finds nothing. Each draft is a decision to learn from:
+
+    C = calls from this one until the output is clean
+    G = max(0, log μ(final output) − log μ(this draft))
+
+Not here: the heads that learn from them (worth.py).
+
+Shape letters: B batch, T most tokens, D width, E signals of a decision, N decisions.
+"""
+
+from collections.abc import Callable, Iterable
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from kdtw_jax import decoding, losses
+from kdtw_jax.base import PAD_ID, Batch, Params
+from kdtw_jax.models import Encoded, Model, Models, shift_right
+
+_WIDTH = 8  # drafts are scored at multiples of this many tokens
+
+
+class Decisions(NamedTuple):
+  """Decisions and what help brought, as arrays on the host.
+
+  Attributes:
+    hidden: the decoder state that predicted the last draft.
+    hidden_mean: the mean of these states over the draft.
+    signals: as in `decoding.signals.features`.
+    gain: G, nats.
+    calls: C, at least 1.
+    example_id: index of the example in its split.
+    draft: the output with its draft, then PAD_ID.
+    final: the output after the help, then PAD_ID.
+  """
+
+  hidden: Float[np.ndarray, "N D"]
+  hidden_mean: Float[np.ndarray, "N D"]
+  signals: Float[np.ndarray, "N E"]
+  gain: Float[np.ndarray, " N"]
+  calls: Int[np.ndarray, " N"]
+  example_id: Int[np.ndarray, " N"]
+  draft: Int[np.ndarray, "N T"]
+  final: Int[np.ndarray, "N T"]
+
+  def take(self, rows: np.ndarray) -> "Decisions":
+    """Returns some decisions, by a mask or by index."""
+    return Decisions(*(part[rows] for part in self))
+
+
+def make_collector(
+    models: Models, *, tolerance: float, max_length: int
+) -> Callable[[Params, Params, Iterable[Batch]], Decisions]:
+  """Makes the function that rolls out help on batches and returns all decisions.
+
+  Args:
+    models: student and teacher.
+    tolerance: ρ in nats.
+    max_length: most tokens of an output.
+
+  Returns:
+    `(params, teacher_params, batches) -> Decisions`, compiled once per shape of a batch.
+  """
+  student, teacher = models
+  rounds = decoding.make_rounds(
+      student.decoder_fns,
+      teacher.decoder_fns,
+      decoding.make_policy("route_gap", math.inf, tolerance=tolerance),
+      max_length=max_length,
+  )
+  encode = jax.jit(teacher.encode)
+  log_mu = jax.jit(lambda *args: _log_mu(teacher, *args))
+
+  def collect(params: Params, teacher_params: Params, batches: Iterable[Batch]) -> Decisions:
+    found = []
+    for batch in batches:
+      made, result = _roll_out(rounds, params, teacher_params, batch)
+      encoded = encode(teacher_params, batch.teacher_source)
+      score = functools.partial(log_mu, teacher_params, encoded)
+      found.append(_labelled(made, result, np.asarray(batch.example_id), score))
+    return Decisions(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+  return collect
+
+
+def _roll_out(
+    rounds: decoding.Rounds, params: Params, teacher_params: Params, batch: Batch
+) -> tuple[list[decoding.Decision], decoding.DecodeResult]:
+  """Helps a batch until all its outputs are clean."""
+  state, made = rounds.start(params, teacher_params, batch), []
+  while not np.all(state.done):
+    state, decision = rounds.play(params, teacher_params, batch, state)
+    made.append(jax.device_get(decision))
+  return made, jax.device_get(rounds.finish(state))
+
+
+def _labelled(
+    made: list[decoding.Decision],
+    result: decoding.DecodeResult,
+    example_id: Int[np.ndarray, " B"],
+    score: Callable[[np.ndarray, np.ndarray], Array],
+) -> Decisions:
+  """Joins the decisions of a batch's rounds and adds what followed them.
+
+  Args:
+    made: the decisions of each round.
+    result: the final outputs.
+    example_id: as in `Batch`.
+    score: `(rows, tokens) -> log μ` of outputs that belong to these rows.
+  """
+  rows = np.concatenate([np.flatnonzero(decision.made) for decision in made])
+  kept = [jax.tree.map(lambda part, d=decision: part[d.made], decision) for decision in made]
+  each = decoding.Decision(*map(np.concatenate, zip(*kept, strict=True)))
+  everyone = np.arange(len(example_id))
+  scores = _in_widths(
+      score,
+      np.concatenate([rows, everyone]),
+      np.concatenate([each.tokens, result.tokens]),
+      size=len(everyone),
+  )
+  before, after = scores[: len(rows)], scores[len(rows) :]
+  return Decisions(
+      each.hidden,
+      each.hidden_mean,
+      each.signals,
+      gain=np.maximum(after[rows] - before, 0.0),
+      calls=result.teacher_calls[rows] - each.calls,
+      example_id=example_id[rows],
+      draft=each.tokens,
+      final=result.tokens[rows],
+  )
+
+
+def _log_mu(
+    teacher: Model,
+    params: Params,
+    encoded: Encoded,
+    rows: Int[Array, " n"],
+    tokens: Int[Array, "n T"],
+) -> Float[Array, " n"]:
+  """Computes log μ of outputs, of which each belongs to a row of the encoded sources."""
+  encoded = jax.tree.map(lambda part: part[rows], encoded)
+  logits = teacher.logits(params, teacher.hidden(params, encoded, shift_right(tokens)))
+  return jnp.sum(losses.taken_log_probs(logits, tokens) * (tokens != PAD_ID), axis=1)
+
+
+def _in_widths(
+    score: Callable[[np.ndarray, np.ndarray], Array],
+    rows: Int[np.ndarray, " N"],
+    tokens: Int[np.ndarray, "N T"],
+    *,
+    size: int,
+) -> Float[np.ndarray, " N"]:
+  """Scores outputs of similar lengths together, `size` at a time, as narrow as they allow."""
+  lengths = np.sum(tokens != PAD_ID, axis=1)
+  order, scores = np.argsort(lengths, kind="stable"), np.zeros(len(rows), np.float32)
+  for start in range(0, len(order), size):
+    part = order[start : start + size]
+    width = min(-(-max(lengths[part].max(), 1) // _WIDTH) * _WIDTH, tokens.shape[1])
+    filled = np.resize(part, size)  # the last batch repeats some
+    scores[filled] = np.asarray(score(rows[filled], tokens[filled, :width]))
+  return scores

@@ -1,0 +1,147 @@
+"""What help is worth: its labels against a rollout in plain Python, and heads that learn a toy."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from kdtw_jax.base import EOS_ID, PAD_ID
+from kdtw_jax.models import knows_worth, shift_right
+from kdtw_jax.stages import worth
+from kdtw_jax.stages.decisions import make_collector
+from tests import tiny
+
+T, TOLERANCE = 7, 0.3
+
+
+def scaled():
+  """The tiny pair with larger embeddings, so that its predictions are not all alike."""
+  found = []
+  for params in tiny.params():
+    shared = {**params["shared"], "embedding": params["shared"]["embedding"] * 4.0}
+    found.append({**params, "shared": shared})
+  return found
+
+
+@pytest.fixture(scope="module")
+def collected():
+  batch = tiny.batch(rows=8)
+  collect = make_collector(tiny.models(), tolerance=TOLERANCE, max_length=T)
+  return batch, collect(*scaled(), [batch])
+
+
+def log_probs(who, params, source, tokens):
+  """A model's [T, V] log-probs after each prefix of one output; PAD_ID is never written."""
+  padded = np.zeros((1, T), np.int32)
+  padded[0, : len(tokens)] = tokens
+  hidden = who.hidden(params, who.encode(params, source[None]), shift_right(padded))
+  logits = np.array(who.logits(params, hidden))[0]
+  return logits - np.asarray(jax.nn.logsumexp(logits, axis=-1, keepdims=True))
+
+
+def greedy(table, t):
+  return int(np.argmax(np.where(np.arange(table.shape[1]) == PAD_ID, -np.inf, table[t])))
+
+
+def reference(student_source, teacher_source):
+  """[(draft, calls before it)] of one row that is helped until clean, its output and its calls."""
+  (student, teacher), (params, teacher_params) = tiny.models(), scaled()
+  kept, calls, made = [], 0, []
+  while True:
+    tokens = list(kept)
+    while len(tokens) < T and EOS_ID not in tokens:
+      tokens.append(greedy(log_probs(student, params, student_source, tokens), len(tokens)))
+    made.append((tokens, calls))
+    calls += 1
+    table = log_probs(teacher, teacher_params, teacher_source, tokens)
+    best = [greedy(table, t) for t in range(len(tokens))]
+    bad = [t for t, v in enumerate(tokens) if table[t, best[t]] - table[t, v] > TOLERANCE]
+    bad = [t for t in bad if t >= len(kept)]
+    if not bad:
+      return made, tokens, calls
+    kept = [*tokens[: bad[0]], best[bad[0]]]
+    if len(kept) == T or kept[-1] == EOS_ID:
+      return made, kept, calls
+
+
+def log_mu(source, tokens):
+  teacher, params = tiny.models().teacher, scaled()[1]
+  table = log_probs(teacher, params, source, tokens)
+  return sum(table[t, v] for t, v in enumerate(tokens))
+
+
+def test_labels_equal_a_rollout_in_plain_python(collected):
+  batch, found = collected
+  total = 0
+  for b in range(len(batch.example_id)):
+    made, final, calls = reference(batch.student_source[b], batch.teacher_source[b])
+    mine = found.take(found.example_id == batch.example_id[b])
+    assert len(mine.calls) == len(made)
+    order = np.argsort(mine.signals[:, -1])  # by the calls so far
+    after = log_mu(batch.teacher_source[b], final)
+    for i, (draft, before) in zip(order, made, strict=True):
+      assert mine.draft[i][mine.draft[i] != PAD_ID].tolist() == draft
+      assert mine.final[i][mine.final[i] != PAD_ID].tolist() == final
+      assert mine.calls[i] == calls - before
+      assert mine.signals[i, -2] == len(draft) and mine.signals[i, -1] == before
+      gain = max(after - log_mu(batch.teacher_source[b], draft), 0.0)
+      np.testing.assert_allclose(mine.gain[i], gain, atol=1e-3)
+    total += len(made)
+  assert total == len(found.calls) > len(batch.example_id)
+  assert (found.gain > 0).any() and len(set(found.calls.tolist())) > 1
+
+
+def section(**fields):
+  return ml_collections.ConfigDict(
+      {"steps": 400, "batch_size": 64, "learning_rate": 1e-2, **fields}
+  )
+
+
+def test_the_head_learns_a_worth_that_is_known():
+  """G = 3 x gap and C = 1 + length / 2 can be read off the signals."""
+  student, params = tiny.models().student, tiny.params()[0]
+  rng, width = np.random.default_rng(0), student.config.d_model
+
+  def toy(n):
+    states = rng.normal(size=(2, n, width)).astype(np.float32)
+    signals = rng.uniform(0, 5, (n, 10)).astype(np.float32)
+    return (*states, signals, 3 * signals[:, 1], 1 + signals[:, 8] / 2)
+
+  assert not knows_worth(params)
+  head, loss = worth.fit_worth(student, params, (toy(300), toy(500)), section(), seed=0)
+  assert knows_worth({**params, "worth": head}) and loss < 0.05
+  *inputs, gain, calls = toy(200)
+  found = student.worth({**params, "worth": head}, *map(jnp.asarray, inputs))
+  assert np.corrcoef(found.gain, gain)[0, 1] > 0.95
+  assert np.corrcoef(found.calls, calls)[0, 1] > 0.9
+  assert np.mean(found.calls) == pytest.approx(calls.mean(), rel=0.1)
+
+
+def test_the_cost_value_comes_to_the_mean_of_noisy_asks():
+  """Asks are Poisson with the mean 4 exp(-price); their mean is learned, not their median."""
+  student, params = tiny.models().student, tiny.params()[0]
+  rng, width, n = np.random.default_rng(1), student.config.d_model, 4000
+  price = rng.uniform(0, 3, n).astype(np.float32)
+  asks = rng.poisson(4 * np.exp(-price)).astype(np.float32)
+  states = rng.normal(size=(n, width)).astype(np.float32)
+  toy = worth.AsksToCome(states, price, asks, np.arange(n) % 10)
+  head, _ = worth.fit_cost_value(student, params, (toy,), section(steps=800), seed=0)
+  inputs = jnp.asarray(toy.hidden)[:, None], jnp.asarray(price)
+  found = student.values({**params, "cost_value": head}, *inputs)[1]
+  for low in (0.0, 1.0, 2.0):
+    rows = (price >= low) & (price < low + 1)
+    assert np.mean(found[rows]) == pytest.approx(asks[rows].mean(), rel=0.1)
+
+
+def test_both_parts_weigh_the_same_whatever_their_sizes():
+  parts = ((np.zeros(10, np.float32),), (np.ones(1000, np.float32),))
+  mean, _ = worth.fit_head(
+      lambda head, x: jnp.mean((head - x) ** 2),
+      jnp.zeros(()),
+      parts,
+      section(learning_rate=0.05),
+      seed=0,
+      name="a mean",
+  )
+  assert mean == pytest.approx(0.5, abs=0.02)
