@@ -154,12 +154,6 @@ class Writer:
       raise ValueError(
           f"policy={policy!r:.60}: must be a policy, e.g. decoding.make_policy('speculative', 4)"
       )
-    reads_worth = isinstance(policy, decoding.Drafter) and policy.reads_worth
-    if reads_worth and not knows_worth(self._params[0]):
-      raise ValueError(
-          f"policy={policy.name!r}: this pair's student has not learned what help is worth: run its"
-          " stage 'worth', or choose another policy, e.g. decoding.make_policy('route_gap', 8.0)"
-      )
     if not isinstance(form, str) or form not in decoding.FORMS:
       raise ValueError(f"form={form!r:.60}: must be one of {', '.join(decoding.FORMS)}")
     if budget is None and form != "share":
@@ -170,6 +164,12 @@ class Writer:
     form = form if calls is None else "calls"
     by_gate = policy is None or reads_gate(policy)
     policy = policy or decoding.make_policy("handover")
+    reads_worth = isinstance(policy, decoding.Drafter) and policy.reads_worth
+    if reads_worth and not knows_worth(self._params[0]):
+      raise ValueError(
+          f"policy={policy.name!r}: this pair's student has not learned what help is worth: run its"
+          " stage 'worth', or choose another policy, e.g. decoding.make_policy('route_gap', 8.0)"
+      )
     if not by_gate and budget is None:
       return _Order(self._state(0.0), 0, form, policy)
     if not by_gate and form == "share":

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from kdtw_jax import base
 from kdtw_jax.decoding import checking, drafting, loop
@@ -34,12 +34,12 @@ class Decision(NamedTuple):
     signals: signals of the draft, the tokens of the output, and the calls before this one.
   """
 
-  made: Bool[Array, " B"]
-  tokens: Int[Array, "B T"]
-  calls: Int[Array, " B"]
-  hidden: Float[Array, "B D"]
-  hidden_mean: Float[Array, "B D"]
-  signals: Float[Array, "B E"]
+  made: Bool[base.ArrayLike, " B"]
+  tokens: Int[base.ArrayLike, "B T"]
+  calls: Int[base.ArrayLike, " B"]
+  hidden: Float[base.ArrayLike, "B D"]
+  hidden_mean: Float[base.ArrayLike, "B D"]
+  signals: Float[base.ArrayLike, "B E"]
 
 
 class Rounds(NamedTuple):

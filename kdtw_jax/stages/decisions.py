@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from kdtw_jax import decoding, losses
-from kdtw_jax.base import PAD_ID, Batch, Params
+from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params
 from kdtw_jax.models import Encoded, Model, Models, shift_right
 
 _WIDTH = 8  # drafts are scored at multiples of this many tokens
@@ -43,14 +43,14 @@ class Decisions(NamedTuple):
     final: the output after the help, then PAD_ID.
   """
 
-  hidden: Float[np.ndarray, "N D"]
-  hidden_mean: Float[np.ndarray, "N D"]
-  signals: Float[np.ndarray, "N E"]
-  gain: Float[np.ndarray, " N"]
-  calls: Int[np.ndarray, " N"]
-  example_id: Int[np.ndarray, " N"]
-  draft: Int[np.ndarray, "N T"]
-  final: Int[np.ndarray, "N T"]
+  hidden: Float[ArrayLike, "N D"]
+  hidden_mean: Float[ArrayLike, "N D"]
+  signals: Float[ArrayLike, "N E"]
+  gain: Float[ArrayLike, " N"]
+  calls: Int[ArrayLike, " N"]
+  example_id: Int[ArrayLike, " N"]
+  draft: Int[ArrayLike, "N T"]
+  final: Int[ArrayLike, "N T"]
 
   def take(self, rows: np.ndarray) -> "Decisions":
     """Returns some decisions, by a mask or by index."""

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from kdtw_jax import checkpoint, decoding, devices
-from kdtw_jax.base import PAD_ID, Batch, Params, Worth
+from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Worth
 from kdtw_jax.models import Model, num_params, shift_right
 from kdtw_jax.stages.decisions import Decisions, make_collector
 from kdtw_jax.stages.stage import TRAINING_TEXT, Run
@@ -202,7 +202,7 @@ def fit_cost_value(
 def fit_head(
     loss_fn: Callable[..., Float[Array, ""]],
     head: Params,
-    parts: tuple[tuple[np.ndarray, ...], ...],
+    parts: tuple[tuple[ArrayLike, ...], ...],
     section: Any,
     *,
     seed: int,
