@@ -43,14 +43,14 @@ class Decisions(NamedTuple):
     final: the output after the help, then PAD_ID.
   """
 
-  hidden: Float[ArrayLike, "N D"]
-  hidden_mean: Float[ArrayLike, "N D"]
-  signals: Float[ArrayLike, "N E"]
-  gain: Float[ArrayLike, " N"]
-  calls: Int[ArrayLike, " N"]
-  example_id: Int[ArrayLike, " N"]
-  draft: Int[ArrayLike, "N T"]
-  final: Int[ArrayLike, "N T"]
+  hidden: Float[np.ndarray, "N D"]
+  hidden_mean: Float[np.ndarray, "N D"]
+  signals: Float[np.ndarray, "N E"]
+  gain: Float[np.ndarray, " N"]
+  calls: Int[np.ndarray, " N"]
+  example_id: Int[np.ndarray, " N"]
+  draft: Int[np.ndarray, "N T"]
+  final: Int[np.ndarray, "N T"]
 
   def take(self, rows: np.ndarray) -> "Decisions":
     """Returns some decisions, by a mask or by index."""
@@ -117,26 +117,28 @@ def _labelled(
     example_id: as in `Batch`.
     score: `(rows, tokens) -> log μ` of outputs that belong to these rows.
   """
-  rows = np.concatenate([np.flatnonzero(decision.made) for decision in made])
-  kept = [jax.tree.map(lambda part, d=decision: part[d.made], decision) for decision in made]
-  each = decoding.Decision(*map(np.concatenate, zip(*kept, strict=True)))
-  everyone = np.arange(len(example_id))
+
+  def joined(part: Callable[[decoding.Decision], ArrayLike]) -> np.ndarray:
+    return np.concatenate([np.asarray(part(each))[np.asarray(each.made)] for each in made])
+
+  rows = np.concatenate([np.flatnonzero(each.made) for each in made])
+  drafts, final = joined(lambda each: each.tokens), np.asarray(result.tokens)
   scores = _in_widths(
       score,
-      np.concatenate([rows, everyone]),
-      np.concatenate([each.tokens, result.tokens]),
-      size=len(everyone),
+      np.concatenate([rows, np.arange(len(final))]),
+      np.concatenate([drafts, final]),
+      size=len(final),
   )
   before, after = scores[: len(rows)], scores[len(rows) :]
   return Decisions(
-      each.hidden,
-      each.hidden_mean,
-      each.signals,
+      hidden=joined(lambda each: each.hidden),
+      hidden_mean=joined(lambda each: each.hidden_mean),
+      signals=joined(lambda each: each.signals),
       gain=np.maximum(after[rows] - before, 0.0),
-      calls=result.teacher_calls[rows] - each.calls,
+      calls=np.asarray(result.teacher_calls)[rows] - joined(lambda each: each.calls),
       example_id=example_id[rows],
-      draft=each.tokens,
-      final=result.tokens[rows],
+      draft=drafts,
+      final=final[rows],
   )
 
 

@@ -9,7 +9,7 @@ import pytest
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.models import knows_worth, shift_right
 from kdtw_jax.stages import worth
-from kdtw_jax.stages.decisions import make_collector
+from kdtw_jax.stages.decisions import Decisions, make_collector
 from tests import tiny
 
 T, TOLERANCE = 7, 0.3
@@ -99,19 +99,21 @@ def section(**fields):
 
 
 def test_the_head_learns_a_worth_that_is_known():
-  """G = 3 x gap and C = 1 + length / 2 can be read off the signals."""
+  """G = 3 x gap and C = 1 + length can be read off the signals."""
   student, params = tiny.models().student, tiny.params()[0]
   rng, width = np.random.default_rng(0), student.config.d_model
 
   def toy(n):
     states = rng.normal(size=(2, n, width)).astype(np.float32)
     signals = rng.uniform(0, 5, (n, 10)).astype(np.float32)
-    return (*states, signals, 3 * signals[:, 1], 1 + signals[:, 8] / 2)
+    nothing = np.zeros(n, int), np.zeros((n, T), int), np.zeros((n, T), int)
+    calls = np.round(1 + signals[:, 8]).astype(int)
+    return Decisions(*states, signals, 3 * signals[:, 1], calls, *nothing)
 
   assert not knows_worth(params)
   head, loss = worth.fit_worth(student, params, (toy(300), toy(500)), section(), seed=0)
   assert knows_worth({**params, "worth": head}) and loss < 0.05
-  *inputs, gain, calls = toy(200)
+  *inputs, gain, calls = toy(200)[:5]
   found = student.worth({**params, "worth": head}, *map(jnp.asarray, inputs))
   assert np.corrcoef(found.gain, gain)[0, 1] > 0.95
   assert np.corrcoef(found.calls, calls)[0, 1] > 0.9
@@ -131,7 +133,7 @@ def test_the_cost_value_comes_to_the_mean_of_noisy_asks():
   found = student.values({**params, "cost_value": head}, *inputs)[1]
   for low in (0.0, 1.0, 2.0):
     rows = (price >= low) & (price < low + 1)
-    assert np.mean(found[rows]) == pytest.approx(asks[rows].mean(), rel=0.1)
+    assert np.mean(found[rows]) == pytest.approx(asks[rows].mean(), abs=0.15)
 
 
 def test_both_parts_weigh_the_same_whatever_their_sizes():
