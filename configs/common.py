@@ -179,7 +179,7 @@ def sweep_every_method(config: ml_collections.ConfigDict) -> None:
 
   The handovers have five budgets, and 0, at which the student is alone.
   """
-  config.evaluation.methods = ("all",)
+  config.evaluation.update(methods=("all",), ours=("worth", "handover"))
   config.evaluation.dials.update(
       periodic=(0.05, 0.1, 0.2, 0.3, 0.5),
       prefix=(1, 2, 3, 5, 8),
@@ -242,11 +242,17 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.calibration.update(steps=2, batch_size=16)
   config.worth.update(num_sources=16, batch_size=16, steps=4)
   config.budgets.update(train=(0.0, 0.1, 0.2, 0.3), seen=(0.0, 0.2), held_out=(0.15,))
-  config.evaluation.methods = ("random", "max_prob", "oracle", "speculative", "lenient")
+  config.evaluation.methods = ("random", "max_prob", "oracle", "speculative", "lenient", "worth")
   config.evaluation.dials.update(
-      random=(0.1, 0.3), max_prob=(0.3, 0.6), oracle=(0.5,), speculative=(2,), lenient=(0.3,)
+      random=(0.1, 0.3),
+      max_prob=(0.3, 0.6),
+      oracle=(0.5,),
+      speculative=(2,),
+      lenient=(0.3,),
+      worth=(0.5,),
   )
   config.evaluation.update(
+      ours=("handover",),
       offset_shares=(0.3,),
       tolerances=(2.0,),
       compare_at=(0.2,),

@@ -53,9 +53,15 @@ def get_config(arg=None):
         entropy=(3.5, 2.5, 2.0, 1.5, 0.7),
         margin=(0.05, 0.15, 0.25, 0.4, 0.7),
         oracle=(4.0, 1.0, 0.0),
-        speculative=(2, 3, 4, 6, 8),
+        speculative=(2, 4, 8, 24),
+        worth=(10.0, 5.0, 2.5, 1.2, 0.5),
     )
-    config.evaluation.update(baseline_students=("wheels",), num_latency=16)
+    config.evaluation.update(
+        methods=(*config.evaluation.methods, "worth"),
+        ours=("worth", "handover"),
+        baseline_students=("wheels",),
+        num_latency=16,
+    )
     if mode == "paper":
       config.student.model.update(gate="token", gate_alpha=1.0)
       config.wheels.update(gate_credit="sampled", gate_sampled=True)

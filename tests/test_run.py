@@ -103,6 +103,7 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
       "oracle",
       "speculative",
       "lenient",
+      "worth",
   }
   teacher = metrics["alone"]["teacher"]["scores"]["bleu"]
   assert methods["speculative"][0]["scores"]["bleu"] == pytest.approx(teacher)  # exact
@@ -134,6 +135,7 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
         "max_prob_paced": 2,
         "speculative": 1,
         "lenient": 1,
+        "worth": 1,
     }
   assert metrics["samples"] and metrics["difficulty"] and metrics["latency"]
   assert [s["stage"] for s in metrics["stages"]][:2] == ["teacher", "sft"]
