@@ -155,9 +155,26 @@ def test_the_pair_loads_from_its_folder(finished):
 def test_a_finished_run_is_not_trained_again(finished, cache):
   workdir, _ = finished
   before = {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")}
-  again = start(cache, workdir, "--config.stages=('teacher','wheels')")
+  again = start(cache, workdir, "--config.stages=('teacher','wheels','worth')")
   assert again.returncode == 0, again.stderr
   assert {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")} == before
+
+
+def test_help_is_learned_by_two_heads_alone_and_handed_on(finished, cache, tmp_path):
+  workdir = tmp_path / "again"
+  shutil.copytree(finished[0], workdir)
+  shutil.rmtree(workdir / "stages" / "worth")
+  again = start(cache, workdir, "--config.stages=('worth',)")
+  assert again.returncode == 0, again.stderr
+  opened = run.open_run(load_config("demo", "smoke"), workdir)
+  before, after = (opened.params(stage) for stage in ("wheels", "worth"))
+  for name in before:
+    same = jax.tree.map(np.array_equal, before[name], after[name])
+    assert all(jax.tree.leaves(same)) == (name not in ("worth", "cost_value")), name
+  first = run.open_run(load_config("demo", "smoke"), finished[0]).params("worth")
+  jax.tree.map(np.testing.assert_array_equal, after, first)  # started over, to the last digit
+  handed = pair.load_pair(workdir).student_params
+  jax.tree.map(np.testing.assert_array_equal, after["worth"], handed["worth"])
 
 
 @pytest.mark.parametrize("stage", ["teacher", "wheels"])
@@ -217,6 +234,7 @@ def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
       ("--config.evaluation.methods=('randem',)", "evaluation.methods: 'randem' is not a method"),
       ("--config.data.prompt_length=5", "config.data.prompt_length=5: the instruction"),
       ("--config.stages=('evaluation',)", "stage 'evaluation' needs stage 'wheels'"),
+      ("--config.stages=('worth',)", "stage 'worth' needs stage 'wheels', which is not done"),
   ):
     flags = (flag,) if "stages" in flag else (only, flag)
     failed = start(cache, tmp_path, *flags)
@@ -230,7 +248,8 @@ def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
 def test_a_resume_may_change_what_made_nothing(finished, cache, tmp_path):
   workdir = tmp_path / "moved"
   shutil.copytree(finished[0], workdir)
-  shutil.rmtree(workdir / "stages" / "wheels")
+  for stage in ("wheels", "worth"):
+    shutil.rmtree(workdir / "stages" / stage)
   done = start(
       cache,
       workdir,

@@ -85,7 +85,7 @@ def _has_dial(name: str) -> bool:
 def reading_worth(section: ml_collections.ConfigDict) -> list[str]:
   """Returns the methods of the config that read what the student's head `worth` predicts."""
   names = METHODS if "all" in section.methods else section.methods
-  policies = {name: decoding.POLICIES[name].make() for name in names}
+  policies = {name: decoding.POLICIES[name].make(dials_of(section, name)[0]) for name in names}
   return [
       name
       for name, policy in policies.items()

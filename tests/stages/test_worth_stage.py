@@ -6,11 +6,15 @@ import ml_collections
 import numpy as np
 import pytest
 
+from kdtw_jax import config as config_lib
 from kdtw_jax.base import EOS_ID, PAD_ID
+from kdtw_jax.decoding import make_policy
+from kdtw_jax.evaluation import methods
 from kdtw_jax.models import knows_worth, shift_right
+from kdtw_jax.pair import load_pair
 from kdtw_jax.stages import worth
 from kdtw_jax.stages.decisions import Decisions, make_collector
-from tests import tiny
+from tests import tiny, tiny_pair
 
 T, TOLERANCE = 7, 0.3
 
@@ -147,3 +151,16 @@ def test_both_parts_weigh_the_same_whatever_their_sizes():
       name="a mean",
   )
   assert mean == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_student_that_has_not_learned_it_is_refused(tmp_path):
+  untrained = load_pair(tiny_pair.save(tmp_path / "pair"))
+  with pytest.raises(ValueError, match="policy='worth': this pair's student has not learned"):
+    untrained.write("a dog", policy=make_policy("worth", 1.0))
+
+
+def test_the_methods_that_need_the_stage_are_found():
+  evaluation = config_lib.defaults().evaluation
+  with evaluation.unlocked():
+    evaluation.methods = ("margin", "worth", "route_gap")
+  assert methods.reading_worth(evaluation) == ["worth"]
