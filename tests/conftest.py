@@ -1,6 +1,8 @@
 """Shared test settings: checked shapes, no silent rank promotion, eight CPU devices."""
 
+import gc
 import os
+from pathlib import Path
 
 from kdtw_jax import config
 
@@ -22,6 +24,8 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+MOST_MAPS = 20_000
+
 
 def pytest_addoption(parser):
   """The option with which the comparison with transformers leaves its figures."""
@@ -32,3 +36,13 @@ def pytest_addoption(parser):
 def key():
   """A fixed PRNG key."""
   return jax.random.key(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+  """Drops compiled programs after a module if there are many: a process has 65,530 memory maps."""
+  yield
+  maps = Path("/proc/self/maps")
+  if maps.is_file() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
+    jax.clear_caches()
+    gc.collect()
