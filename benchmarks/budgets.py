@@ -208,7 +208,7 @@ class Bench:
       wording: data.Wording,
       policy: decoding.Policy | None = None,
   ) -> Written:
-    """Writes for a domain; the texts of a ledger are one stream, in their order."""
+    """Writes for a domain; the texts of a ledger or under a pace are one stream, in their order."""
     policy, size = policy or self.policy, self.config.evaluation.batch_size
     parts, credit = [], np.int32(0)
     for batch in data.eval_batches(
@@ -218,13 +218,13 @@ class Bench:
         budget=share,
         wording=wording,
         prompt_length=self.prompt_length,
-        by_length=form != "ledger",
+        by_length=form not in decoding.STREAMS,
     ):
       budget = self.budget(form, share, size).replace(credit=credit)
       params = (self.pair.student_params, self.pair.teacher_params)
       longest = self.config.decode.max_length * domain.parts
       result = self._decode(params, batch, budget, policy, longest)
-      credit = result.credit if form == "ledger" else credit
+      credit = result.credit
       columns = (np.asarray(result.length), spent(policy, result), broken(budget, policy, result))
       parts.append((batch.example_id, np.asarray(result.tokens), *columns))
     ids, tokens, *columns = map(np.concatenate, zip(*parts, strict=True))
@@ -246,9 +246,8 @@ class Bench:
     domain = Domain("validation", self.validation, scored=True)
     wording, key = data.TRAIN_WORDINGS[0], metrics.primary_score(self.config.evaluation.metric)
     self.mean_length = float(self.write(domain, "share", PACED_BY, wording).length.mean())
-    task = data.encode_task(self.pair.tokenizer, self.config.data.task)
     self.shortest = data.shortest_output(
-        self.tokenised(domain), _QUANTILE.value, num_task=len(task)
+        self.tokenised(domain), self.pair.tokenizer, _QUANTILE.value
     )
     for form in sorted({*_FORMS.value} - {"share", "calls"}):
       tried = {}

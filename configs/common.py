@@ -175,42 +175,11 @@ def summarization(
 
 
 def sweep_every_method(config: ml_collections.ConfigDict) -> None:
-  """Sweeps all registered policies, each at five settings, in place.
+  """Sweeps all registered policies, each at the five settings that it has, in place.
 
   The handovers have five budgets, and 0, at which the student is alone.
   """
   config.evaluation.update(methods=("all",), ours=("worth", "handover"))
-  config.evaluation.dials.update(
-      periodic=(0.05, 0.1, 0.2, 0.3, 0.5),
-      prefix=(1, 2, 3, 5, 8),
-      span_max_prob=(0.05, 0.1, 0.15, 0.2, 0.3),
-      prompt_lookup=(1, 2, 3, 4, 6),
-      lenient=(0.02, 0.05, 0.15, 0.3, 0.6),
-      lenient_8=(0.02, 0.05, 0.15, 0.3, 0.6),
-      typical=(0.02, 0.1, 0.3, 0.6, 0.9),
-      cascade_chow=(0.2, 0.3, 0.45, 0.6, 0.8),
-      cascade_diff=(0.0, 0.1, 0.2, 0.3, 0.4),
-      cascade_opt=(0.1, 0.2, 0.3, 0.45, 0.6),
-      cascade_token_v1=(0.2, 0.35, 0.5, 0.65, 0.8),
-      cascade_token_v2=(0.2, 0.3, 0.4, 0.55, 0.7),
-      cascade_token_v3=(0.4, 0.55, 0.7, 0.8, 0.9),
-      big_little=(0.05, 0.1, 0.2, 0.35, 0.5),
-      verify_max_prob=(0.02, 0.05, 0.1, 0.2, 0.3),
-      verify_max_prob_end=(0.02, 0.05, 0.1, 0.2, 0.3),
-      verify_margin_end=(0.01, 0.03, 0.06, 0.1, 0.15),
-      verify_end=(6.0, 4.0, 2.0, 1.0, 0.4),
-      speculative=(2, 4, 6, 12, 24),
-      relay=(1, 2, 4, 8, 16),
-      fly=(0.8, 0.5, 0.3, 0.1, 0.0),
-      fly_2=(0.8, 0.5, 0.3, 0.1, 0.0),
-      mentored=(0.05, 0.15, 0.4, 0.7, 1.0),
-      mentored_24=(0.15, 0.4, 0.8, 1.4, 2.0),
-      relaxed=(0.1, 0.3, 0.6, 0.8, 0.9),
-      relaxed_24=(0.1, 0.3, 0.6, 0.8, 0.9),
-      accept_single=(0.004, 0.02, 0.1, 0.2, 0.4),
-      accept_single_24=(0.004, 0.02, 0.1, 0.2, 0.4),
-      worth=(6.0, 3.0, 1.5, 0.7, 0.3),
-  )
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:

@@ -92,12 +92,9 @@ class Inputs:
     )
 
   def shortest_output(self) -> tuple[float, float]:
-    """Returns (a, b): an output has at least a + b · (tokens that the teacher reads) tokens."""
-    return data.shortest_output(
-        self.tokenised("validation"),
-        self._config.decode.shortest_quantile,
-        num_task=len(data.encode_task(self.tokenizer, self._config.data.task)),
-    )
+    """Returns what a hard budget counts on, by validation data; see `data.shortest_output`."""
+    quantile = self._config.decode.shortest_quantile
+    return data.shortest_output(self.tokenised("validation"), self.tokenizer, quantile)
 
   def fingerprint(self, split: str) -> str:
     """Hashes a split's token ids and lengths; the same data give the same hash in any folder."""

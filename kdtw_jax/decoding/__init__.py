@@ -1,6 +1,6 @@
 """Decoding with a student and a teacher: one batched loop, many policies."""
 
-from kdtw_jax.decoding.budgets import FORMS, PROMISES, Budget
+from kdtw_jax.decoding.budgets import FORMS, PROMISES, STREAMS, Budget
 from kdtw_jax.decoding.chunking import best_chunk, pass_seconds
 from kdtw_jax.decoding.gating import margin, max_prob
 from kdtw_jax.decoding.loop import decode, make_decoder
@@ -29,6 +29,7 @@ __all__ = [
     "FORMS",
     "POLICIES",
     "PROMISES",
+    "STREAMS",
     "Accept",
     "Budget",
     "Cascade",

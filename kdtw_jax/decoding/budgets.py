@@ -32,14 +32,15 @@ from kdtw_jax.decoding.policies.policy import static
 
 FORMS = ("share", "paced", "hard", "prefix", "ledger", "calls")
 PROMISES = ("hard", "prefix", "ledger", "calls")
+STREAMS = ("paced", "ledger")  # forms whose credit goes from one batch of a stream to the next
 
 # Relative slack of a promise: float32 rounds budgets such as 0.7 down, and a budget of 0.7 must
 # still allow 7 calls in 10 tokens.
 _SLACK = 1e-6
 
-# The ledger counts in ten-thousandths of a call, so that no rounding adds up over a stream; a
-# budget has a hundredth of a percent.
-_CALL = 10_000
+# Credit counts in ten-thousandths of a call, so that no rounding adds up over a stream; a budget
+# has a hundredth of a percent.
+CALL = 10_000
 _MOST_CREDIT = 1 << 30
 
 
@@ -49,7 +50,8 @@ class Budget:
 
   Attributes:
     share: `[B]`, B of each row, 0..1; the form `calls` does not read it.
-    pace: κ >= 0 in units of the asker's score per call; read by every form but `share` and `calls`.
+    pace: κ >= 0, in units of the policy's own (`Policy.pace`); every form but `share` and `calls`
+      reads it.
     shortest: (a, b): an output has at least a + b · (source tokens) tokens, which `hard` enforces
       where the promise needs it; (0, 0) predicts nothing.
     calls: n of each row, read by the form `calls`.
@@ -83,9 +85,17 @@ class Limits:
     share: `[B]`, the B that a policy sees; for the form `calls`, 1 where n > 0 and else 0.
   """
 
-  def __init__(self, budget: Budget, source: Int[base.ArrayLike, "B S"] | None, most: int):
-    """Takes the budget, the teacher's source, and the most tokens of an output."""
+  def __init__(
+      self,
+      budget: Budget,
+      source: Int[base.ArrayLike, "B S"] | None,
+      most: int,
+      *,
+      unit: float = 1.0,
+  ):
+    """Takes the budget, the teacher's source, the most tokens of an output, and its pace's unit."""
     self._budget, self.form = budget, budget.form
+    self._pace = unit * jnp.asarray(budget.pace, jnp.float32)
     self.share = jnp.asarray(budget.share, jnp.float32)
     if self.form == "calls":
       any_call = jnp.asarray(budget.calls, jnp.int32) > 0
@@ -99,7 +109,7 @@ class Limits:
   @property
   def _streams(self) -> bool:
     """True if the budget is that of a stream of outputs."""
-    return self.form in ("paced", "ledger")
+    return self.form in STREAMS
 
   def behind(
       self, calls: Int[Array, " B"], length: Int[Array, " B"], credit: Array, active: Array
@@ -118,8 +128,8 @@ class Limits:
       behind = calls + 0.5 - self.share * (length + 1).astype(jnp.float32)
     if self._streams:
       rows = jnp.maximum(jnp.sum(active), 1).astype(jnp.float32)
-      behind = behind - credit.astype(jnp.float32) / (_CALL * rows)
-    return jnp.asarray(self._budget.pace, jnp.float32) * behind
+      behind = behind - credit.astype(jnp.float32) / (CALL * rows)
+    return self._pace * behind
 
   def allowed(
       self,
@@ -147,7 +157,7 @@ class Limits:
     if not self._budget.promised:
       return jnp.full(calls.shape, True) if self.form == "share" else self.share > 0
     if self.form == "ledger":
-      return (credit >= _CALL) & (self.share > 0)
+      return (credit >= CALL) & (self.share > 0)
     if self.form == "calls":
       return calls + 1 <= jnp.asarray(self._budget.calls, jnp.int32)
     tokens = length.astype(jnp.float32)
@@ -184,17 +194,17 @@ class Limits:
     if not self._streams:
       return wants, credit
     if self.form == "paced":
-      return wants, jnp.maximum(credit - _CALL * jnp.sum(wants), -_MOST_CREDIT)
+      return wants, jnp.maximum(credit - CALL * jnp.sum(wants), -_MOST_CREDIT)
     order = jnp.argsort(jnp.where(wants, -score, jnp.inf))
     rank = jnp.argsort(order)
-    granted = wants & ((rank + 1) * _CALL <= credit)
-    return granted, credit - _CALL * jnp.sum(granted)
+    granted = wants & ((rank + 1) * CALL <= credit)
+    return granted, credit - CALL * jnp.sum(granted)
 
   def saved(self, credit: Array, tokens: Int[Array, " B"]) -> Array:
     """Returns the credit after these rows have written this many more tokens."""
     if not self._streams:
       return credit
-    per_token = jnp.floor(self.share * _CALL * (1 + _SLACK)).astype(jnp.int32)
+    per_token = jnp.floor(self.share * CALL * (1 + _SLACK)).astype(jnp.int32)
     return jnp.minimum(credit + jnp.sum(per_token * tokens), _MOST_CREDIT)
 
   def _within(self, calls: Int[Array, " B"], tokens: Float[Array, " B"]) -> Bool[Array, " B"]:

@@ -45,7 +45,7 @@ def draft_round(setup: Setup, state: DecodeState) -> DecodeState:
   state, gate_key, student_key, teacher_key = state_lib.split_key(state)
   if setup.policy.needs_student:
     drafted = draft_tokens(setup, state, gate_key, student_key)
-    drafted = drafted._replace(state=close_ended(setup, drafted.state, gate_key))
+    drafted = drafted._replace(state=close_ended(setup, drafted.state))
   else:
     drafted = copy_tokens(setup, state)
   return verify(setup, drafted, teacher_key)

@@ -165,12 +165,12 @@ def observe(setup: Setup, state: DecodeState) -> Observation:
   return seen
 
 
-def close_ended(setup: Setup, state: DecodeState, key: Key) -> DecodeState:
+def close_ended(setup: Setup, state: DecodeState) -> DecodeState:
   """Lets each row whose draft is over wait for the teacher, or end its output unchecked."""
   policy, limits, calls = drafter(setup), setup.limits, state.teacher_calls
   undecided = ~(state.done | state.waiting)
   ended, full = undecided & at_end(setup, state), undecided & is_full(setup, state)
-  score = policy.at_end(observe(setup, state), key)
+  score = policy.at_end(observe(setup, state))
   score = score - limits.behind(calls, drafted(state) - 1, state.credit, ~state.done)
   wants = (full & ~ended) | (ended & (score > 0) & may_call(setup, state, at_end=True))
   waits, credit = limits.grant(wants, score, state.credit)

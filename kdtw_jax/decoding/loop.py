@@ -96,7 +96,7 @@ def decode(
       teacher=(teacher_fns, teacher_params),
       teacher_source=teacher_source,
       policy=policy,
-      limits=Limits(budget, teacher_source, max_length),
+      limits=Limits(budget, teacher_source, max_length, unit=policy.pace),
       sampling=sampling,
       widths=widths_of(chunk, max_length),
       wait=wait,

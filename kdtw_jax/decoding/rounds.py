@@ -83,7 +83,7 @@ def make_rounds(
         teacher=(teacher_fns, teacher_params),
         teacher_source=jnp.asarray(batch.teacher_source),
         policy=policy,
-        limits=Limits(as_budget(batch.budget), batch.teacher_source, max_length),
+        limits=Limits(as_budget(batch.budget), batch.teacher_source, max_length, unit=policy.pace),
         sampling=Sampling(),
         widths=loop.widths_of(chunk, max_length),
         wait=loop.WAIT,
@@ -98,7 +98,7 @@ def make_rounds(
   def play(params, teacher_params, batch: base.Batch, state: DecodeState):
     setup = setup_of(params, teacher_params, batch)
     drafted = drafting.draft_tokens(setup, state, None, None)
-    state = drafting.close_ended(setup, drafted.state, None)
+    state = drafting.close_ended(setup, drafted.state)
     hidden, hidden_mean, signals = signals_lib.features(
         present(state.signals), drafting.drafted(state), state.teacher_calls
     )

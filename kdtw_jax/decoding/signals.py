@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from kdtw_jax import distributions
+
 NAMES = (
     "tokens",  # number of drafts
     "gap",  # sum of predicted gaps, nats: log max p − log p(argmax q), as the gate predicts it
@@ -67,7 +69,7 @@ def add(
   taken = jnp.take_along_axis(log_q, token[:, None], axis=1)[:, 0]
   # Before exp: of an exponential, XLA on CPU would sort all V entries to find two.
   largest = jnp.exp(jax.lax.top_k(log_q, 2)[0])
-  entropy = -jnp.sum(jnp.exp(log_q) * log_q, axis=-1)
+  entropy = distributions.entropy(logits)
   gap = jnp.maximum(gap, 0.0)
   new = jnp.stack(
       [

@@ -185,6 +185,7 @@ class _Programs:
             dataclasses.replace(self._terms, share=slots.share, calls=slots.calls),
             slots.teacher_source,
             self._max_length,
+            unit=policy.pace,
         ),
     )
 

@@ -132,9 +132,7 @@ class Runner:
   def shortest(self) -> tuple[float, float]:
     """What a hard budget counts on: see `data.shortest_output`; of the validation split."""
     return data.shortest_output(
-        self._tokenised["validation"],
-        self._config.decode.shortest_quantile,
-        num_task=len(data.encode_task(self._tokenizer, self._config.data.task)),
+        self._tokenised["validation"], self._tokenizer, self._config.decode.shortest_quantile
     )
 
   def batches(
@@ -172,7 +170,7 @@ class Runner:
     """Decodes one batch, leaving the result on the devices."""
     budget = decoding.Budget(
         share=batch.budget,
-        pace=np.float32(self._config.decode.pace * policy.pace),
+        pace=np.float32(self._config.decode.pace),
         shortest=self.shortest if form == "hard" else (0.0, 0.0),
         calls=np.full(len(batch.budget), calls, np.int32),
         credit=jnp.int32(credit),

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Int
 import numpy as np
 
 from kdtw_jax import decoding
+from kdtw_jax.decoding.budgets import CALL
 
 # Budgets pass through float32, where 0.7 is 0.69999999; far below one call of any output.
 _SLACK = 2e-6
-_CREDIT = 10_000  # what a ledger counts for a call
 
 
 def spent(policy: decoding.Policy, result: decoding.DecodeResult) -> Int[np.ndarray, " B"]:
@@ -55,7 +55,7 @@ def broken(
     )
     return over | before.any(axis=1)
   if budget.form == "ledger":
-    credit = float(np.asarray(budget.credit)) / _CREDIT
+    credit = float(np.asarray(budget.credit)) / CALL
     return (calls > 0) & (calls.sum() > credit + (share * result.length).sum())
   if budget.form == "calls":
     return calls > np.broadcast_to(np.asarray(budget.calls), calls.shape)

@@ -180,6 +180,31 @@ def test_a_prefix_equals_exact_fractions(percent):
   np.testing.assert_array_equal(allowed, expected)
 
 
+def test_a_pace_is_in_the_unit_of_the_policys_score():
+  """By whoever makes the decoder: a threshold's scores are probabilities, a gate's are log-odds."""
+  calls, length = jnp.array([3, 0, 1]), jnp.array([4, 9, 4])
+  asker = make_policy("margin", 0.5)
+  budget = budget_of("paced", [0.2, 0.2, 0.2], pace=2.0)
+  of_gate, of_asker = (
+      budgets.Limits(budget, None, T, unit=policy.pace).behind(
+          calls, length, jnp.int32(0), jnp.ones(3, bool)
+      )
+      for policy in (make_policy("handover"), asker)
+  )
+  np.testing.assert_allclose(of_gate, 2 * (calls + 0.5 - 0.2 * (length + 1)), rtol=1e-6)
+  np.testing.assert_allclose(of_asker, asker.pace * of_gate, rtol=1e-6)
+  assert asker.pace < 1
+  source = sources(B)
+  args = (STUDENT, TEACHER, np.concatenate([PROMPT, source], axis=1), source)
+  strict, scaled = (
+      decoder_of(0.5, 0.0)(
+          *args, budget_of("paced", [0.2] * B, pace=pace), jax.random.key(0), policy
+      )
+      for pace, policy in ((1.0, asker), (asker.pace, asker))
+  )
+  assert (strict.asked != scaled.asked).any()
+
+
 def test_an_unknown_form_is_refused():
   with pytest.raises(ValueError, match="budget.form='soft': must be one of share, paced, hard"):
     Budget(np.zeros(2), form="soft")

@@ -52,37 +52,40 @@ def _most(probs: Probs) -> Float[Array, "... 1"]:
 # teacher. OPT: the optimal rule if a rejection costs α.
 RULES = {
     "chow": Rule(
-        "Chow", "`max q >= 1 − α`", lambda q, p, distance, a: _most(q) >= 1.0 - a, (0.3, 0.6, 0.8)
+        "Chow",
+        "`max q >= 1 − α`",
+        lambda q, p, distance, a: _most(q) >= 1.0 - a,
+        (0.2, 0.3, 0.45, 0.6, 0.8),
     ),
     "diff": Rule(
         "Diff",
         "`max q >= max p − α`",
         lambda q, p, distance, a: _most(q) >= _most(p) - a,
-        (0.0, 0.2, 0.4),
+        (0.0, 0.1, 0.2, 0.3, 0.4),
     ),
     "opt": Rule(
         "OPT",
         "`max q >= max p − α D_TV(p̃, q̃)`",
         lambda q, p, distance, a: _most(q) >= _most(p) - a * distance,
-        (0.1, 0.3, 0.6),
+        (0.1, 0.2, 0.3, 0.45, 0.6),
     ),
     "token_v1": Rule(
         "token V1",
         "`q(v) >= max p − α`",
         lambda q, p, distance, a: q >= _most(p) - a,
-        (0.2, 0.5, 0.8),
+        (0.2, 0.35, 0.5, 0.65, 0.8),
     ),
     "token_v2": Rule(
         "token V2",
         "`p(v) >= max p − α`",
         lambda q, p, distance, a: p >= _most(p) - a,
-        (0.2, 0.4, 0.7),
+        (0.2, 0.3, 0.4, 0.55, 0.7),
     ),
     "token_v3": Rule(
         "token V3",
         "`p(v) >= (1 − α) max p`",
         lambda q, p, distance, a: p >= _most(p) * (1.0 - a),
-        (0.4, 0.7, 0.9),
+        (0.4, 0.55, 0.7, 0.8, 0.9),
     ),
 }
 

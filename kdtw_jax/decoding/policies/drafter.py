@@ -73,12 +73,11 @@ class Drafter(Policy):
     """True if it reads `signals`."""
     return self.reads_worth
 
-  def at_end(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+  def at_end(self, seen: Observation) -> Float[Array, " B"]:
     """Returns how much a draft that has come to the output's end should be checked.
 
     Args:
-      seen: what is known of the draft; its last logits are not.
-      key: PRNG key, or None if the policy does not draw.
+      seen: what is known of the draft, without logits.
 
     Returns:
       The score: the teacher checks the draft iff it is above 0; else the output ends unchecked.
@@ -138,6 +137,12 @@ class Drafter(Policy):
 def of_draft(values: Float[Array, "B k V"], tokens: Int[Array, "B k"]) -> Float[Array, "B k"]:
   """Returns the entry of each draft."""
   return jnp.take_along_axis(values, tokens[..., None], axis=-1)[..., 0]
+
+
+def gaps(drafts: Drafts) -> Float[Array, "B k"]:
+  """Returns `log max p − log p(v)`: how far each draft v falls short of the best, nats."""
+  best = jnp.max(drafts.teacher_logits, axis=-1)
+  return best - of_draft(drafts.teacher_logits, drafts.tokens)
 
 
 def coin(key: Key, like: Array) -> Array:

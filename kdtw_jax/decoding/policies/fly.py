@@ -49,7 +49,7 @@ class Fly(Speculative):
   dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "entropy"
   whole_dial: ClassVar[bool] = False
-  dials: ClassVar[tuple[float, ...]] = (0.8, 0.5, 0.3, 0.1)
+  dials: ClassVar[tuple[float, ...]] = (0.8, 0.5, 0.3, 0.1, 0.0)
   student: ClassVar[str] = "speculative"
   source: ClassVar[str] = "arXiv 2511.22972"
 

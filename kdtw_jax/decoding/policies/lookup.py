@@ -18,7 +18,7 @@ from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key, Sampling
 
 
-@register("prompt_lookup", "Prompt lookup (exact)", dials=(2.0,))
+@register("prompt_lookup", "Prompt lookup (exact)", dials=(1.0, 2.0, 3.0, 4.0, 6.0))
 @flax.struct.dataclass
 class PromptLookup(Drafter):
   """Exact speculative decoding with copied drafts, without a student.

@@ -96,7 +96,7 @@ def mentor(p: Probs, q: Probs, budget: Float[Array, "*batch 1"]) -> Probs:
   return jnp.where(divergence(p, q) <= budget, q, pi)
 
 
-@register("mentored_24", "Mentored decoding, k = 24", k=24)
+@register("mentored_24", "Mentored decoding, k = 24", k=24, dials=(0.15, 0.4, 0.8, 1.4, 2.0))
 @register("mentored", "Mentored decoding, k = 8")
 @flax.struct.dataclass
 class Mentored(Drafter):
@@ -121,7 +121,7 @@ class Mentored(Drafter):
 
   dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "divergence"
-  dials: ClassVar[tuple[float, ...]] = (0.05, 0.15, 0.4, 1.0)
+  dials: ClassVar[tuple[float, ...]] = (0.05, 0.15, 0.4, 0.7, 1.0)
   source: ClassVar[str] = "Tran-Thien 2023, arXiv 2609.30474"
 
   def needs_student_logits(self, sampling: Sampling) -> bool:

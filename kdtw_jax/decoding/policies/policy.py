@@ -30,7 +30,7 @@ class Observation(NamedTuple):
     gate_logits: the student's log-odds of asking.
     teacher_logits: the teacher's logits for a policy with `teacher_every_step`, else None.
     length: number of tokens emitted so far.
-    asks: number of asks so far.
+    asks: number of asks so far; for a drafter, of calls.
     run: number of consecutive tokens up to here that the teacher wrote.
     budget: allowed share of asks.
     signals: for a drafter with `reads_signals`, what it has drafted since the last check, as in
@@ -74,9 +74,10 @@ class Policy:
     whole_dial: True if the dial is static and a whole number; each value has its own program.
     dials: values that a sweep takes by default; () for a policy that evaluation does not sweep.
     dial_range: smallest and largest dial that a sweep may take.
-    pace: κ of its paced budgets, in units of its score per ask, to be scaled by the config.
+    pace: the unit of κ for its paced budgets: score per ask, about the spread of its scores.
     never: the dial at which it never asks, a number or a function of V; None if there is none.
-    student: the method whose choice of student it shares; "" for one that chooses for itself.
+    student: the method whose choice of student it shares; `handover` for one that reads heads of
+      the pair's student; "" for one that chooses for itself.
     source: its publication.
   """
 

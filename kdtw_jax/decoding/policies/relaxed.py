@@ -45,7 +45,7 @@ class Relaxed(Drafter):
 
   dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "delta"
-  dials: ClassVar[tuple[float, ...]] = (0.1, 0.3, 0.6, 0.9)
+  dials: ClassVar[tuple[float, ...]] = (0.1, 0.3, 0.6, 0.8, 0.9)
   source: ClassVar[str] = "TensorRT-LLM"
 
   def __post_init__(self):
@@ -89,7 +89,7 @@ class Accept(Drafter):
 
   dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "single"
-  dials: ClassVar[tuple[float, ...]] = (0.02, 0.1, 0.2, 0.4)
+  dials: ClassVar[tuple[float, ...]] = (0.004, 0.02, 0.1, 0.2, 0.4)
   source: ClassVar[str] = "SGLang"
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:

@@ -55,7 +55,7 @@ class RandomAsk(Policy):
     return per_row(self.probability, seen.gate_logits) - drawn
 
 
-@register("periodic", "Periodic asking", dials=(0.1, 0.2, 0.3, 0.5))
+@register("periodic", "Periodic asking", dials=(0.05, 0.1, 0.2, 0.3, 0.5))
 @flax.struct.dataclass
 class Periodic(Policy):
   """A policy that asks at a steady rate.
@@ -82,7 +82,7 @@ class Periodic(Policy):
     return jnp.where(passes, 1.0, -1.0)
 
 
-@register("prefix", "Prefix asking", dials=(1.0, 2.0, 4.0, 7.0))
+@register("prefix", "Prefix asking", dials=(1.0, 2.0, 3.0, 5.0, 8.0))
 @flax.struct.dataclass
 class Prefix(Policy):
   """A policy that asks for the first n tokens only, so that the teacher begins the sentence.
@@ -109,7 +109,7 @@ class Prefix(Policy):
     "relay",
     "Relay of n tokens",
     dial_name="span",
-    dials=(1.0, 2.0, 4.0, 8.0),
+    dials=(1.0, 2.0, 4.0, 8.0, 16.0),
     never=0.0,
     source="RelayLLM, arXiv 2601.05167",
     rule="max_prob",
@@ -118,7 +118,7 @@ class Prefix(Policy):
 @register(
     "span_max_prob",
     "Max-prob threshold, spans of 3",
-    dials=(0.05, 0.1, 0.2, 0.3),
+    dials=(0.05, 0.1, 0.15, 0.2, 0.3),
     never=0.0,
     rule="max_prob",
     span=3.0,

@@ -18,7 +18,7 @@ from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key, Sampling
 
 
-@register("speculative", "Speculative decoding (exact)", dials=(2.0, 3.0, 4.0, 6.0))
+@register("speculative", "Speculative decoding (exact)", dials=(2.0, 4.0, 6.0, 12.0, 24.0))
 @flax.struct.dataclass
 class Speculative(Drafter):
   """Exact speculative decoding: the output is distributed as the teacher's own, greedy or drawn.
@@ -76,7 +76,7 @@ class Lenient(Speculative):
   dial_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
   dial_name: ClassVar[str | None] = "lenience"
   whole_dial: ClassVar[bool] = False
-  dials: ClassVar[tuple[float, ...]] = (0.05, 0.15, 0.3, 0.6)
+  dials: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.15, 0.3, 0.6)
   student: ClassVar[str] = "speculative"
   source: ClassVar[str] = "the same, A.5"
 
@@ -92,7 +92,7 @@ class Lenient(Speculative):
     return coin(key, p) * lenience * q < p
 
 
-@register("typical", "Typical acceptance, k = 4", dials=(0.02, 0.1, 0.3, 0.6))
+@register("typical", "Typical acceptance, k = 4", dials=(0.02, 0.1, 0.3, 0.6, 0.9))
 @flax.struct.dataclass
 class Typical(Drafter):
   """Typical acceptance: a draft stays if it is likely enough, given how uncertain the teacher is.

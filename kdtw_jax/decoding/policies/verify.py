@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kdtw_jax.decoding.policies import registry
-from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, of_draft
+from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, gaps, of_draft
 from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key, Sampling
@@ -21,7 +21,7 @@ from kdtw_jax.decoding.sampling import Key, Sampling
 @register(
     "big_little",
     "Big-Little decoder",
-    dials=(0.1, 0.2, 0.35, 0.5),
+    dials=(0.05, 0.1, 0.2, 0.35, 0.5),
     source="arXiv 2302.07863",
     rule="max_prob",
     measure="surprisal",
@@ -32,24 +32,27 @@ from kdtw_jax.decoding.sampling import Key, Sampling
     "verify_end",
     "Check at the end alone",
     dial_name="tolerance",
-    dials=(4.0, 2.0, 1.0, 0.4),
+    dials=(6.0, 4.0, 2.0, 1.0, 0.4),
     rule="prefix",
     dial=0.0,
     k=24,
 )
 @register(
-    "verify_margin_end", "Margin ask that checks, end too", dials=(0.02, 0.06, 0.15), rule="margin"
+    "verify_margin_end",
+    "Margin ask that checks, end too",
+    dials=(0.01, 0.03, 0.06, 0.1, 0.15),
+    rule="margin",
 )
 @register(
     "verify_max_prob_end",
     "Max-prob ask that checks, end too",
-    dials=(0.05, 0.1, 0.2, 0.3),
+    dials=(0.02, 0.05, 0.1, 0.2, 0.3),
     rule="max_prob",
 )
 @register(
     "verify_max_prob",
     "Max-prob ask that checks",
-    dials=(0.05, 0.1, 0.2, 0.3),
+    dials=(0.02, 0.05, 0.1, 0.2, 0.3),
     rule="max_prob",
     end=False,
 )
@@ -108,7 +111,7 @@ class Verify(Drafter):
     """True if the rule draws."""
     return self._asker.draws
 
-  def at_end(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+  def at_end(self, seen: Observation) -> Float[Array, " B"]:
     """Returns ∞ if the teacher must see the end, else −∞."""
     return jnp.full(seen.length.shape, jnp.inf if self.end else -jnp.inf)
 
@@ -123,6 +126,7 @@ class Verify(Drafter):
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps the drafts within the tolerance."""
     tolerance = per_row(self.tolerance, drafts.tokens)[:, None]
+    if self.measure == "gap":
+      return gaps(drafts) <= tolerance
     logits = drafts.teacher_logits
-    best = jnp.max(logits, axis=-1) if self.measure == "gap" else jax.nn.logsumexp(logits, axis=-1)
-    return best - of_draft(logits, drafts.tokens) <= tolerance
+    return jax.nn.logsumexp(logits, axis=-1) - of_draft(logits, drafts.tokens) <= tolerance

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from kdtw_jax.decoding import signals
-from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, of_draft
+from kdtw_jax.decoding.policies.drafter import Drafter, Drafts, gaps
 from kdtw_jax.decoding.policies.policy import Dial, Observation, per_row, present, static
 from kdtw_jax.decoding.policies.registry import register
 from kdtw_jax.decoding.sampling import Key, Sampling
@@ -52,14 +52,10 @@ class UntilClean(Drafter):
 
   def stays(self, drafts: Drafts, key: Key, sampling: Sampling) -> Bool[Array, "B k"]:
     """Keeps the drafts within the tolerance."""
-    tolerance = per_row(self.tolerance, drafts.tokens)[:, None]
-    best = jnp.max(drafts.teacher_logits, axis=-1)
-    return best - of_draft(drafts.teacher_logits, drafts.tokens) <= tolerance
+    return gaps(drafts) <= per_row(self.tolerance, drafts.tokens)[:, None]
 
 
-@register(
-    "worth", "Help that is worth its calls", family="worth", dials=(8.0, 4.0, 2.0, 1.0, 0.5, 0.2)
-)
+@register("worth", "Help that is worth its calls", family="worth", dials=(6.0, 3.0, 1.5, 0.7, 0.3))
 @flax.struct.dataclass
 class Worth(UntilClean):
   """A policy that checks a draft while the expected gain exceeds the price of the expected calls.
@@ -88,14 +84,14 @@ class Worth(UntilClean):
     """True: it reads G and C."""
     return True
 
-  def at_end(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+  def at_end(self, seen: Observation) -> Float[Array, " B"]:
     """Returns G − λ C, nats."""
     return present(seen.gain) - per_row(self.price, seen.length) * present(seen.expected_calls)
 
   def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
     """Returns G − λ C where the draft has outlived its patience, else −∞."""
     risk = signals.column(present(seen.signals), "gap")
-    return jnp.where(risk > per_row(self.patience, risk), self.at_end(seen, key), -jnp.inf)
+    return jnp.where(risk > per_row(self.patience, risk), self.at_end(seen), -jnp.inf)
 
 
 @register(
@@ -152,7 +148,7 @@ class Route(UntilClean):
     if self.by not in signals.NAMES:
       raise ValueError(f"by={self.by!r}: must be one of {', '.join(signals.NAMES)}")
 
-  def at_end(self, seen: Observation, key: Key) -> Float[Array, " B"]:
+  def at_end(self, seen: Observation) -> Float[Array, " B"]:
     """Returns how far the first draft is on the right side, ∞ for later ones, −∞ if clean."""
     values = present(seen.signals)
     beyond = signals.column(values, self.by) - per_row(self.threshold, values)
