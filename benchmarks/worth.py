@@ -4,8 +4,8 @@
         --workdir=runs/m30k-0 --out=FILE.json
 
 Heads are fitted to training sources, to half of validation, or to both, and judged on the other
-half of validation, by G in nats of log μ. Then one head learns G in nats and one in sentence chrF
-against the reference, and on test the policy `worth` with each of them is measured beside
+half of validation, by G as the config has it. Then one head learns G in nats of log μ and one in
+points of the score, and on test the policy `worth` with each of them is measured beside
 `route_gap`, which helps by the sum of predicted gaps, with and without its `skip`. At last, V_C of
 the stages `wheels` and `worth` against the asks that follow on test.
 """
@@ -19,7 +19,6 @@ import jax
 from ml_collections import config_flags
 import numpy as np
 from rich.console import Console
-import sacrebleu
 import scipy.stats
 
 from kdtw_jax import data, decoding
@@ -36,7 +35,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run, with its st
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 flags.mark_flags_as_required(["config", "workdir", "out"])
 
-PRICES = {"nats": (16.0, 8.0, 5.0, 3.0, 2.0, 1.0, 0.5), "chrf": (16.0, 11.0, 8.0, 6.0, 4.0, 2.0)}
+PRICES = {
+    "log_mu": (16.0, 8.0, 5.0, 3.0, 2.0, 1.0, 0.5),
+    "score": (12.0, 8.0, 4.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3),
+}
 THRESHOLDS, SKIPS = (2.0, 4.0, 8.0, 16.0, 40.0), (-1.0, 1.0, 2.0, 4.0)
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
 SPLITS = ("validation", "test")
@@ -58,7 +60,8 @@ def main(argv):
       tokenised={split: run.inputs.tokenised(split) for split in SPLITS},
   )
   found = {"knowledge": [], "policies": [], "cost_value": list(cost_values(run, runner))}
-  params, known = run.params("wheels"), decisions(run)
+  params, collected = run.params("wheels"), decisions(run)
+  known = collected[config.worth.gain]
   half = known["validation"].example_id % 2 == 0
   seen, unseen = known["validation"].take(half), known["validation"].take(~half)
   for name, parts in {
@@ -69,8 +72,7 @@ def main(argv):
     head = fitted(run, params, parts)
     found["knowledge"].append({"fitted_to": name, **knowledge(run, head, unseen)})
   students = {
-      "nats": run.params("worth"),
-      "chrf": fitted(run, params, tuple(in_chrf(run, known[s], s) for s in worth.SPLITS)),
+      label: fitted(run, params, tuple(collected[label].values())) for label in ("log_mu", "score")
   }
   for label, student in students.items():
     for price in PRICES[label]:
@@ -88,15 +90,17 @@ def main(argv):
   write_json(_OUT.value, found)
 
 
-def decisions(run: Run) -> dict[str, Decisions]:
-  """Returns the decisions of the training and validation sources."""
+def decisions(run: Run) -> dict[str, dict[str, Decisions]]:
+  """Returns the decisions of the training and validation sources, by each unit of G."""
   collect = make_collector(
       run.inputs.models,
       tolerance=run.config.worth.tolerance,
       max_length=run.config.decode.max_length,
   )
   models = run.params("wheels"), run.params("teacher")
-  return {split: collect(*models, worth.batches(run, split)) for split in worth.SPLITS}
+  found = {split: collect(*models, worth.batches(run, split)) for split in worth.SPLITS}
+  scored = {split: worth.labelled(run, part, split, gain="score") for split, part in found.items()}
+  return {"log_mu": found, "score": scored}
 
 
 def fitted(run: Run, params: Params, parts: tuple[Decisions, ...]) -> Params:
@@ -104,21 +108,6 @@ def fitted(run: Run, params: Params, parts: tuple[Decisions, ...]) -> Params:
   student, section = run.inputs.models.student, run.config.worth
   head, _ = worth.fit_worth(student, params, parts, section, seed=run.seed("worth"))
   return {**params, "worth": head}
-
-
-def in_chrf(run: Run, found: Decisions, split: str) -> Decisions:
-  """Returns the decisions with their gain in sentence chrF against the reference, 0..100."""
-  source, decode = run.inputs.source(split), run.inputs.tokenizer.decode
-
-  def score(tokens: np.ndarray, example_id: int) -> float:
-    text = decode(tokens[tokens != 0].tolist())
-    return sacrebleu.sentence_chrf(text, list(source[int(example_id)].references)).score
-
-  gain = [
-      max(score(final, i) - score(draft, i), 0.0)
-      for draft, final, i in zip(found.draft, found.final, found.example_id, strict=True)
-  ]
-  return found._replace(gain=np.array(gain, np.float32))
 
 
 def knowledge(run: Run, params: Params, found: Decisions) -> dict[str, float]:

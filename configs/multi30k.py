@@ -67,6 +67,7 @@ def get_config(arg=None):
     config.wheels.losses.forward_kl.weight = 1.0
     config.evaluation.update(batch_size=128, tolerances=(2.0,))
     common.sweep_every_method(config)
+    config.evaluation.dials.worth = (1.5, 1.0, 0.7, 0.45, 0.25)
     if mode == "gpu":
       _gpu(config)
     if mode == "paragraphs":

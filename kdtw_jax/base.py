@@ -78,7 +78,7 @@ class Worth(NamedTuple):
   """What a student expects of help with its draft: calls until a check finds nothing to mend.
 
   Attributes:
-    gain: by how much log μ of the output would rise, nats.
+    gain: G, by how much the output would gain, in the unit that the head has learned.
     calls: number of calls that it would take.
   """
 

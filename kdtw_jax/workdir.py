@@ -47,7 +47,15 @@ MADE_BY = {
     "warm_start": _PAIR,
     "distillation": (*_PAIR, "distillation"),
     "wheels": (*_PAIR, "distillation", "wheels", "calibration", "decode.max_length"),
-    "worth": (*_PAIR, "distillation", "wheels", "calibration", "worth", "decode.max_length"),
+    "worth": (
+        *_PAIR,
+        "distillation",
+        "wheels",
+        "calibration",
+        "worth",
+        "decode.max_length",
+        "evaluation.metric",
+    ),
 }
 
 

@@ -176,6 +176,9 @@ def defaults() -> ml_collections.ConfigDict:
       num_sources=2048,  # of the training split, and as many of validation
       batch_size=128,  # sources that are decoded together; examples of a split in a minibatch
       tolerance=0.5,  # nats by which a draft may fall short of the teacher's choice and stay
+      # what help is worth: the rise of an output's score (the mean of its scores under
+      # evaluation.metric, 0..100) or of log_mu (nats), which needs no references
+      gain="score",  # score | log_mu
       steps=2000,
       learning_rate=1e-2,
   )

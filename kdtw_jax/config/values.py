@@ -189,6 +189,7 @@ RULES = {
     "*.model.gate_alpha": _between(0, 100, above=True),
     "worth.num_sources": _between(1, 10**9),
     "worth.tolerance": _between(0, 1000),
+    "worth.gain": _one_of("score", "log_mu"),
     "worth.steps": _between(1, 10**9),
     "*.steps": _STEPS,
     "*_steps": _STEPS,

@@ -119,6 +119,35 @@ def corpus_scores(
   return {"bleu": float(bleu.score), "chrf": float(chrf.score), "length_ratio": float(ratio)}
 
 
+def each_score(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, metric: str = "bleu"
+) -> np.ndarray:
+  """Scores each output by itself: the mean of its scores under `metric`.
+
+  Args:
+    hypotheses: N output texts.
+    references: for each output, its reference texts.
+    metric: "bleu" or "chrf" takes BLEU (of the orders that an output is long enough for) and chrF,
+      "rouge" (or one of its keys) all of ROUGE_KEYS.
+
+  Returns:
+    An `[N]` float64 array of 0..100.
+
+  Raises:
+    ValueError: if the corpus cannot be scored or the metric is unknown.
+  """
+  check_corpus(hypotheses, references)
+  if primary_score(metric) in ROUGE_KEYS:
+    return np.mean(list(rouge_per_sentence(hypotheses, references).values()), axis=0)
+  scorers = BLEU(effective_order=True), CHRF()
+  return np.array(
+      [
+          np.mean([scorer.sentence_score(hypothesis, list(texts)).score for scorer in scorers])
+          for hypothesis, texts in zip(hypotheses, references, strict=True)
+      ]
+  )
+
+
 def signature(references: Sequence[Sequence[str]], *, metric: str = "bleu") -> str:
   """Returns what a reader needs to repeat the scores: versions, tokenisation and references.
 

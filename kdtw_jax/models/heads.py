@@ -180,7 +180,7 @@ class WorthHead(nnx.Module):
       hidden_mean: Float[Array, "B D"],
       signals: Float[Array, "B E"],
   ) -> Worth:
-    """Computes G in nats and C in calls, float32."""
+    """Computes G in the unit of its labels and C in calls, float32."""
     states = [self.norm(state.astype(jnp.float32)) for state in (hidden, hidden_mean)]
     features = jnp.concatenate([*states, jnp.log1p(signals)], axis=-1)
     return Worth(jax.nn.softplus(self.gain(features)), 1.0 + jax.nn.softplus(self.calls(features)))

@@ -36,7 +36,7 @@ class Decisions(NamedTuple):
     hidden: the decoder state that predicted the last draft.
     hidden_mean: the mean of these states over the draft.
     signals: as in `decoding.signals.features`.
-    gain: G, nats.
+    gain: G, in nats as collected.
     calls: C, at least 1.
     example_id: index of the example in its split.
     draft: the output with its draft, then PAD_ID.

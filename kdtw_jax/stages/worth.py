@@ -2,7 +2,8 @@
 
 The student of `wheels` and the teacher stay as they are; two heads are fitted to what follows.
 
-    worth        G and C of a draft, on rollouts with help until clean (`decisions.py`)
+    worth        G and C of a draft, on rollouts with help until clean (`decisions.py`);
+                 G = max(0, score(final output) − score(draft)), points of 0..100, or of log μ
     cost_value   V_C(s_t) = Σ_{k >= t} c_k, on greedy rollouts of the calibrated gate
 
 A teacher knows its training sources, so drafts are nearer to it there than elsewhere. Half of each
@@ -23,6 +24,7 @@ import optax
 
 from kdtw_jax import checkpoint, decoding, devices
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Worth
+from kdtw_jax.evaluation import metrics
 from kdtw_jax.models import Model, num_params, shift_right
 from kdtw_jax.stages.decisions import Decisions, make_collector
 from kdtw_jax.stages.stage import TRAINING_TEXT, Run
@@ -64,7 +66,10 @@ def train(run: Run) -> None:
   wheels = run.workdir.summary("wheels")
   assert wheels is not None  # `run.params` has found it
   collect = make_collector(models, tolerance=section.tolerance, max_length=max_length)
-  decisions = tuple(collect(params, teacher_params, batches(run, split)) for split in SPLITS)
+  decisions = tuple(
+      labelled(run, collect(params, teacher_params, batches(run, split)), split, gain=section.gain)
+      for split in SPLITS
+  )
   worth, loss = fit_worth(models.student, params, decisions, section, seed=run.seed("worth"))
   follow = asks_to_come(run, params, teacher_params, duals=np.asarray(wheels["duals"]))
   cost_value, cost_loss = fit_cost_value(
@@ -86,6 +91,25 @@ def train(run: Run) -> None:
       "duals": wheels["duals"],
   }
   run.workdir.finish("worth", summary)
+
+
+def labelled(run: Run, found: Decisions, split: str, *, gain: str) -> Decisions:
+  """Returns decisions of a split with their G in points of the score, or unchanged in nats.
+
+  A score counts what the reader of an output gets; log μ counts most where the student is lost, in
+  outputs that many calls mend little.
+  """
+  if gain == "log_mu":
+    return found
+  source, tokenizer = run.inputs.source(split), run.inputs.tokenizer
+  references = [source[int(i)].references for i in found.example_id]
+  before, after = (
+      metrics.each_score(
+          [tokenizer.decode(row) for row in tokens], references, metric=run.config.evaluation.metric
+      )
+      for tokens in (found.draft, found.final)
+  )
+  return found._replace(gain=np.maximum(after - before, 0.0).astype(np.float32))
 
 
 def batches(run: Run, split: str) -> Iterator[Batch]:

@@ -55,20 +55,21 @@ class UntilClean(Drafter):
     return gaps(drafts) <= per_row(self.tolerance, drafts.tokens)[:, None]
 
 
-@register("worth", "Help that is worth its calls", family="worth", dials=(6.0, 3.0, 1.5, 0.7, 0.3))
+@register("worth", "Help that is worth its calls", family="worth", dials=(8.0, 4.0, 2.0, 1.0, 0.5))
 @flax.struct.dataclass
 class Worth(UntilClean):
   """A policy that checks a draft while the expected gain exceeds the price of the expected calls.
 
       check iff G(s) − λ C(s) > 0
 
-  G is the expected gain, in nats of log μ, of checking from here until the draft is clean, and C
-  the expected number of calls. The student's head `worth` predicts both from the draft. The rule is
+  G is the expected gain of checking from here until the draft is clean, in the unit that the head
+  has learned (points of the task's score, or nats of log μ), and C the expected number of calls.
+  The student's head `worth` predicts both from the draft. The rule is
   asked after the first draft (does this output get help at all), before each further check (is
   anything left to mend), and with a patience while drafting.
 
   Attributes:
-    price: λ, nats per call.
+    price: λ, gain per call.
     patience: sum of predicted gaps, nats, at which a draft that is worth a call stops before its
       end, to save student steps; infinity always drafts to the end.
   """
@@ -85,7 +86,7 @@ class Worth(UntilClean):
     return True
 
   def at_end(self, seen: Observation) -> Float[Array, " B"]:
-    """Returns G − λ C, nats."""
+    """Returns G − λ C, in units of G."""
     return present(seen.gain) - per_row(self.price, seen.length) * present(seen.expected_calls)
 
   def score(self, seen: Observation, key: Key) -> Float[Array, " B"]:
