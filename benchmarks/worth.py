@@ -27,7 +27,7 @@ from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.files import write_json
 from kdtw_jax.run import open_run
 from kdtw_jax.stages import worth
-from kdtw_jax.stages.decisions import Decisions, make_collector
+from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
 from kdtw_jax.stages.stage import Run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run")
@@ -99,7 +99,11 @@ def decisions(run: Run) -> dict[str, dict[str, Decisions]]:
   )
   models = run.params("wheels"), run.params("teacher")
   found = {split: collect(*models, worth.batches(run, split)) for split in worth.SPLITS}
-  scored = {split: worth.labelled(run, part, split, gain="score") for split, part in found.items()}
+  metric, decode = run.config.evaluation.metric, run.inputs.tokenizer.decode
+  scored = {
+      split: in_points(part, run.inputs.source(split), decode, metric=metric)
+      for split, part in found.items()
+  }
   return {"log_mu": found, "score": scored}
 
 

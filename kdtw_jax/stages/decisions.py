@@ -5,7 +5,7 @@ back the first token that falls short of the teacher's choice by more than ρ na
 writes there; and so on, until a call finds nothing. Each draft is a decision to learn from:
 
     C = calls from this one until the output is clean
-    G = max(0, log μ(final output) − log μ(this draft))
+    G = max(0, log μ(final output) − log μ(this draft)), or the same of a score
 
 Not here: the heads that learn from them (worth.py).
 
@@ -24,6 +24,8 @@ import numpy as np
 
 from kdtw_jax import decoding, losses
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params
+from kdtw_jax.data import Source
+from kdtw_jax.evaluation import metrics
 from kdtw_jax.models import Encoded, Model, Models, shift_right
 
 _WIDTH = 8  # drafts are scored at multiples of this many tokens
@@ -90,6 +92,29 @@ def make_collector(
     return Decisions(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
   return collect
+
+
+def in_points(
+    found: Decisions, source: Source, decode: Callable[[np.ndarray], str], *, metric: str
+) -> Decisions:
+  """Returns decisions with another gain: what the reader of the output gets.
+
+      G = max(0, score(final output) − score(this draft)), points of 0..100
+
+  log μ counts most where the student is lost, in outputs that many calls mend little.
+
+  Args:
+    found: decisions.
+    source: their split.
+    decode: makes text of token ids.
+    metric: as for `evaluation.metrics.each_score`, which scores each output by itself.
+  """
+  references = [source[int(i)].references for i in found.example_id]
+  before, after = (
+      metrics.each_score([decode(row) for row in rows], references, metric=metric)
+      for rows in (found.draft, found.final)
+  )
+  return found._replace(gain=np.maximum(after - before, 0.0).astype(np.float32))
 
 
 def _roll_out(

@@ -24,9 +24,8 @@ import optax
 
 from kdtw_jax import checkpoint, decoding, devices
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Worth
-from kdtw_jax.evaluation import metrics
 from kdtw_jax.models import Model, num_params, shift_right
-from kdtw_jax.stages.decisions import Decisions, make_collector
+from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
 from kdtw_jax.stages.stage import TRAINING_TEXT, Run
 from kdtw_jax.terminal import tracked
 
@@ -66,10 +65,8 @@ def train(run: Run) -> None:
   wheels = run.workdir.summary("wheels")
   assert wheels is not None  # `run.params` has found it
   collect = make_collector(models, tolerance=section.tolerance, max_length=max_length)
-  decisions = tuple(
-      labelled(run, collect(params, teacher_params, batches(run, split)), split, gain=section.gain)
-      for split in SPLITS
-  )
+  found = {split: collect(params, teacher_params, batches(run, split)) for split in SPLITS}
+  decisions = tuple(labelled(run, part, split) for split, part in found.items())
   worth, loss = fit_worth(models.student, params, decisions, section, seed=run.seed("worth"))
   follow = asks_to_come(run, params, teacher_params, duals=np.asarray(wheels["duals"]))
   cost_value, cost_loss = fit_cost_value(
@@ -93,23 +90,12 @@ def train(run: Run) -> None:
   run.workdir.finish("worth", summary)
 
 
-def labelled(run: Run, found: Decisions, split: str, *, gain: str) -> Decisions:
-  """Returns decisions of a split with their G in points of the score, or unchanged in nats.
-
-  A score counts what the reader of an output gets; log μ counts most where the student is lost, in
-  outputs that many calls mend little.
-  """
-  if gain == "log_mu":
+def labelled(run: Run, found: Decisions, split: str) -> Decisions:
+  """Returns decisions of a split with their G in the unit of the section."""
+  if run.config.worth.gain == "log_mu":
     return found
-  source, tokenizer = run.inputs.source(split), run.inputs.tokenizer
-  references = [source[int(i)].references for i in found.example_id]
-  before, after = (
-      metrics.each_score(
-          [tokenizer.decode(row) for row in tokens], references, metric=run.config.evaluation.metric
-      )
-      for tokens in (found.draft, found.final)
-  )
-  return found._replace(gain=np.maximum(after - before, 0.0).astype(np.float32))
+  metric = run.config.evaluation.metric
+  return in_points(found, run.inputs.source(split), run.inputs.tokenizer.decode, metric=metric)
 
 
 def batches(run: Run, split: str) -> Iterator[Batch]:

@@ -119,3 +119,21 @@ def test_impossible_counts_are_refused():
     metrics.violation_rate(np.array([1, 1]), np.array([2]), 0.5)
   with pytest.raises(ValueError, match="budget=20"):
     metrics.violation_rate(np.array([1]), np.array([2]), 20.0)
+
+
+# Each output by itself --------------------------------------------------------------------------
+
+
+def test_each_output_has_the_mean_of_its_own_scores():
+  hypotheses, references = ["a red house", "no"], [("a red house", "a house"), ("yes",)]
+  found = metrics.each_score(hypotheses, references)
+  assert found.tolist() == pytest.approx([100.0, 0.0])
+  alone = metrics.corpus_scores(["the old red house"], [("the red house is old",)])
+  (mean,) = metrics.each_score(["the old red house"], [("the red house is old",)])
+  assert abs(mean - alone["chrf"]) > 1 and 0 < mean < 100  # BLEU counts as much as chrF
+
+
+def test_each_output_by_rouge_has_the_mean_of_all_of_them():
+  rows = metrics.rouge_per_sentence(["a red house"], [("the red house",)])
+  found = metrics.each_score(["a red house"], [("the red house",)], metric="rougeLsum")
+  assert found[0] == pytest.approx(np.mean([rows[key][0] for key in metrics.ROUGE_KEYS]))

@@ -8,12 +8,13 @@ import pytest
 
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import EOS_ID, PAD_ID
+from kdtw_jax.data.example import InMemorySource
 from kdtw_jax.decoding import make_policy
-from kdtw_jax.evaluation import methods
+from kdtw_jax.evaluation import methods, metrics
 from kdtw_jax.models import knows_worth, shift_right
 from kdtw_jax.pair import load_pair
 from kdtw_jax.stages import worth
-from kdtw_jax.stages.decisions import Decisions, make_collector
+from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
 from tests import tiny, tiny_pair
 
 T, TOLERANCE = 7, 0.3
@@ -94,6 +95,31 @@ def test_labels_equal_a_rollout_in_plain_python(collected):
     total += len(made)
   assert total == len(found.calls) > len(batch.example_id)
   assert (found.gain > 0).any() and len(set(found.calls.tolist())) > 1
+
+
+@pytest.mark.parametrize("metric", ("bleu", "rouge"))
+def test_a_gain_is_what_the_reader_of_an_output_gets(metric):
+  """Of each output by itself, against its own references; an output that gets worse gains 0."""
+  words = ["the", "red", "house", "is", "old", "."]
+
+  def decode(ids):
+    return " ".join(words[i - 1] for i in ids if i)
+
+  tokens = {
+      "draft": [[1, 3, 4, 5, 6, 0], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 0]],
+      "final": [[1, 2, 3, 4, 5, 6], [1, 3, 4, 5, 6, 0], [1, 2, 3, 4, 5, 6]],
+  }
+  text = "the red house is old ."
+  source = InMemorySource([("unused", "unused"), ("a", text), ("b", text)])
+  zeros = np.zeros((3, 1), np.float32)
+  found = Decisions(
+      *(zeros, zeros, zeros, zeros[:, 0], np.ones(3, int), np.array([2, 1, 1])),
+      **{name: np.array(rows) for name, rows in tokens.items()},
+  )
+  gain = in_points(found, source, decode, metric=metric).gain
+  (before,) = metrics.each_score(["the house is old ."], [(text,)], metric=metric)
+  np.testing.assert_allclose(gain[0], 100 - before, rtol=1e-5)
+  assert gain[1] == 0 and (gain[2] > 0) == (metric == "bleu")  # ROUGE reads no full stop
 
 
 def section(**fields):
