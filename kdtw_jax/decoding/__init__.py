@@ -15,11 +15,12 @@ from kdtw_jax.decoding.policies.oracle import Oracle
 from kdtw_jax.decoding.policies.policy import Dial, Observation, Policy, per_row, static
 from kdtw_jax.decoding.policies.registry import POLICIES, Method, make_policy, register, table
 from kdtw_jax.decoding.policies.relaxed import Accept, Relaxed
+from kdtw_jax.decoding.policies.routing import Route
 from kdtw_jax.decoding.policies.schedules import Periodic, Prefix, RandomAsk, Span
 from kdtw_jax.decoding.policies.speculative import Lenient, Speculative, Typical
 from kdtw_jax.decoding.policies.thresholds import Entropy, Margin, MaxProb
 from kdtw_jax.decoding.policies.verify import Verify
-from kdtw_jax.decoding.policies.worth import Route, Worth
+from kdtw_jax.decoding.policies.worth import Worth
 from kdtw_jax.decoding.rounds import Decision, Rounds, make_rounds
 from kdtw_jax.decoding.sampling import Sampling, choose_token
 from kdtw_jax.decoding.slots import Finished, Request, make_continuous_decoder

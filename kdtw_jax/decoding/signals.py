@@ -1,6 +1,6 @@
 """What a student knows of its own draft: sums over the tokens that the teacher has not seen.
 
-Policies that decide whether a draft deserves a check read them (policies/route.py, worth.py), and
+Policies that decide whether a draft deserves a check read them (policies/routing.py, worth.py), and
 so does the head that predicts what a check would bring.
 
 Shape letters: B batch, V vocabulary, D width, F signals.

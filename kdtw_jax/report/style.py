@@ -52,6 +52,8 @@ _FAMILIES = {
     "speculative": MethodStyle("#9a6c00", "D"),
     "cascades": MethodStyle("#a8508c", "v"),
     "verify": MethodStyle("#00855f", "^"),
+    "routing": MethodStyle("#3d8fb8", "X"),
+    "worth": MethodStyle("#7a5cc4", "P", width=2.4, order=5),
 }
 _OTHER_FAMILIES = (MethodStyle("#7a5cc4", "P"), MethodStyle("#3d8fb8", "X"))
 _FURTHER_DASHES = ("--", "-.", ":")

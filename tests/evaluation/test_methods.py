@@ -29,6 +29,11 @@ def test_a_config_names_families_that_there_are():
     methods.check(section)
 
 
+def test_help_that_is_worth_its_calls_is_alone_in_its_family():
+  """Or its baselines, routers, would be missing in the hull that it is held against."""
+  assert [m.name for m in decoding.POLICIES.values() if m.family == "worth"] == ["worth"]
+
+
 def test_a_sweep_of_every_method_gives_all_the_same_number_of_settings():
   swept = config.defaults()
   with swept.unlocked():

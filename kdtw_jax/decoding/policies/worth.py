@@ -2,7 +2,8 @@
 
 The student drafts to the end. A call checks the whole draft: the teacher takes back the first token
 that falls short and writes there, and the student drafts on. Checks go on while they are worth it.
-`Worth` decides by what the student expects of help; `Route` by one number of the first draft.
+`Worth` decides by what the student expects of help. Its baselines, which decide by one number of
+the first draft, are in routing.py.
 
 Under greedy decoding with ρ = 0 an output that is helped to its end is the teacher's own. Under
 sampling an output follows neither model: drafts that stay are draws of the student, corrections are
@@ -55,7 +56,7 @@ class UntilClean(Drafter):
     return gaps(drafts) <= per_row(self.tolerance, drafts.tokens)[:, None]
 
 
-@register("worth", "Help that is worth its calls", family="worth", dials=(8.0, 4.0, 2.0, 1.0, 0.5))
+@register("worth", "Help that is worth its calls", dials=(8.0, 4.0, 2.0, 1.0, 0.5))
 @flax.struct.dataclass
 class Worth(UntilClean):
   """A policy that checks a draft while the expected gain exceeds the price of the expected calls.
@@ -93,68 +94,3 @@ class Worth(UntilClean):
     """Returns G − λ C where the draft has outlived its patience, else −∞."""
     risk = signals.column(present(seen.signals), "gap")
     return jnp.where(risk > per_row(self.patience, risk), self.at_end(seen), -jnp.inf)
-
-
-@register(
-    "route_gap_skip",
-    "Help to the least risky, checks only if risky",
-    skip=2.0,
-    dials=(4.0, 8.0, 12.0, 20.0, 1000.0),
-)
-@register(
-    "route_gap", "Help to the least risky, by predicted gaps", dials=(1.0, 2.0, 4.0, 8.0, 16.0)
-)
-@register(
-    "route_margin", "Help to the surest, by margins", by="margin", dials=(1.0, 2.0, 3.0, 5.0, 8.0)
-)
-@register(
-    "route_margin_hard",
-    "Help to the least sure, by margins",
-    by="margin",
-    easy=False,
-    dials=(1.0, 2.0, 3.0, 5.0, 8.0),
-)
-@register("route_length", "Help to the shortest", by="tokens", dials=(6.0, 9.0, 12.0, 15.0, 20.0))
-@register(
-    "route_length_hard",
-    "Help to the longest",
-    by="tokens",
-    easy=False,
-    dials=(6.0, 9.0, 12.0, 15.0, 20.0),
-)
-@flax.struct.dataclass
-class Route(UntilClean):
-  """A policy that helps the outputs whose first draft is on one side of a threshold, to the end.
-
-      help iff Σ x <= θ of the first draft (easy first), or Σ x > θ (hard first)
-      check iff helped and Σ d > r since the last check
-
-  Attributes:
-    threshold: θ.
-    skip: r, nats: a draft whose predicted gaps d sum to no more is left unchecked; below 0 none is.
-    by: the signal x, a name in signals.NAMES; static.
-    easy: True helps below the threshold, False above it; static.
-  """
-
-  threshold: Dial = 4.0
-  skip: Dial = -1.0
-  by: str = static("gap")
-  easy: bool = static(True)
-
-  dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
-  dial_name: ClassVar[str | None] = "threshold"
-
-  def __post_init__(self):
-    super().__post_init__()
-    if self.by not in signals.NAMES:
-      raise ValueError(f"by={self.by!r}: must be one of {', '.join(signals.NAMES)}")
-
-  def at_end(self, seen: Observation) -> Float[Array, " B"]:
-    """Returns how far the first draft is on the right side, ∞ for later ones, −∞ if clean."""
-    values = present(seen.signals)
-    beyond = signals.column(values, self.by) - per_row(self.threshold, values)
-    first = -beyond if self.easy else beyond
-    first = jnp.where(first == 0, self.easy * 1e-6, first)  # θ itself is on the easy side
-    score = jnp.where(seen.asks > 0, jnp.inf, first)
-    clean = signals.column(values, "gap") <= per_row(self.skip, values)
-    return jnp.where(clean, -jnp.inf, score)
