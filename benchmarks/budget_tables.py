@@ -3,10 +3,10 @@
 python benchmarks/budget_tables.py results/multi30k/seed0/budgets.json
 """
 
+import argparse
 import itertools
 import json
 from pathlib import Path
-import sys
 
 from kdtw_jax import decoding
 
@@ -115,4 +115,8 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1])
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("budgets", help="file that budgets.py wrote")
+  main(parser.parse_args().budgets)

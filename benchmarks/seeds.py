@@ -3,8 +3,8 @@
 python benchmarks/seeds.py results/multi30k/seed*/metrics.json
 """
 
+import argparse
 from collections.abc import Iterable, Sequence
-import sys
 
 import numpy as np
 
@@ -175,9 +175,11 @@ def budgets(runs: Runs) -> str:
 
 def main() -> None:
   """Prints all tables."""
-  runs = [read_metrics(name) for name in sys.argv[1:]]
-  if not runs:
-    sys.exit(__doc__)
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("metrics", nargs="+", help="metrics.json of each seed")
+  runs = [read_metrics(name) for name in parser.parse_args().metrics]
   print(runs[0].signature, "\n")
   for part in (references, equal_shares, hull_comparisons, comparisons, frontier, budgets):
     if tabulated := part(runs):
