@@ -135,7 +135,7 @@ def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
   ) -> tuple[DecodeState, Verdict, Array]:
     state, logits = forward.teacher_step(setup.teacher, now[0], called, width)
     found = judge(setup, drafted._replace(state=state), logits, key)
-    return state, found, jnp.array(False)
+    return keep_advice(state, logits, found, called), found, jnp.array(False)
 
   # One loop of at most one turn for each width, because a conditional would copy the cache.
   carry = (state._replace(student_cache=None), verdict, jnp.any(called))
@@ -147,6 +147,23 @@ def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
   state, verdict, _ = carry
   state = state._replace(student_cache=drafted.state.student_cache)
   return settle(setup, state, verdict, called)
+
+
+def keep_advice(
+    state: DecodeState,
+    logits: Float[Array, "B width V"],
+    verdict: Verdict,
+    called: Bool[Array, " B"],
+) -> DecodeState:
+  """Keeps what the teacher would have written in place of the drafts that are taken back."""
+  if state.advice is None:
+    return state
+  said = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  draft = jnp.arange(state.advice.shape[1])[None, :] - (state.length + 1)[:, None]
+  taken_back = (draft > verdict.accepted[:, None]) & (draft < state.pending[:, None])
+  said = jnp.take_along_axis(said, jnp.clip(draft, 0, said.shape[1] - 1), axis=1)
+  advice = jnp.where(called[:, None], jnp.where(taken_back, said, -1), state.advice)
+  return state._replace(advice=advice)
 
 
 def check_widths(setup: Setup, state: DecodeState) -> tuple[int, ...]:

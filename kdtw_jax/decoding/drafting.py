@@ -115,10 +115,15 @@ def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Ro
   length, calls = drafted(state), state.teacher_calls
   logits = budgets.forbid_end(step.logits, limits.may_end(calls, length + 1), setup.eos_id)
   token = sampling_lib.choose_token(logits, student_key, setup.sampling)
+  token, advised = take_advice(setup, state, token)
   signals = state.signals
   if signals is not None:
     signals = signals_lib.add(
-        signals, rows, token=token, logits=step.logits, hidden=step.hidden, gap=step.gap
+        *(signals, rows & ~advised),
+        token=token,
+        logits=step.logits,
+        hidden=step.hidden,
+        gap=step.gap,
     )
   seen = observe(setup, state._replace(signals=signals, pending=state.pending + 1))
   seen = seen._replace(logits=step.logits, gate_logits=step.gate_logits, length=length)
@@ -131,6 +136,7 @@ def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Ro
     kept = jax.lax.dynamic_update_slice(kept, step.logits[:, None], (0, now.turn, 0))
   state = state._replace(
       tokens=state_lib.write_column(state.tokens, length + 1, token, writes),
+      written_by_teacher=state_lib.write_column(state.written_by_teacher, length, advised, writes),
       pending=state.pending + writes,
       waiting=state.waiting | asks,
       asking=state.asking | asks,
@@ -138,6 +144,34 @@ def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Ro
       signals=signals,
   )
   return Round(state, kept, now.turn + 1)
+
+
+def take_advice(
+    setup: Setup, state: DecodeState, token: Int[Array, " B"]
+) -> tuple[Int[Array, " B"], Bool[Array, " B"]]:
+  """Replaces the tokens about which the teacher has said something already.
+
+  A check takes back a draft from its first fault on, but the teacher has seen all of it. Where the
+  student writes the same token again at the same position, it takes what the teacher would have
+  written there instead. That was said of the old draft, so the next check may take it back.
+
+  Args:
+    setup: models, parameters and rules.
+    state: the state; beyond the output, `tokens` still has the old draft.
+    token: the student's choices.
+
+  Returns:
+    The tokens to draft, and the rows in which the teacher's was taken.
+  """
+  if state.advice is None:
+    return token, jnp.zeros_like(state.done)
+  column = drafted(state) + 1
+  before, said = (state_lib.window(each, column, 1)[:, 0] for each in (state.tokens, state.advice))
+  taken = (said >= 0) & (token == before)
+  may_end = setup.limits.may_end(state.teacher_calls, column)
+  if may_end is not None:
+    taken = taken & (may_end | (said != setup.eos_id))
+  return jnp.where(taken, said, token), taken
 
 
 def observe(setup: Setup, state: DecodeState) -> Observation:

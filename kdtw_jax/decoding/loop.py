@@ -249,9 +249,11 @@ def start(
       fns, params = state_lib.running(model)
       cache = fns.start(params, source, max_length)
     caches.append(cache)
-  signals = None
-  if isinstance(setup.policy, Drafter) and setup.policy.reads_signals:
-    signals = state_lib.first_signals(setup.student, caches[0], len(padding))
+  signals, advised = None, False
+  if isinstance(setup.policy, Drafter):
+    advised = setup.policy.heeds_advice and setup.sampling.greedy
+    if setup.policy.reads_signals:
+      signals = state_lib.first_signals(setup.student, caches[0], len(padding))
   return state_lib.init_state(
       student_cache=caches[0],
       teacher_cache=caches[1],
@@ -260,6 +262,7 @@ def start(
       key=key if draws else None,
       credit=credit,
       signals=signals,
+      advised=advised,
   )
 
 

@@ -74,6 +74,8 @@ class DecodeState(NamedTuple):
     asking: True where a draft stopped before its end because the row asks.
     credit: what a ledger has saved up; see budgets.Budget.
     signals: of the drafts; None for a policy that does not read them.
+    advice: what the teacher would have written in place of the drafts that its last check found
+      wrong, by input number; −1 elsewhere. None for a policy that forgets it.
     student_cache: the student's cache, or None.
     student_len: number of inputs in the student's cache.
     teacher_cache: the teacher's cache, or None.
@@ -100,6 +102,7 @@ class DecodeState(NamedTuple):
   asking: Bool[Array, " B"]
   credit: Int[Array, ""]
   signals: Signals | None
+  advice: Int[Array, "B inputs"] | None
   student_cache: Cache
   student_len: Int[Array, " B"]
   teacher_cache: Cache
@@ -164,6 +167,7 @@ def init_state(
     key: Key,
     credit: Int[base.ArrayLike, ""] | int = 0,
     signals: Signals | None = None,
+    advised: bool = False,
 ) -> DecodeState:
   """Makes the state before the first token.
 
@@ -175,6 +179,7 @@ def init_state(
     key: PRNG key, or None if nothing is drawn.
     credit: what a ledger has saved up.
     signals: of no drafts, or None if they are not read.
+    advised: True if the teacher's advice is kept.
 
   Returns:
     The state with all lengths and counters at zero.
@@ -193,6 +198,7 @@ def init_state(
       asking=jnp.zeros((B,), bool),
       credit=jnp.asarray(credit, jnp.int32),
       signals=signals,
+      advice=jnp.full((B, T + 1), -1, jnp.int32) if advised else None,
       student_cache=student_cache,
       student_len=zeros(),
       teacher_cache=teacher_cache,

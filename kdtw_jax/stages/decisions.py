@@ -1,8 +1,9 @@
 """Decisions about help: what a student knew of each of its drafts, and what help then brought.
 
 Sources are decoded with help until clean. The student drafts to the end of the output; a call takes
-back the first token that falls short of the teacher's choice by more than ρ nats, and the teacher
-writes there; and so on, until a call finds nothing. Each draft is a decision to learn from:
+back the first token that falls short of the teacher's choice by more than ρ nats, the teacher
+writes there, and the student drafts on, heeding what the teacher said of the rest; and so on, until
+a call finds nothing. Each draft is a decision to learn from:
 
     C = calls from this one until the output is clean
     G = max(0, log μ(final output) − log μ(this draft)), or the same of a score
@@ -76,7 +77,7 @@ def make_collector(
   rounds = decoding.make_rounds(
       student.decoder_fns,
       teacher.decoder_fns,
-      decoding.make_policy("route_gap", math.inf, tolerance=tolerance),
+      decoding.make_policy("route_gap", math.inf, tolerance=tolerance, advised=True),
       max_length=max_length,
   )
   encode = jax.jit(teacher.encode)

@@ -28,33 +28,44 @@ def run(policy, wait=0.5):
   return jax.tree.map(np.asarray, decoder_of(wait)(*args, policy))
 
 
-def reference(b, decide, tolerance):
-  """One row in plain Python; `decide(draft signals, calls, length) -> bool`."""
+def reference(b, decide, tolerance, advised):
+  """One row in plain Python; `decide(draft signals, calls, length) -> bool`.
+
+  Returns:
+    The tokens, the positions that the teacher wrote, the number of calls, and a student's fewest
+    steps.
+  """
   student, teacher = NumpyModel(STUDENT, T), NumpyModel(TEACHER, T)
-  kept, calls, steps = [], 0, 0
+  kept, calls, steps, old, said, written = [], 0, 0, [], {}, set()
   while True:
     tokens, gaps, margins = list(kept), [], []
     while len(tokens) < T and base.EOS_ID not in tokens:
+      t = len(tokens)
       logits = student.logits[student.state(STUDENT_SOURCE[b], tokens)]
+      choice, steps = int(np.argmax(logits)), steps + 1
+      written.discard(t)
+      if advised and t in said and choice == old[t]:
+        tokens.append(said[t])
+        written.add(t)
+        continue
       gaps.append(max(student.gate(STUDENT_SOURCE[b], tokens), 0.0))
       p = np.sort(np.exp(logits - np.logaddexp.reduce(logits)))
       margins.append(1 - (p[-1] - p[-2]))
-      tokens.append(int(np.argmax(logits)))
-    steps += len(gaps)
-    if not decide(
-        {"gap": sum(gaps), "margin": sum(margins), "tokens": len(gaps)}, calls, len(tokens)
-    ):
-      return tokens, calls, steps
+      tokens.append(choice)
+    signs = {"gap": sum(gaps), "margin": sum(margins), "tokens": len(gaps)}
+    if not decide(signs, calls, len(tokens)):
+      return tokens, written, calls, steps
     calls += 1
-    for t in range(len(kept), len(tokens)):
-      logits = teacher.logits[teacher.state(SOURCE[b], tokens[:t])]
-      if logits.max() - logits[tokens[t]] > tolerance:
-        kept = [*tokens[:t], int(np.argmax(logits))]
-        break
-    else:
-      return tokens, calls, steps
+    seen = [teacher.logits[teacher.state(SOURCE[b], tokens[:t])] for t in range(len(tokens))]
+    short = [seen[t].max() - seen[t][token] > tolerance for t, token in enumerate(tokens)]
+    first = next((t for t in range(len(kept), len(tokens)) if short[t]), None)
+    if first is None:
+      return tokens, written, calls, steps
+    kept = [*tokens[:first], int(np.argmax(seen[first]))]
+    written.add(first)
+    old, said = tokens, {t: int(np.argmax(seen[t])) for t in range(first + 1, len(tokens))}
     if len(kept) == T or kept[-1] == base.EOS_ID:
-      return kept, calls, steps
+      return kept, written, calls, steps
 
 
 CASES = [
@@ -73,19 +84,25 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("advised", [False, True])
 @pytest.mark.parametrize("wait", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name,dial,fields,decide,tolerance", CASES)
-def test_help_equals_the_reference(name, dial, fields, decide, tolerance, wait):
-  out = run(make_policy(name, dial, **fields), wait)
-  rows = [reference(b, decide, tolerance) for b in range(B)]
-  np.testing.assert_array_equal(out.tokens, padded([tokens for tokens, _, _ in rows], T))
-  np.testing.assert_array_equal(out.teacher_calls, [calls for _, calls, _ in rows])
-  assert len(set(out.teacher_calls.tolist())) > 1
-  assert (out.student_row_steps >= [steps for _, _, steps in rows]).all()
+def test_help_equals_the_reference(name, dial, fields, decide, tolerance, wait, advised):
+  out = run(make_policy(name, dial, advised=advised, **fields), wait)
+  rows = [reference(b, decide, tolerance, advised) for b in range(B)]
+  tokens, written, calls, steps = zip(*rows, strict=True)
+  np.testing.assert_array_equal(out.tokens, padded(list(tokens), T))
+  np.testing.assert_array_equal(out.teacher_calls, calls)
+  assert len(set(calls)) > 1
+  assert (out.student_row_steps >= steps).all()
+  found = [set(np.flatnonzero(row).tolist()) for row in out.written_by_teacher]
+  assert found == [{t for t in ts if t < len(own)} for ts, own in zip(written, tokens, strict=True)]
 
 
 def test_help_for_all_without_tolerance_is_the_teacher_and_for_none_the_student():
   exact = run(make_policy("route_gap", 1e6, tolerance=0.0))
+  advised = run(make_policy("route_gap", 1e6, tolerance=0.0, advised=True))
+  np.testing.assert_array_equal(advised.tokens, exact.tokens)
   teacher = [greedy_decode(NumpyModel(TEACHER, T), row, T) for row in SOURCE]
   np.testing.assert_array_equal(exact.tokens, padded(teacher, T))
   nobody = run(make_policy("worth", 1e6))

@@ -69,6 +69,11 @@ class Drafter(Policy):
     return False
 
   @property
+  def heeds_advice(self) -> bool:
+    """True if greedy drafts heed what the last check said of the drafts that it took back."""
+    return False
+
+  @property
   def reads_signals(self) -> bool:
     """True if it reads `signals`."""
     return self.reads_worth

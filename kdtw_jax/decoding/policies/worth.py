@@ -37,14 +37,23 @@ class UntilClean(Drafter):
   Attributes:
     k: most drafts in a round, static.
     tolerance: ρ in nats; 0 keeps only what the teacher would write.
+    advised: True if greedy drafts heed what the last check said of the old draft: where the student
+      would write the same token again at the same position, it writes the teacher's choice.
+      Static.
   """
 
   k: int = static(_WHOLE)
   tolerance: Dial = 0.5
+  advised: bool = static(False)
 
   decides_end: ClassVar[bool] = True
   student: ClassVar[str] = "handover"  # whose gate predicts gaps
   source: ClassVar[str] = "ours"
+
+  @property
+  def heeds_advice(self) -> bool:
+    """True if it is set to."""
+    return self.advised
 
   @property
   def reads_signals(self) -> bool:
@@ -77,6 +86,7 @@ class Worth(UntilClean):
 
   price: Dial = 1.0
   patience: Dial = math.inf
+  advised: bool = static(True)
 
   dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
   dial_name: ClassVar[str | None] = "price"
