@@ -69,7 +69,9 @@ def equal_shares(runs: Runs) -> str:
 
 
 def comparisons(runs: Runs) -> str:
-  """Tabulates the handover against each method, run by run, with 95% intervals."""
+  """Tabulates the handover against each method, run by run, unless hulls have been compared."""
+  if any(run.hulls for run in runs):
+    return ""
   found: dict[tuple, list[Comparison]] = {}
   for run in runs:
     for row in run.comparisons:

@@ -6,12 +6,15 @@
 Heads are fitted to training sources, to half of validation, or to both, and judged on the other
 half of validation, by G as the config has it. Then one head learns G in nats of log μ and one in
 points of the score, and on test the policy `worth` with each of them is measured beside
-`route_gap`, which helps by the sum of predicted gaps, with and without its `skip`. At last, V_C of
-the stages `wheels` and `worth` against the asks that follow on test.
+`route_gap`, which helps by the sum of predicted gaps, and beside the same number of calls for
+everyone; with and without heeding what the last check said. So are the prices that a number of
+calls per token stands for. At last, V_C of the stages `wheels` and `worth` against the asks that
+follow on test.
 """
 
 from collections.abc import Iterator
 import logging
+import math
 from pathlib import Path
 
 from absl import app, flags
@@ -28,6 +31,7 @@ from kdtw_jax.files import write_json
 from kdtw_jax.run import open_run
 from kdtw_jax.stages import worth
 from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
+from kdtw_jax.stages.prices import call_prices
 from kdtw_jax.stages.stage import Run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run")
@@ -35,11 +39,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run, with its st
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 flags.mark_flags_as_required(["config", "workdir", "out"])
 
-PRICES = {
-    "log_mu": (16.0, 8.0, 5.0, 3.0, 2.0, 1.0, 0.5),
-    "score": (12.0, 8.0, 4.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3),
-}
-THRESHOLDS, SKIPS = (2.0, 4.0, 8.0, 16.0, 40.0), (-1.0, 1.0, 2.0, 4.0)
+PRICES = {"log_mu": (16.0, 8.0, 5.0, 3.0, 2.0, 1.0, 0.5), "score": (4.0, 1.5, 1.0, 0.7, 0.45, 0.25)}
+THRESHOLDS, SKIPS = (4.0, 8.0, 12.0, 20.0, 1000.0), (-1.0, 2.0)
+CALLS = (1, 2, 3, 4, 6)
+STATED = (0.05, 0.1, 0.15, 0.2)  # calls per token
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
 SPLITS = ("validation", "test")
 
@@ -74,16 +77,26 @@ def main(argv):
   students = {
       label: fitted(run, params, tuple(collected[label].values())) for label in ("log_mu", "score")
   }
-  for label, student in students.items():
+  for label, advised in (("score", True), ("score", False), ("log_mu", True)):
     for price in PRICES[label]:
-      policy = decoding.make_policy("worth", price)
-      row = {"policy": "worth", "label": label, "dial": price}
-      found["policies"].append(row | measured(runner, policy, student))
-  for skip in SKIPS:
-    for threshold in THRESHOLDS:
-      policy = decoding.make_policy("route_gap", threshold, skip=skip)
-      row = {"policy": "route_gap", "skip": skip, "dial": threshold}
-      found["policies"].append(row | measured(runner, policy, params))
+      policy = decoding.make_policy("worth", price, advised=advised)
+      row = {"policy": "worth", "label": label, "advised": advised, "dial": price}
+      found["policies"].append(row | measured(runner, policy, students[label]))
+  for budget, price in stated(run, students["score"], collected["score"]["validation"]):
+    row = {"policy": "worth", "label": "score", "advised": True, "budget": budget, "dial": price}
+    policy = decoding.make_policy("worth", price)
+    found["policies"].append(row | measured(runner, policy, students["score"]))
+  for advised in (True, False):
+    for skip in SKIPS:
+      for threshold in THRESHOLDS:
+        policy = decoding.make_policy("route_gap", threshold, skip=skip, advised=advised)
+        row = {"policy": "route_gap", "skip": skip, "advised": advised, "dial": threshold}
+        found["policies"].append(row | measured(runner, policy, params))
+    for calls in CALLS:
+      policy = decoding.make_policy("route_gap", math.inf, advised=advised)
+      row = {"policy": "calls for everyone", "advised": advised, "dial": calls}
+      figures = measured(runner, policy, params, form="calls", calls=calls)
+      found["policies"].append(row | figures)
   for rows in found.values():
     for row in rows:
       console.print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
@@ -105,6 +118,14 @@ def decisions(run: Run) -> dict[str, dict[str, Decisions]]:
       for split, part in found.items()
   }
   return {"log_mu": found, "score": scored}
+
+
+def stated(run: Run, params: Params, held_out: Decisions) -> Iterator[tuple[float, float]]:
+  """Yields numbers of calls per token and the prices that made as many on validation."""
+  expected = jax.device_get(jax.jit(run.inputs.models.student.worth)(params, *held_out[:3]))
+  made, prices = call_prices(held_out, *expected)
+  for budget in STATED:
+    yield budget, float(np.interp(budget, made, prices))
 
 
 def fitted(run: Run, params: Params, parts: tuple[Decisions, ...]) -> Params:
@@ -134,9 +155,9 @@ def knowledge(run: Run, params: Params, found: Decisions) -> dict[str, float]:
   return rows
 
 
-def measured(runner: Runner, policy: decoding.Policy, params: Params) -> dict[str, float]:
+def measured(runner: Runner, policy: decoding.Policy, params: Params, **limits) -> dict[str, float]:
   """Returns calls per 100 tokens, scores and student steps per token on test."""
-  outputs = runner.run("test", policy, params)
+  outputs = runner.run("test", policy, params, **limits)
   return {
       "calls": 100 * outputs.per_token("teacher_calls"),
       "student_steps": outputs.per_token("student_row_steps"),

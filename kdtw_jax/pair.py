@@ -41,6 +41,8 @@ class Pair:
     teacher_params: parameters of the teacher.
     duals: λ at the config's `budgets.knots`, nats per ask.
     shortest: (a, b): an output has at least a + b · (source tokens) tokens, by validation data.
+    prices: calls per token, ascending, and the prices of the policy `worth` that made them on
+      validation; None if the student has not learned what help is worth.
   """
 
   config: dict
@@ -51,6 +53,7 @@ class Pair:
   teacher_params: Params
   duals: tuple[float, ...]
   shortest: tuple[float, float]
+  prices: tuple[tuple[float, ...], tuple[float, ...]] | None
 
   @overload
   def write(
@@ -59,7 +62,7 @@ class Pair:
       budget: float | int | str | None = None,
       *,
       form: str = "share",
-      policy: decoding.Policy | None = None,
+      policy: decoding.Policy | str | None = None,
   ) -> Written:
     ...
 
@@ -70,7 +73,7 @@ class Pair:
       budget: float | int | str | None = None,
       *,
       form: str = "share",
-      policy: decoding.Policy | None = None,
+      policy: decoding.Policy | str | None = None,
   ) -> list[Written]:
     ...
 
@@ -80,7 +83,7 @@ class Pair:
       budget: float | int | str | None = None,
       *,
       form: str = "share",
-      policy: decoding.Policy | None = None,
+      policy: decoding.Policy | str | None = None,
   ) -> Written | list[Written]:
     """Decodes greedily, with the student asking the teacher within a budget.
 
@@ -106,6 +109,8 @@ class Pair:
       form: what the budget promises, one of `decoding.FORMS`.
       policy: another way to decide who writes, see `decoding.make_policy`. Only the student's gate
         keeps a budget of the form `share`; with another policy, give another form or no budget.
+        "worth" lets calls check whole drafts where they are worth it, at the price that made as
+        many calls per token on validation as the budget says.
 
     Returns:
       One record per text, in a list if `texts` is a list.
@@ -120,7 +125,9 @@ class Pair:
   @functools.cached_property
   def _writer(self) -> Writer:
     models, params = Models(self.student, self.teacher), (self.student_params, self.teacher_params)
-    return Writer(self.config, self.tokenizer, models, params, shortest=self.shortest)
+    return Writer(
+        *(self.config, self.tokenizer, models, params), shortest=self.shortest, prices=self.prices
+    )
 
 
 def build_models(config: Config, tokenizer: AnyTokenizer) -> Models:
@@ -196,6 +203,7 @@ def save_pair(
     teacher_params: Params,
     duals: np.ndarray,
     shortest: tuple[float, float],
+    prices: Sequence[Sequence[float]] | None = None,
 ) -> None:
   """Writes a pair's folder, `pair.json` last.
 
@@ -208,6 +216,7 @@ def save_pair(
     teacher_params: the teacher's parameters; not written if the teacher is used as published.
     duals: `[K]` λ at the knots, nats per ask.
     shortest: (a, b), see `Pair`.
+    prices: see `Pair`.
   """
   directory = Path(directory)
   found: dict[str, tuple[Model, Params, np.ndarray | None]] = {
@@ -228,7 +237,7 @@ def save_pair(
   teacher = (
       published.pinned(config["teacher"]["pretrained"]) if teacher_is_published(config) else None
   )
-  saved = {"config": config, "teacher": teacher, "shortest": list(shortest)}
+  saved = {"config": config, "teacher": teacher, "shortest": list(shortest), "prices": prices}
   write_json(directory / "pair.json", saved)
 
 
@@ -253,7 +262,7 @@ def load_pair(directory: str | os.PathLike) -> Pair:
         f"{directory}: no trained pair (pair.json is missing): give the "
         "workdir of a finished run, or train one: python -m kdtw_jax.main"
     )
-  config, published_teacher, shortest = pair_checks.read_saved(directory / "pair.json")
+  config, published_teacher, shortest, prices = pair_checks.read_saved(directory / "pair.json")
   tokenizer = load_tokenizer(pair_checks.part(directory / "student"))
   student = published.load_model(directory / "student")
   if published_teacher:
@@ -277,4 +286,5 @@ def load_pair(directory: str | os.PathLike) -> Pair:
       teacher_params=teacher_params,
       duals=duals,
       shortest=shortest,
+      prices=prices,
   )

@@ -4,6 +4,7 @@ Not here: checks of a single model's folder (published/).
 """
 
 from collections.abc import Callable
+import itertools
 import json
 import math
 from pathlib import Path
@@ -67,11 +68,13 @@ class Saved(NamedTuple):
     config: the run's config.
     teacher: the name of the published teacher if it was not trained, else None.
     shortest: (a, b): an output has at least a + b · (source tokens) tokens.
+    prices: calls per token and prices, see `Pair`; None if there are none.
   """
 
   config: dict[str, Any]
   teacher: str | None
   shortest: tuple[float, float]
+  prices: tuple[tuple[float, ...], tuple[float, ...]] | None
 
 
 def read_saved(path: Path) -> Saved:
@@ -98,6 +101,12 @@ def read_saved(path: Path) -> Saved:
     raise ValueError(
         f"{path}: shortest={shortest!r:.60} is not valid, must be two numbers: {_REMEDY}"
     )
+  prices = saved.get("prices")
+  if prices is not None and not _are_prices(prices):
+    raise ValueError(
+        f"{path}: prices={prices!r:.60} is not valid, must be two lists of as many numbers, the "
+        f"first ascending: {_REMEDY}"
+    )
   for field, holds in _FIELDS.items():
     section, name = field.split(".")
     try:
@@ -106,7 +115,17 @@ def read_saved(path: Path) -> Saved:
       raise ValueError(f"{path}: config.{field} is missing: {_REMEDY}") from error
     if not holds(value):
       raise ValueError(f"{path}: config.{field}={value!r:.60} is not valid: {_REMEDY}")
-  return Saved(config, saved["teacher"], (shortest[0], shortest[1]))
+  known = None if prices is None else (tuple(prices[0]), tuple(prices[1]))
+  return Saved(config, saved["teacher"], (shortest[0], shortest[1]), known)
+
+
+def _are_prices(value: Any) -> bool:
+  """Returns True for two lists of as many numbers, at least one, of which the first ascends."""
+  if not isinstance(value, list) or len(value) != 2 or not all(isinstance(v, list) for v in value):
+    return False
+  calls, prices = value
+  numbers = len(calls) == len(prices) > 0 and all(map(_is_number, (*calls, *prices)))
+  return numbers and all(a <= b for a, b in itertools.pairwise(calls))
 
 
 def part(folder: Path) -> Path:

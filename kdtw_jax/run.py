@@ -91,5 +91,6 @@ def hand_on(run: Run) -> None:
       teacher_params=run.params("teacher"),
       duals=summary["duals"],
       shortest=run.inputs.shortest_output(),
+      prices=summary.get("prices"),
   )
   write_json(folder / "summary.json", summary)

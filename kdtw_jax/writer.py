@@ -9,6 +9,7 @@ Shape letters: B batch, S source length.
 
 from collections.abc import Mapping, Sequence
 import itertools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,10 @@ from kdtw_jax.models import Models, knows_worth
 BATCH = 16  # rows that decode together if more than one text is given
 _NARROWEST = 16
 _DEFAULT_CHUNK = 8  # in place of config.decode.chunk=0: measuring the best one takes seconds
+_UNLEARNED = (
+    "policy='worth': this pair's student has not learned what help is worth: run its stage 'worth'"
+    ", or choose another policy, e.g. decoding.make_policy('route_gap', 8.0)"
+)
 
 
 class Written(NamedTuple):
@@ -91,9 +96,10 @@ class Writer:
       params: tuple[Params, Params],
       *,
       shortest: tuple[float, float],
+      prices: tuple[tuple[float, ...], tuple[float, ...]] | None,
   ):
-    """Takes the parts of a pair; `params` is (student's, teacher's), `shortest` as in `Pair`."""
-    self._tokenizer, self._params = tokenizer, params
+    """Takes the parts of a pair; `params` is (student's, teacher's), the rest as in `Pair`."""
+    self._tokenizer, self._params, self._prices = tokenizer, params, prices
     self._task, self._shortest = config["data"]["task"], shortest
     self._pace, self._most = config["decode"]["pace"], config["decode"]["max_length"]
     self._largest = max(config["budgets"]["train"])
@@ -126,7 +132,7 @@ class Writer:
       texts: object,
       budget: object = None,
       form: object = "share",
-      policy: decoding.Policy | None = None,
+      policy: decoding.Policy | str | None = None,
   ) -> list[Written]:
     """Writes an output for each text; see `Pair.write` for arguments and errors."""
     order = self._order(budget, form, policy)
@@ -145,14 +151,15 @@ class Writer:
     found = dict(zip(similar, written, strict=False))  # the rest are rows of padding
     return [found[i] for i in range(len(rows))]
 
-  def _order(self, budget: object, form: object, policy: decoding.Policy | None) -> _Order:
+  def _order(self, budget: object, form: object, policy: decoding.Policy | str | None) -> _Order:
     """Chooses what the student reads and who writes; raises ValueError if the parts conflict.
 
     A policy that neither reads the gate nor is held to a budget has a student that reads 0.
     """
-    if policy is not None and not isinstance(policy, decoding.Policy):
+    if policy is not None and policy != "worth" and not isinstance(policy, decoding.Policy):
       raise ValueError(
-          f"policy={policy!r:.60}: must be a policy, e.g. decoding.make_policy('speculative', 4)"
+          f"policy={policy!r:.60}: must be 'worth' or a policy, e.g. "
+          "decoding.make_policy('speculative', 4)"
       )
     if not isinstance(form, str) or form not in decoding.FORMS:
       raise ValueError(f"form={form!r:.60}: must be one of {', '.join(decoding.FORMS)}")
@@ -162,14 +169,15 @@ class Writer:
       )
     calls = data.stated_calls(budget, form)
     form = form if calls is None else "calls"
+    if isinstance(policy, str):
+      policy = self._worth(budget, calls)
+      if form == "share":  # the price is the budget
+        return _Order(self._state(0.0), 0, form, policy)
     by_gate = policy is None or reads_gate(policy)
     policy = policy or decoding.make_policy("handover")
     reads_worth = isinstance(policy, decoding.Drafter) and policy.reads_worth
     if reads_worth and not knows_worth(self._params[0]):
-      raise ValueError(
-          f"policy={policy.name!r}: this pair's student has not learned what help is worth: run its"
-          " stage 'worth', or choose another policy, e.g. decoding.make_policy('route_gap', 8.0)"
-      )
+      raise ValueError(_UNLEARNED)
     if not by_gate and budget is None:
       return _Order(self._state(0.0), 0, form, policy)
     if not by_gate and form == "share":
@@ -187,6 +195,21 @@ class Writer:
     if calls == 0 or (stated and stated.share == 0):
       return _Order(stated or self._state(0.0), 0, "share", decoding.StudentAlone())
     return _Order(stated, min(calls or 0, self._most), form, policy)
+
+  def _worth(self, budget: object, calls: int | None) -> decoding.Policy:
+    """Makes the policy `worth` at the price of a share, or at none for a number of calls."""
+    if self._prices is None:
+      raise ValueError(_UNLEARNED)
+    if budget is None:
+      raise ValueError(
+          "budget=None: policy='worth' takes its price from one: give a budget or name a price, as "
+          "policy=decoding.make_policy('worth', 1.0)"
+      )
+    if calls is not None:
+      return decoding.make_policy("worth", 0.0)
+    share = self._state(budget).share
+    price = np.interp(share, *self._prices) if share else math.inf
+    return decoding.make_policy("worth", float(price))
 
   def _state(self, budget: object) -> data.Stated:
     """States a share for the student; raises ValueError if it cannot be kept."""

@@ -307,8 +307,8 @@ def set_field(section, name, value):
   return edit
 
 
-def set_shortest(value):
-  return lambda folder: edit_json(folder / "pair.json", lambda saved: saved.update(shortest=value))
+def set_saved(**values):
+  return lambda folder: edit_json(folder / "pair.json", lambda saved: saved.update(values))
 
 
 def drop_field(section, name):
@@ -377,9 +377,19 @@ def with_nan(array):
         (drop_field("decode", "wait"), r"pair.json: config.decode.wait is missing: copy"),
         (set_field("decode", "wait", 1.5), r"config.decode.wait=1.5 is not valid"),
         (set_field("decode", "pace", -1), r"config.decode.pace=-1 is not valid"),
-        (set_shortest(None), r"pair.json: shortest=None is not valid, must be two numbers: copy"),
-        (set_shortest([1.0]), r"shortest=\[1.0\] is not valid, must be two numbers"),
-        (set_shortest([1.0, float("nan")]), r"shortest=\[1.0, nan\] is not valid"),
+        (
+            set_saved(shortest=None),
+            r"pair.json: shortest=None is not valid, must be two numbers: copy",
+        ),
+        (set_saved(shortest=[1.0]), r"shortest=\[1.0\] is not valid, must be two numbers"),
+        (set_saved(shortest=[1.0, float("nan")]), r"shortest=\[1.0, nan\] is not valid"),
+        (
+            set_saved(prices=0.5),
+            r"pair.json: prices=0.5 is not valid, must be two lists of as many",
+        ),
+        (set_saved(prices=[[], []]), r"prices=\[\[\], \[\]\] is not valid"),
+        (set_saved(prices=[[0.1], [1, 2]]), r"prices=\[\[0.1\], \[1, 2\]\] is not valid"),
+        (set_saved(prices=[[0.2, 0.1], [1, 2]]), r"prices=.* the first ascending: copy"),
         (set_field("data", "task", None), r"config.data.task=None is not valid"),
         (
             set_field("budgets", "knots", [0.0, 0.1]),

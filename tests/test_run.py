@@ -173,8 +173,18 @@ def test_help_is_learned_by_two_heads_alone_and_handed_on(finished, cache, tmp_p
     assert all(jax.tree.leaves(same)) == (name not in ("worth", "cost_value")), name
   first = run.open_run(load_config("demo", "smoke"), finished[0]).params("worth")
   jax.tree.map(np.testing.assert_array_equal, after, first)  # started over, to the last digit
-  handed = pair.load_pair(workdir).student_params
-  jax.tree.map(np.testing.assert_array_equal, after["worth"], handed["worth"])
+  handed = pair.load_pair(workdir)
+  jax.tree.map(np.testing.assert_array_equal, after["worth"], handed.student_params["worth"])
+  texts = ["The flight takes 5 hours.", "Our shop is closed.", "Thank you."]
+  none, some, most = (handed.write(texts, b, policy="worth") for b in (0, 0.1, 0.3))
+  spent = [sum(out.calls for out in written) for written in (none, some, most)]
+  assert spent[0] == 0 and spent == sorted(spent)
+  for out in handed.write(texts, "at most 2 calls", policy="worth"):
+    assert out.calls <= 2
+  kept = handed.write(texts, 0.3, form="ledger", policy="worth")
+  assert sum(out.calls for out in kept) <= 0.3 * sum(len(out.tokens) for out in kept)
+  with pytest.raises(ValueError, match="budget=None: policy='worth' takes its price from one"):
+    handed.write(texts, policy="worth")
 
 
 @pytest.mark.parametrize("stage", ["teacher", "wheels"])

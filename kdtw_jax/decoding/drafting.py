@@ -131,12 +131,14 @@ def draft_token(setup: Setup, now: Round, gate_key: Key, student_key: Key) -> Ro
   wants = rows & (score > 0) & may_call(setup, state)
   asks, credit = limits.grant(wants, score, state.credit)
   writes = rows & ~asks
-  kept = now.student_logits
+  written, kept = state.written_by_teacher, now.student_logits
+  if state.advice is not None:
+    written = state_lib.write_column(written, length, advised, writes)
   if kept is not None:  # each row still drafting has drafted one token in every turn
     kept = jax.lax.dynamic_update_slice(kept, step.logits[:, None], (0, now.turn, 0))
   state = state._replace(
       tokens=state_lib.write_column(state.tokens, length + 1, token, writes),
-      written_by_teacher=state_lib.write_column(state.written_by_teacher, length, advised, writes),
+      written_by_teacher=written,
       pending=state.pending + writes,
       waiting=state.waiting | asks,
       asking=state.asking | asks,

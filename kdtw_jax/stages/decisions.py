@@ -44,6 +44,7 @@ class Decisions(NamedTuple):
     example_id: index of the example in its split.
     draft: the output with its draft, then PAD_ID.
     final: the output after the help, then PAD_ID.
+    rollout: number of the rollout that it is a decision of.
   """
 
   hidden: Float[np.ndarray, "N D"]
@@ -54,6 +55,7 @@ class Decisions(NamedTuple):
   example_id: Int[np.ndarray, " N"]
   draft: Int[np.ndarray, "N T"]
   final: Int[np.ndarray, "N T"]
+  rollout: Int[np.ndarray, " N"]
 
   def take(self, rows: np.ndarray) -> "Decisions":
     """Returns some decisions, by a mask or by index."""
@@ -84,12 +86,14 @@ def make_collector(
   log_mu = jax.jit(lambda *args: _log_mu(teacher, *args))
 
   def collect(params: Params, teacher_params: Params, batches: Iterable[Batch]) -> Decisions:
-    found = []
+    found, rollouts = [], 0
     for batch in batches:
       made, result = _roll_out(rounds, params, teacher_params, batch)
       encoded = encode(teacher_params, batch.teacher_source)
       score = functools.partial(log_mu, teacher_params, encoded)
-      found.append(_labelled(made, result, np.asarray(batch.example_id), score))
+      labelled = _labelled(made, result, np.asarray(batch.example_id), score)
+      found.append(labelled._replace(rollout=labelled.rollout + rollouts))
+      rollouts += len(batch.example_id)
     return Decisions(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
   return collect
@@ -165,6 +169,7 @@ def _labelled(
       example_id=example_id[rows],
       draft=drafts,
       final=final[rows],
+      rollout=rows,
   )
 
 

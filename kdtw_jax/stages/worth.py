@@ -26,6 +26,7 @@ from kdtw_jax import checkpoint, decoding, devices
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Worth
 from kdtw_jax.models import Model, num_params, shift_right
 from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
+from kdtw_jax.stages.prices import call_prices
 from kdtw_jax.stages.stage import TRAINING_TEXT, Run
 from kdtw_jax.terminal import tracked
 
@@ -77,6 +78,8 @@ def train(run: Run) -> None:
       seed=run.seed("worth"),
   )
   params = {**params, "worth": worth, "cost_value": cost_value}
+  held_out = decisions[SPLITS.index("validation")]
+  expected = jax.device_get(jax.jit(models.student.worth)(params, *held_out[:3]))
   checkpoint.save_params(folder / "params", params)
   summary = {
       "stage": "worth",
@@ -86,6 +89,7 @@ def train(run: Run) -> None:
       "seconds": time.monotonic() - started,
       "num_params": num_params(params),
       "duals": wheels["duals"],
+      "prices": [made.tolist() for made in call_prices(held_out, *expected)],
   }
   run.workdir.finish("worth", summary)
 

@@ -26,7 +26,7 @@ POLICIES = {
     "coin": ("random", 0.4, {}),
     "checks": ("verify", 0.2, {"rule": "random", "tolerance": 0.0, "k": 5}),
     "speculates": ("lenient", 0.8, {}),
-    "clean": ("route_gap", 1e3, {"tolerance": 0.0}),
+    "clean": ("route_gap", 1e3, {"tolerance": 0.0, "advised": True}),
 }
 
 
@@ -129,6 +129,20 @@ def test_an_output_goes_on_until_its_calls_are_within_the_budget():
   assert out.asks.all() and (out.length >= 10).all()
   free = run("always", np.full(B, 0.1, np.float32))
   assert (free.length < 10).any()
+
+
+def test_no_advice_ends_an_output_before_its_calls_are_within_the_budget():
+  """A teacher that would end at once says so of every draft; the student would go on for ever."""
+  student, teacher = make_params(1, eos_bias=-9.0), make_params(2, eos_bias=9.0)
+  source = sources(32)
+  policy = make_policy("route_gap", 1e3, tolerance=0.0, advised=True)
+  budget = Budget(
+      np.full(32, 0.1, np.float32), form="hard", shortest=(jnp.float32(10), jnp.float32(0))
+  )
+  args = (student, teacher, np.concatenate([np.repeat(PROMPT[:1], 32, 0), source], axis=1), source)
+  out = decoder_of(0.5, 0.0)(*args, budget, jax.random.key(0), policy)
+  assert np.all(out.teacher_calls >= 1)
+  assert np.all(out.length >= 10 * out.teacher_calls)
 
 
 @pytest.mark.parametrize("name", ["coin", "gate"])

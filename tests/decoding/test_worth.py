@@ -9,7 +9,7 @@ from prefix_models import FNS, MODULUS, NumpyModel, greedy_decode, make_params, 
 import pytest
 
 from kdtw_jax import base
-from kdtw_jax.decoding import make_decoder, make_policy, signals
+from kdtw_jax.decoding import Sampling, make_decoder, make_policy, signals
 
 B, T = 8, 20
 STUDENT = make_params(1, noise=0.6, eos_bias=0.3)
@@ -117,6 +117,17 @@ def test_patience_saves_student_steps_and_still_checks():
   )
   assert hasty.student_row_steps.sum() < patient.student_row_steps.sum()
   assert hasty.asked.any() and not patient.asked.any()
+
+
+def test_drawn_drafts_heed_no_advice():
+  """What the teacher would have chosen is no draw of its."""
+  draw = make_decoder(FNS, FNS, max_length=T, sampling=Sampling(temperature=1.0))
+  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, np.ones(B, np.float32), jax.random.key(3))
+  plain, advised = (
+      draw(*args, make_policy("route_gap", 1e6, advised=heeds)) for heeds in (False, True)
+  )
+  np.testing.assert_array_equal(plain.tokens, advised.tokens)
+  assert plain.teacher_calls.max() > 1
 
 
 def test_signals_are_sums_over_the_draft():

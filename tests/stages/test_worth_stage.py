@@ -115,6 +115,7 @@ def test_a_gain_is_what_the_reader_of_an_output_gets(metric):
   found = Decisions(
       *(zeros, zeros, zeros, zeros[:, 0], np.ones(3, int), np.array([2, 1, 1])),
       **{name: np.array(rows) for name, rows in tokens.items()},
+      rollout=np.arange(3),
   )
   gain = in_points(found, source, decode, metric=metric).gain
   (before,) = metrics.each_score(["the house is old ."], [(text,)], metric=metric)
@@ -136,7 +137,7 @@ def test_the_head_learns_a_worth_that_is_known():
   def toy(n):
     states = rng.normal(size=(2, n, width)).astype(np.float32)
     signals = rng.uniform(0, 5, (n, 10)).astype(np.float32)
-    nothing = np.zeros(n, int), np.zeros((n, T), int), np.zeros((n, T), int)
+    nothing = np.zeros(n, int), np.zeros((n, T), int), np.zeros((n, T), int), np.arange(n)
     calls = np.round(1 + signals[:, 8]).astype(int)
     return Decisions(*states, signals, 3 * signals[:, 1], calls, *nothing)
 
@@ -183,6 +184,8 @@ def test_a_student_that_has_not_learned_it_is_refused(tmp_path):
   untrained = load_pair(tiny_pair.save(tmp_path / "pair"))
   with pytest.raises(ValueError, match="policy='worth': this pair's student has not learned"):
     untrained.write("a dog", policy=make_policy("worth", 1.0))
+  with pytest.raises(ValueError, match="policy='worth': this pair's student has not learned"):
+    untrained.write("a dog", 0.2, policy="worth")
 
 
 def test_the_methods_that_need_the_stage_are_found():
