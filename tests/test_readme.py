@@ -240,11 +240,13 @@ def test_an_example_that_prints_something_else_is_found():
 
 
 SHORTER = (  # the demo without its baseline and evaluation, in fewer steps
-    "--config.stages=('tokenizer','teacher','warm_start','wheels')",
+    "--config.stages=('tokenizer','teacher','warm_start','wheels','worth')",
     "--config.teacher.train.steps=240",
     "--config.warm_start.steps=300",
     "--config.wheels.steps=100",
     "--config.wheels.warmup_steps=20",
+    "--config.worth.num_sources=256",
+    "--config.worth.steps=500",
 )
 
 

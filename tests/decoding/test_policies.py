@@ -82,6 +82,9 @@ DRAFTERS = {
 EXTRA = {
     "mixture": {"offset": -1e9},  # the gate silent: the coin alone asks
     "route_gap_skip": {"skip": 0.5},  # nats: less than the gaps that the student predicts here
+    "worth": {
+        "advised": False
+    },  # advice, of which test_worth.py speaks, was said of an older draft
 }
 # Every policy, and those that build on a rule with every rule.
 CASES = [(name, None) for name in (*DIALS, *DRAFTERS)]
