@@ -120,10 +120,10 @@ def decisions(run: Run) -> dict[str, dict[str, Decisions]]:
   return {"log_mu": found, "score": scored}
 
 
-def stated(run: Run, params: Params, held_out: Decisions) -> Iterator[tuple[float, float]]:
+def stated(run: Run, params: Params, found: Decisions) -> Iterator[tuple[float, float]]:
   """Yields numbers of calls per token and the prices that made as many on validation."""
-  expected = jax.device_get(jax.jit(run.inputs.models.student.worth)(params, *held_out[:3]))
-  made, prices = call_prices(held_out, *expected)
+  expected = jax.device_get(jax.jit(run.inputs.models.student.worth)(params, *found[:3]))
+  made, prices = call_prices(found, *expected)
   for budget in STATED:
     yield budget, float(np.interp(budget, made, prices))
 

@@ -110,7 +110,7 @@ class Pair:
       policy: another way to decide who writes, see `decoding.make_policy`. Only the student's gate
         keeps a budget of the form `share`; with another policy, give another form or no budget.
         "worth" lets calls check whole drafts where they are worth it, at the price that made as
-        many calls per token on validation as the budget says.
+        many calls per token on validation as the budget says; within a number of calls, at none.
 
     Returns:
       One record per text, in a list if `texts` is a list.

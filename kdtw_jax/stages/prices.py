@@ -1,8 +1,8 @@
 """The prices under which help that is worth its calls makes so many of them.
 
-A price is a number of points per call, which nobody can name in advance. So decisions on held-out
+A price is a number of points per call, which nobody can name in advance. So decisions on validation
 sources, whose rollouts went on until clean, are replayed: each stops at the first draft that is not
-worth its calls.
+worth its calls. The head that decides was fitted to these sources too, as to those of training.
 
 Shape letters: N decisions, P prices.
 """
@@ -33,7 +33,9 @@ def call_prices(
   order = np.lexsort((so_far, found.rollout))
   first = np.flatnonzero(np.diff(found.rollout[order], prepend=-1))
   ratio = np.asarray(gain / calls)[order]
-  drafts, finals = (np.sum(tokens != PAD_ID, axis=1)[order] for tokens in found[6:8])
+  drafts, finals = (
+      np.sum(tokens != PAD_ID, axis=1)[order] for tokens in (found.draft, found.final)
+  )
   so_far, total = so_far[order], (so_far + found.calls)[order]
   prices = np.unique(np.append(np.quantile(ratio, np.linspace(0, 1, _PRICES)), 0.0))[::-1]
   made = [_replay(price, ratio, first, (so_far, drafts), (total, finals)) for price in prices]

@@ -78,8 +78,8 @@ def train(run: Run) -> None:
       seed=run.seed("worth"),
   )
   params = {**params, "worth": worth, "cost_value": cost_value}
-  held_out = decisions[SPLITS.index("validation")]
-  expected = jax.device_get(jax.jit(models.student.worth)(params, *held_out[:3]))
+  validation = decisions[SPLITS.index("validation")]
+  expected = jax.device_get(jax.jit(models.student.worth)(params, *validation[:3]))
   checkpoint.save_params(folder / "params", params)
   summary = {
       "stage": "worth",
@@ -89,7 +89,7 @@ def train(run: Run) -> None:
       "seconds": time.monotonic() - started,
       "num_params": num_params(params),
       "duals": wheels["duals"],
-      "prices": [made.tolist() for made in call_prices(held_out, *expected)],
+      "prices": [made.tolist() for made in call_prices(validation, *expected)],
   }
   run.workdir.finish("worth", summary)
 
