@@ -5,6 +5,7 @@ largest dimension that divides evenly; if none does, every device holds a full c
 follows the same rule, so it lives beside its parameter. `jit` inserts the collectives.
 """
 
+import os
 from typing import Any
 
 import jax
@@ -79,3 +80,16 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
   return jax.tree.map(
       lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
   )
+
+
+def keep_programs() -> None:
+  """Keeps compiled programs on disk, so that the next process starts without compiling them.
+
+  They lie in `~/.cache/kdtw_jax/programs`, unless JAX_COMPILATION_CACHE_DIR names another folder.
+  JAX_ENABLE_COMPILATION_CACHE=false turns this off.
+  """
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(home, "kdtw_jax", "programs")
+    jax.config.update("jax_compilation_cache_dir", folder)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -7,7 +7,7 @@
 Users write with a pair; evaluation and later runs load it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import functools
 import os
@@ -23,7 +23,7 @@ from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer, check_same_vocabulary, load_tokenizer
 from kdtw_jax.files import write_json
 from kdtw_jax.models import Model, ModelConfig, Models, build
-from kdtw_jax.writer import Writer, Written
+from kdtw_jax.writer import BATCH, Writer, Written
 
 Config = ml_collections.ConfigDict | dict
 
@@ -121,6 +121,38 @@ class Pair:
     """
     written = self._writer.write(texts, budget, form, policy)
     return written[0] if isinstance(texts, str) else written
+
+  def write_stream(
+      self,
+      texts: Iterable[str],
+      budget: float | int | str | None = None,
+      *,
+      form: str = "share",
+      policy: decoding.Policy | str | None = None,
+      batch: int = BATCH,
+      window: int | None = None,
+      cut: bool = False,
+  ) -> Iterator[Written]:
+    """Decodes any number of texts as `write` does, in memory that does not grow with them.
+
+    Args:
+      texts: the texts; a blank one has a blank output, without a call.
+      budget: as in `write`; a ledger is kept over the whole stream.
+      form: as in `write`.
+      policy: as in `write`.
+      batch: texts that decode together.
+      window: texts that are read ahead and sorted by length, so that similar ones decode together;
+        by default 64 batches.
+      cut: reads only the beginning of a text that is too long.
+
+    Returns:
+      One record per text, in the order of the texts.
+
+    Raises:
+      ValueError: at the call, if the budget cannot be kept, as in `write`; then, from the iterator,
+        `TextError` if a text is too long. All texts of earlier windows have been written by then.
+    """
+    return self._writer.stream(texts, budget, form, policy, batch=batch, window=window, cut=cut)
 
   @functools.cached_property
   def _writer(self) -> Writer:

@@ -25,6 +25,7 @@ from kdtw_jax.stages import (
     worth,
 )
 from kdtw_jax.stages.stage import Run
+from kdtw_jax.terminal import print_line
 from kdtw_jax.workdir import Workdir
 
 
@@ -59,7 +60,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
     if name in config.stages:
       stage(run)
   hand_on(run)
-  return evaluation.measure(run) if "evaluation" in config.stages else None
+  page = evaluation.measure(run) if "evaluation" in config.stages else None
+  if (run.workdir.path / "pair").is_dir():
+    print_line("pair", f"kdtw write --pair={workdir} --budget=0.2 < in.txt > out.txt")
+  return page
 
 
 def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:

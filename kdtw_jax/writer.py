@@ -2,14 +2,13 @@
 
 New texts do not compile new programs. Sources are padded to a few widths (powers of two up to the
 longest source that the pair was trained on) and decoded in batches of 1 or BATCH rows. Not here:
-who writes which token (decoding/), what a budget may say (data/stated.py).
+who writes which token (decoding/), what may be asked for (orders.py).
 
 Shape letters: B batch, S source length.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import itertools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -21,14 +20,11 @@ import numpy as np
 from kdtw_jax import data, decoding
 from kdtw_jax.base import EOS_ID, PAD_ID, Params
 from kdtw_jax.models import Models, knows_worth
+from kdtw_jax.orders import Order, Orders
 
 BATCH = 16  # rows that decode together if more than one text is given
 _NARROWEST = 16
 _DEFAULT_CHUNK = 8  # in place of config.decode.chunk=0: measuring the best one takes seconds
-_UNLEARNED = (
-    "policy='worth': this pair's student has not learned what help is worth: run its stage 'worth'"
-    ", or choose another policy, e.g. decoding.make_policy('route_gap', 8.0)"
-)
 
 
 class Written(NamedTuple):
@@ -49,6 +45,24 @@ class Written(NamedTuple):
   share: float
 
 
+_NOTHING = Written("", (), (), 0, 0.0)  # the output for a blank text
+
+
+class TextError(ValueError):
+  """A text that a pair cannot read.
+
+  Attributes:
+    number: its index among the texts, from 0.
+    problem: what is wrong with it and what to do.
+  """
+
+  def __init__(self, number: int, text: str, problem: str):
+    """Takes the text to quote its beginning."""
+    start = repr(text[:40]) + ("..." if len(text) > 40 else "")
+    super().__init__(f"texts[{number}]={start}: {problem}")
+    self.number, self.problem = number, problem
+
+
 class _Row(NamedTuple):
   """One text, and what may be spent on it.
 
@@ -61,22 +75,6 @@ class _Row(NamedTuple):
   student: list[int]
   teacher: list[int]
   share: float
-
-
-class _Order(NamedTuple):
-  """What one call of `write` asks for.
-
-  Attributes:
-    stated: what every student reads; None if it depends on the text.
-    calls: most calls of each output, for the form `calls`.
-    form: what the budget promises.
-    policy: who writes.
-  """
-
-  stated: data.Stated | None
-  calls: int
-  form: str
-  policy: decoding.Policy
 
 
 class Writer:
@@ -99,11 +97,15 @@ class Writer:
       prices: tuple[tuple[float, ...], tuple[float, ...]] | None,
   ):
     """Takes the parts of a pair; `params` is (student's, teacher's), the rest as in `Pair`."""
-    self._tokenizer, self._params, self._prices = tokenizer, params, prices
-    self._task, self._shortest = config["data"]["task"], shortest
-    self._pace, self._most = config["decode"]["pace"], config["decode"]["max_length"]
-    self._largest = max(config["budgets"]["train"])
-    self._smallest = min((b for b in config["budgets"]["train"] if b), default=self._largest)
+    self._tokenizer, self._params = tokenizer, params
+    self._orders = Orders(
+        config, shortest=shortest, prices=prices, knows_worth=knows_worth(params[0])
+    )
+    self._task, self._shortest, self._pace = (
+        config["data"]["task"],
+        shortest,
+        config["decode"]["pace"],
+    )
     self._longest = max(source for source, _ in config["data"]["buckets"])
     self._room = data.instruction_length(tokenizer, ml_collections.ConfigDict(config))
     self.widths = _ladder(self._longest + self._room)
@@ -135,11 +137,51 @@ class Writer:
       policy: decoding.Policy | str | None = None,
   ) -> list[Written]:
     """Writes an output for each text; see `Pair.write` for arguments and errors."""
-    order = self._order(budget, form, policy)
-    rows = self._rows(check_texts(texts), order)
-    similar = sorted(range(len(rows)), key=lambda i: len(rows[i].student))  # lengths together
-    size, credit = 1 if len(rows) == 1 else BATCH, jnp.int32(0)
-    results = []
+    order = self._orders.order(budget, form, policy)
+    rows = self._rows(texts := check_texts(texts), order)
+    for number, row in enumerate(rows):
+      if not row.student:
+        raise TextError(number, texts[number], "has nothing to read; leave it out")
+    return self._decoded(rows, order, BATCH, jnp.int32(0))[0]
+
+  def stream(
+      self,
+      texts: Iterable[str],
+      budget: object = None,
+      form: object = "share",
+      policy: decoding.Policy | str | None = None,
+      *,
+      batch: int = BATCH,
+      window: int | None = None,
+      cut: bool = False,
+  ) -> Iterator[Written]:
+    """Writes an output for each text as they come; see `Pair.write_stream`."""
+    window = 64 * batch if window is None else window
+    for field, value in (("batch", batch), ("window", window)):
+      if value < 1:
+        raise ValueError(f"{field}={value}: must be >= 1")
+    order = self._orders.order(budget, form, policy)  # refused before the first text is read
+    return self._in_windows(iter(texts), order, batch, window, cut)
+
+  def _in_windows(
+      self, texts: Iterator[str], order: Order, batch: int, window: int, cut: bool
+  ) -> Iterator[Written]:
+    """Decodes `window` texts at a time; a ledger passes from one window to the next."""
+    credit, number = jnp.int32(0), 0
+    while taken := list(itertools.islice(texts, window)):
+      found = dict.fromkeys(range(len(taken)), _NOTHING)
+      rows = self._rows(check_texts(taken, number), order, number, cut)
+      readable = [i for i in found if rows[i].student]
+      written, credit = self._decoded([rows[i] for i in readable], order, batch, credit)
+      yield from (found | dict(zip(readable, written, strict=True))).values()
+      number += len(taken)
+
+  def _decoded(
+      self, rows: Sequence[_Row], order: Order, size: int, credit: Int[Array, ""]
+  ) -> tuple[list[Written], Int[Array, ""]]:
+    """Decodes rows in batches of similar lengths; gives them in order, and the credit left."""
+    similar = sorted(range(len(rows)), key=lambda i: len(rows[i].student))
+    size, results = 1 if len(rows) == 1 else size, []
     for start in range(0, len(rows), size):
       batch = [rows[i] for i in similar[start : start + size]]
       key = jax.random.fold_in(jax.random.key(0), start)
@@ -149,74 +191,10 @@ class Writer:
       results.append(result)
     written = itertools.chain.from_iterable(map(self._written, results))
     found = dict(zip(similar, written, strict=False))  # the rest are rows of padding
-    return [found[i] for i in range(len(rows))]
-
-  def _order(self, budget: object, form: object, policy: decoding.Policy | str | None) -> _Order:
-    """Chooses what the student reads and who writes; raises ValueError if the parts conflict.
-
-    A policy that neither reads the gate nor is held to a budget has a student that reads 0.
-    """
-    if policy is not None and policy != "worth" and not isinstance(policy, decoding.Policy):
-      raise ValueError(
-          f"policy={policy!r:.60}: must be 'worth' or a policy, e.g. "
-          "decoding.make_policy('speculative', 4)"
-      )
-    if not isinstance(form, str) or form not in decoding.FORMS:
-      raise ValueError(f"form={form!r:.60}: must be one of {', '.join(decoding.FORMS)}")
-    if budget is None and form != "share":
-      raise ValueError(
-          f"budget=None: form={form!r} needs one: give a budget, or leave out the form"
-      )
-    calls = data.stated_calls(budget, form)
-    form = form if calls is None else "calls"
-    if isinstance(policy, str):
-      policy = self._worth(budget, calls)
-      if form == "share":  # the price is the budget
-        return _Order(self._state(0.0), 0, form, policy)
-    by_gate = policy is None or reads_gate(policy)
-    policy = policy or decoding.make_policy("handover")
-    reads_worth = isinstance(policy, decoding.Drafter) and policy.reads_worth
-    if reads_worth and not knows_worth(self._params[0]):
-      raise ValueError(_UNLEARNED)
-    if not by_gate and budget is None:
-      return _Order(self._state(0.0), 0, form, policy)
-    if not by_gate and form == "share":
-      raise ValueError(
-          f"budget={budget!r}: policy {policy.name!r} does not keep to a budget: leave out the "
-          "budget, give a form that holds all policies, as form='paced', or leave out the policy "
-          "to have the student ask within the budget"
-      )
-    if form != "share" and not policy.keeps_budget(decoding.Sampling()):
-      raise ValueError(
-          f"form={form!r}: policy {policy.name!r} cannot write on without the teacher: leave out "
-          "the budget and its form, or give another policy"
-      )
-    stated = self._state(budget) if calls is None else None
-    if calls == 0 or (stated and stated.share == 0):
-      return _Order(stated or self._state(0.0), 0, "share", decoding.StudentAlone())
-    return _Order(stated, min(calls or 0, self._most), form, policy)
-
-  def _worth(self, budget: object, calls: int | None) -> decoding.Policy:
-    """Makes the policy `worth` at the price of a share, or at none for a number of calls."""
-    if self._prices is None:
-      raise ValueError(_UNLEARNED)
-    if budget is None:
-      raise ValueError(
-          "budget=None: policy='worth' takes its price from one: give a budget or name a price, as "
-          "policy=decoding.make_policy('worth', 1.0)"
-      )
-    if calls is not None:
-      return decoding.make_policy("worth", 0.0)
-    share = self._state(budget).share
-    price = np.interp(share, *self._prices) if share else math.inf
-    return decoding.make_policy("worth", float(price))
-
-  def _state(self, budget: object) -> data.Stated:
-    """States a share for the student; raises ValueError if it cannot be kept."""
-    return data.state_budget(budget, largest=self._largest, task=self._task)
+    return [found[i] for i in range(len(rows))], credit
 
   def _budget(
-      self, rows: Sequence[_Row], size: int, order: _Order, credit: Int[Array, ""]
+      self, rows: Sequence[_Row], size: int, order: Order, credit: Int[Array, ""]
   ) -> decoding.Budget:
     """Makes the budget of a batch, in which rows of padding have none."""
     shares, calls = np.zeros(size, np.float32), np.zeros(size, np.int32)
@@ -230,34 +208,38 @@ class Writer:
         form=order.form,
     )
 
-  def _share_of_calls(self, calls: int, num_read: int) -> float:
-    """Returns the trained share above 0 that is nearest to n calls in an output for this source.
+  def _rows(
+      self, texts: Sequence[str], order: Order, first: int = 0, cut: bool = False
+  ) -> list[_Row]:
+    """Encodes texts; a blank one gives a row without ids.
 
-    It is n over the shortest expected length, in whole percent, since an output that has used up
-    its calls stops asking, while calls that are left over help nobody.
+    Args:
+      texts: the texts.
+      order: what the student reads before each.
+      first: the index of the first text, for errors.
+      cut: reads only the beginning of a text that is too long.
+
+    Raises:
+      TextError: if a text is too long, and not to be cut.
     """
-    a, b = self._shortest
-    share = round(calls / max(a + b * num_read, 1.0), 2)
-    return min(max(share, self._smallest), self._largest)
-
-  def _rows(self, texts: Sequence[str], order: _Order) -> list[_Row]:
-    """Encodes the texts; raises ValueError if one is empty or too long for the pair."""
-    stated = order.stated or self._state(self._smallest)
+    stated = order.stated or self._orders.stated(self._orders.smallest)
     prompt = self._prompt(stated)
     task = data.encode_task(self._tokenizer, self._task)
     rows = []
-    for i, source in enumerate(self._tokenizer.encode_batch(texts)):
-      if not source or not texts[i].strip():
-        raise ValueError(f"texts[{i}]={texts[i][:40]!r}: has nothing to read; leave it out")
-      if len(source) + 1 > self._longest:
-        raise ValueError(
-            f"texts[{i}]={texts[i][:40]!r}...: {len(source)} tokens, this pair reads at most "
-            f"{self._longest - 1}: split the text, or train with longer config.data.buckets"
+    for number, source in enumerate(self._tokenizer.encode_batch(texts), first):
+      if not source or not texts[number - first].strip():
+        rows.append(_Row([], [], 0.0))
+        continue
+      if len(source) + 1 > self._longest and not cut:
+        problem = (
+            f"{len(source)} tokens, this pair reads at most {self._longest - 1}: split the text, "
+            "or train with longer config.data.buckets"
         )
-      ended = [*source, EOS_ID]
+        raise TextError(number, texts[number - first], problem)
+      ended = [*source[: self._longest - 1], EOS_ID]
       read = [*task, *ended]
       if order.stated is None:
-        stated = self._state(self._share_of_calls(order.calls, len(read)))
+        stated = self._orders.stated(self._orders.share_of_calls(order.calls, len(read)))
         prompt = self._prompt(stated)
       rows.append(_Row([*prompt, *ended], read, stated.share))
     return rows
@@ -304,18 +286,13 @@ class Writer:
     return found
 
 
-def reads_gate(policy: decoding.Policy) -> bool:
-  """Returns True if the student's gate decides, so that the budget it reads has an effect."""
-  return policy.silenced(jnp.zeros(1)) is not None
-
-
-def check_texts(texts: object) -> list[str]:
+def check_texts(texts: object, first: int = 0) -> list[str]:
   """Returns the texts as a list; raises ValueError if they are not a text or a list of texts."""
   if isinstance(texts, str):
     texts = [texts]
   if not isinstance(texts, list | tuple):
     raise ValueError(f"texts={texts!r:.60}: must be a text or a list of texts")
-  for i, text in enumerate(texts):
+  for i, text in enumerate(texts, first):
     if not isinstance(text, str):
       raise ValueError(
           f"texts[{i}]={text!r:.60}: must be a str, not {type(text).__name__}: give texts, not ids"

@@ -6,3 +6,4 @@ cd "$(dirname "$0")/.."
 source launch/environment.sh
 install_project "."
 python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo "$@"
+echo "That command needs the environment: source ${KDTW_VENV:-.venv}/bin/activate"

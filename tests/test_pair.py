@@ -121,7 +121,7 @@ def test_a_policy_takes_a_budget_if_and_only_if_the_gate_decides(pair, name):
   by_gate = name in {"handover", "handover_checked", "span", "verify"}  # the latter by their rule
   with pytest.raises(ValueError, match=r"budget=None: neither|does not keep to a budget"):
     pair.write(TEXTS[0], policy=policy, **given[not by_gate])
-  assert pair._writer._order(given[by_gate].get("budget"), "share", policy).policy is policy
+  assert pair._writer._orders.order(given[by_gate].get("budget"), "share", policy).policy is policy
 
 
 def test_other_policies_write_what_they_say(pair):

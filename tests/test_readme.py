@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from kdtw_jax import config as config_lib
+from kdtw_jax.commands import cli
 from tests.test_config import load as load_config
 from tests.test_run import environment
 
@@ -40,12 +41,12 @@ def spans(page):
 def called(block):
   """The commands that a shell would run for a block, as lists of words.
 
-  None of them is run, and none writes its output anywhere.
+  None of them is run, and none reads or writes a file.
   """
-  block = re.sub(r"(?<=\s)>\s*[^\s;]+", "", block)
+  block = re.sub(r"(?<=\s)[<>]\s*[^\s;]+", "", block)
   recorders = "".join(
       f'{name}() {{ printf "%s\\t" {name} "$@"; echo; }}\n'
-      for name in ("python", "bash", "pip", *SCRIPTS)
+      for name in ("python", "bash", "pip", "kdtw", "source", *SCRIPTS)
   )
   done = subprocess.run(
       ["/bin/bash", "-euc", recorders + block],
@@ -62,6 +63,10 @@ def called(block):
 def check(command):
   """Refuses a command that names what does not exist; raises AssertionError, which says what."""
   name, *words = command
+  if name == "kdtw":
+    return check_kdtw(*words)
+  if name == "source":
+    return None
   if name == "bash":
     name, *words = words
   if name == "python":
@@ -82,6 +87,17 @@ def check(command):
     return check_python("kdtw_jax/main.py", f"--config={words[0]}", *flags)
   assert not [flag for flag in flags if flag.startswith("--")], f"{flags} of {name} are not known"
   return None
+
+
+def check_kdtw(command, *flags):
+  """Checks a command of the package and its flags."""
+  assert command in cli.COMMANDS, f"no command {command}"
+  if flags == ("--help",):
+    return
+  try:
+    cli.make_parser().parse_args([command, *flags])
+  except SystemExit as refused:
+    raise AssertionError(f"{flags} are none of kdtw {command}") from refused
 
 
 def check_python(script, *flags):
@@ -126,7 +142,7 @@ def test_every_command_of_a_page_names_what_exists(page):
   commands += [
       command
       for span in spans(read(page))
-      if re.match(r"(python|bash|launch/\S+\.sh) ", span)
+      if re.match(r"(python|bash|kdtw|launch/\S+\.sh) ", span)
       for command in called(span)
   ]
   for command in commands:
@@ -193,6 +209,8 @@ def test_every_file_that_a_page_names_is_there(page):
             '--config.wheels.alpha="$a"; done',
             "config.wheels.alpha=-1.0: must be > 0",
         ),
+        ("kdtw wrote --pair=runs/demo", "no command wrote"),
+        ("kdtw write --pair=runs/demo --buget=0.2", "are none of kdtw write"),
         ("bash launch/demos.sh", "no script launch/demos.sh"),
         ("launch/smoke.sh wmd", "is none of"),
         ("launch/gpu.sh configs/wmt.py", "needs"),

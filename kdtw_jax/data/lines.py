@@ -1,9 +1,12 @@
-"""Text files as lines: the one place that opens and checks files of examples."""
+"""Text as lines: the one place that opens and checks files of examples, and texts from a pipe."""
 
+from collections.abc import Iterator
 import os
 import stat
+from typing import BinaryIO
 
 MOST_BYTES = 1 << 20  # longest line, as in the training of a tokenizer
+_UTF8 = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -25,17 +28,34 @@ def read_lines(path: str, *, expected: str) -> list[str]:
   _check_regular(path, expected)
   try:
     with open(path, "rb") as file:
-      content = file.read()
+      return list(lines_of(file, path))
   except OSError as error:
     raise ValueError(
         f"{path}: cannot be read ({error.strerror}): give it read permission, or other data"
     ) from error
-  if content.startswith(_UTF16):
-    raise ValueError(f"{path}: is UTF-16: convert the file, e.g. with iconv -f utf-16 -t utf-8")
-  raw_lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-  if not raw_lines[-1]:
-    raw_lines.pop()
-  return [_decoded(raw, f"{path}, line {number}") for number, raw in enumerate(raw_lines, start=1)]
+
+
+def lines_of(file: BinaryIO, name: str) -> Iterator[str]:
+  """Reads the lines of an open file or pipe one by one; see `read_lines` for what ends a line.
+
+  Args:
+    file: bytes of UTF-8 text.
+    name: what the file is called in errors.
+
+  Yields:
+    The lines without line ends.
+
+  Raises:
+    ValueError: if a line is not UTF-8 or too long; all lines before it have been yielded.
+  """
+  number = 0
+  while raw := file.readline(MOST_BYTES + 3):  # room for a line end after the longest line
+    number += 1
+    if number == 1:
+      if raw.startswith(_UTF16):
+        raise ValueError(f"{name}: is UTF-16: convert the file, e.g. with iconv -f utf-16 -t utf-8")
+      raw = raw.removeprefix(_UTF8)
+    yield _decoded(raw.removesuffix(b"\n").removesuffix(b"\r"), f"{name}, line {number}")
 
 
 def listing(folder: str, ending: str) -> str:
@@ -66,16 +86,14 @@ def _check_regular(path: str, expected: str) -> None:
 def _decoded(raw: bytes, where: str) -> str:
   """Decodes one line; raises ValueError if it is too long or not UTF-8 text."""
   if len(raw) > MOST_BYTES:
-    raise ValueError(
-        f"{where}: has {len(raw):,} bytes, most are {MOST_BYTES:,}: put one example on a line"
-    )
+    raise ValueError(f"{where}: has more than {MOST_BYTES:,} bytes: put one example on a line")
   if b"\0" in raw:
     raise ValueError(
         f"{where}: holds NUL bytes: if the file is UTF-16, convert it with iconv -f utf-16le "
         "-t utf-8; else remove them"
     )
   try:
-    return raw.removesuffix(b"\r").decode("utf-8")
+    return raw.decode("utf-8")
   except UnicodeDecodeError as error:
     raise ValueError(
         f"{where}: not valid UTF-8 ({error.reason} at byte {error.start} of the line): convert the "

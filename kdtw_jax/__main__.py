@@ -1,0 +1,5 @@
+"""`python -m kdtw_jax` is the command `kdtw`."""
+
+from kdtw_jax.commands import cli
+
+cli.main()
