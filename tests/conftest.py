@@ -22,6 +22,10 @@ jaxtyping.install_import_hook("kdtw_jax", "beartype.beartype")
 import jax
 import pytest
 
+from tests.smoke_run import cache, finished
+
+__all__ = ("cache", "finished")
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_MAPS = 20_000

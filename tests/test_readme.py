@@ -13,8 +13,8 @@ import pytest
 
 from kdtw_jax import config as config_lib
 from kdtw_jax.commands import cli
+from tests.smoke_run import environment
 from tests.test_config import load as load_config
-from tests.test_run import environment
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "results/README.md", "kdtw_jax/decoding/README.md")

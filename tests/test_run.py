@@ -2,12 +2,10 @@
 
 import json
 import os
-from pathlib import Path
 import re
 import shutil
 import signal
 import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -17,60 +15,8 @@ import pytest
 from kdtw_jax import losses, pair, run
 from kdtw_jax.base import PAD_ID
 from kdtw_jax.stages import rollouts, wheels
+from tests.smoke_run import ROOT, command, environment, start
 from tests.test_config import load as load_config
-
-ROOT = Path(__file__).parent.parent
-SMOKE = "configs/demo.py:smoke"
-
-
-def environment(cache):
-  """One CPU device, and compiled programs shared between the runs of this file."""
-  env = {
-      **os.environ,
-      "JAX_COMPILATION_CACHE_DIR": str(cache),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-      "COLUMNS": "120",
-      "PYTHONUNBUFFERED": "1",
-  }
-  env.pop("XLA_FLAGS", None)
-  return env
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  return tmp_path_factory.mktemp("compiled")
-
-
-def command(workdir, *flags, config=SMOKE):
-  return [
-      sys.executable,
-      "-m",
-      "kdtw_jax.main",
-      f"--config={config}",
-      f"--workdir={workdir}",
-      *flags,
-  ]
-
-
-def start(cache, workdir, *flags, config=SMOKE):
-  return subprocess.run(
-      command(workdir, *flags, config=config),
-      cwd=ROOT,
-      text=True,
-      capture_output=True,
-      env=environment(cache),
-      timeout=600,
-      check=False,
-  )
-
-
-@pytest.fixture(scope="module")
-def finished(cache, tmp_path_factory):
-  """A smoke run to its report: (workdir, terminal output)."""
-  workdir = tmp_path_factory.mktemp("run")
-  done = start(cache, workdir)
-  assert done.returncode == 0, done.stdout + done.stderr
-  return workdir, done.stdout + done.stderr
 
 
 def test_the_run_leaves_a_report_and_says_where(finished):

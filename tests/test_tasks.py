@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from kdtw_jax import data, pair
-from tests.test_run import ROOT, environment
+from tests.smoke_run import ROOT, environment
 
 TASKS = ("wmt", "xsum", "cnn_dailymail", "samsum", "aeslc")
 

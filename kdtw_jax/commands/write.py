@@ -3,21 +3,15 @@
 import argparse
 from collections.abc import Iterator
 import contextlib
-import dataclasses
-import json
-import logging
 import os
 import stat
 import sys
-import time
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
 
 from rich.console import Console
 from rich.progress import track
 
-if TYPE_CHECKING:  # both load jax
-  from kdtw_jax.decoding import Policy
-  from kdtw_jax.writer import Written
+from kdtw_jax.commands import spending
 
 SUMMARY = "write an output for every line of the standard input, within a budget"
 EXAMPLES = """\
@@ -29,14 +23,14 @@ A blank line stays blank. --costs has a JSON line for each text: its calls, and 
 token. Compiled programs are kept in ~/.cache/kdtw_jax (or in JAX_COMPILATION_CACHE_DIR), so that
 the next run starts sooner."""
 
-_ONE_LINE = str.maketrans("\r\n", "  ")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the command's arguments."""
   parser.add_argument("--pair", required=True, metavar="DIR", help="workdir of a run, or its pair/")
   parser.add_argument(
-      "--budget", type=_budget, help="0.2, '20%%', an instruction, calls in words; see pair.write"
+      "--budget",
+      type=spending.read_budget,
+      help="0.2, '20%%', an instruction, calls in words; see pair.write",
   )
   parser.add_argument(
       "--form", default="share", help="what the budget promises: share, paced, hard, prefix, ..."
@@ -58,11 +52,10 @@ def run(args: argparse.Namespace) -> None:
   """Writes all outputs; a ValueError says how many lines are written before it."""
   from kdtw_jax import data, devices, pair, writer  # only now, so that help is quick
 
-  for chatty in ("absl", "jax"):
-    logging.getLogger(chatty).setLevel(logging.ERROR)
+  spending.quiet()
   devices.keep_programs()
   console, by_hand = Console(stderr=True), sys.stdin.isatty()
-  policy = _policy(args.policy)
+  policy = spending.read_policy(args.policy)
   trained = pair.load_pair(args.pair)
   written = trained.write_stream(
       data.lines_of(sys.stdin.buffer, "standard input"),
@@ -77,16 +70,16 @@ def run(args: argparse.Namespace) -> None:
     console.print("one text on each line; Ctrl-D ends")
   hidden = by_hand or not console.is_terminal
   total = None if hidden else _count_lines(sys.stdin.buffer)
-  tally = _Tally()
+  tally = spending.Tally()
   try:
     with _opened(args.costs) as costs:
       for out in track(written, "write", total=total, console=console, disable=hidden):
         tally.add(out)
-        sys.stdout.buffer.write(out.text.translate(_ONE_LINE).encode() + b"\n")
+        sys.stdout.buffer.write(spending.line_of(out).encode())
         if by_hand:
           sys.stdout.flush()
         if costs:
-          costs.write(_cost(tally.texts, out))
+          costs.write(spending.cost_line(tally.texts, out))
   except writer.TextError as error:
     raise tally.stopped(f"line {error.number + 1}: {error.problem}, or give --cut") from error
   except ValueError as error:
@@ -94,62 +87,6 @@ def run(args: argparse.Namespace) -> None:
   finally:
     sys.stdout.flush()
   console.print(tally.summary(), highlight=False, soft_wrap=True)
-
-
-@dataclasses.dataclass
-class _Tally:
-  """What has been written so far."""
-
-  texts: int = 0
-  tokens: int = 0
-  by_teacher: int = 0
-  calls: int = 0
-  started: float = dataclasses.field(default_factory=time.monotonic)
-
-  def add(self, out: "Written") -> None:
-    """Counts one output."""
-    self.texts += 1
-    self.tokens += len(out.tokens)
-    self.by_teacher += sum(out.by_teacher)
-    self.calls += out.calls
-
-  def summary(self) -> str:
-    """Returns one line for people."""
-    seconds, tokens = time.monotonic() - self.started, max(self.tokens, 1)
-    return (
-        f"{self.texts:,} texts, {self.tokens:,} tokens in {seconds:.1f} s "
-        f"({self.tokens / seconds:,.0f} a second): {self.by_teacher / tokens:.1%} by the teacher, "
-        f"{100 * self.calls / tokens:.1f} calls per 100 tokens"
-    )
-
-  def stopped(self, problem: str) -> ValueError:
-    """Returns the error for the user, with where to go on."""
-    if not self.texts:
-      return ValueError(problem)
-    return ValueError(
-        f"{problem}. {self.texts:,} lines are written: go on with tail -n +{self.texts + 1}"
-    )
-
-
-def _budget(text: str) -> int | float | str:
-  """Reads a number if it is one; else the budget is in words."""
-  for kind in (int, float):
-    with contextlib.suppress(ValueError):
-      return kind(text)
-  return text
-
-
-def _policy(text: str | None) -> "Policy | str | None":
-  """Reads NAME or NAME:DIAL; raises ValueError if there is no such policy or no such dial."""
-  if text is None or text == "worth":
-    return text
-  from kdtw_jax import decoding
-
-  name, _, dial = text.partition(":")
-  value = _budget(dial) if dial else None
-  if isinstance(value, str):
-    raise ValueError(f"--policy={text}: {dial!r} is no number: give a dial, as speculative:4")
-  return decoding.make_policy(name, value)
 
 
 @contextlib.contextmanager
@@ -160,18 +97,6 @@ def _opened(path: str | None) -> Iterator[TextIO | None]:
     return
   with open(path, "w", encoding="utf-8") as file:
     yield file
-
-
-def _cost(line: int, out: "Written") -> str:
-  """Returns one JSON line: the pieces of an output, who wrote them, and the calls."""
-  record = {
-      "line": line,
-      "calls": out.calls,
-      "share": round(out.share, 4),
-      "tokens": out.tokens,
-      "by_teacher": [int(by) for by in out.by_teacher],
-  }
-  return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _count_lines(file: BinaryIO) -> int | None:

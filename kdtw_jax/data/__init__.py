@@ -5,6 +5,7 @@ from kdtw_jax.data.example import Source as Source
 from kdtw_jax.data.joined import JoinedSource as JoinedSource
 from kdtw_jax.data.lengths import shortest_output as shortest_output
 from kdtw_jax.data.lines import lines_of as lines_of
+from kdtw_jax.data.lines import read_lines as read_lines
 from kdtw_jax.data.pipeline import TrainingPlan as TrainingPlan
 from kdtw_jax.data.pipeline import encode_task as encode_task
 from kdtw_jax.data.pipeline import eval_batches as eval_batches

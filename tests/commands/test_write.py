@@ -149,7 +149,7 @@ def test_a_budget_in_any_form(kdtw, pair, flags, words):
         (["--budget=0.9"], b"a\n", "error: budget=0.9: states 90%; this pair was trained for"),
         ([], b"a\n", "error: budget=None: "),
         (["--policy=maargin:0.1"], b"a\n", "error: policy='maargin': unknown; choose one of "),
-        (["--policy=margin:x"], b"a\n", "error: --policy=margin:x: 'x' is no number: give a dial"),
+        (["--policy=margin:x"], b"a\n", "error: policy margin:x: 'x' is no number: give a dial"),
         (["--budget=0.2", "--batch=0"], b"a\n", "error: batch=0: must be >= 1"),
         (["--budget=0.2"], b"a\n\xff\n", "error: standard input, line 2: not valid UTF-8 "),
         (["--budget=0.2"], b"\xff\xfea\0", "error: standard input: is UTF-16: convert the file"),
@@ -188,12 +188,13 @@ def test_the_command_in_a_process_of_its_own(folder, tmp_path):
   assert failed.returncode == 1 and failed.stderr == "error: [Errno 28] No space left on device\n"
 
 
-def test_help_is_quick_and_has_examples():
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_is_quick_and_has_examples(command):
   done = subprocess.run(
-      [sys.executable, "-X", "importtime", "-m", "kdtw_jax", "write", "--help"],
+      [sys.executable, "-X", "importtime", "-m", "kdtw_jax", command, "--help"],
       capture_output=True,
       text=True,
       check=True,
   )
-  assert "kdtw write --pair=runs/demo --budget=0.2 < in.txt > out.txt" in done.stdout
+  assert f"  kdtw {command} --pair=runs/demo " in done.stdout
   assert " jax\n" not in done.stderr and " flax\n" not in done.stderr

@@ -1,0 +1,61 @@
+"""A smoke run of the demo in a process of its own; conftest.py makes its fixtures known."""
+
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMOKE = "configs/demo.py:smoke"
+
+
+def environment(cache):
+  """One CPU device, and compiled programs shared between runs."""
+  env = {
+      **os.environ,
+      "JAX_COMPILATION_CACHE_DIR": str(cache),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+      "COLUMNS": "120",
+      "PYTHONUNBUFFERED": "1",
+  }
+  env.pop("XLA_FLAGS", None)
+  return env
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("compiled")
+
+
+def command(workdir, *flags, config=SMOKE):
+  return [
+      sys.executable,
+      "-m",
+      "kdtw_jax.main",
+      f"--config={config}",
+      f"--workdir={workdir}",
+      *flags,
+  ]
+
+
+def start(cache, workdir, *flags, config=SMOKE):
+  return subprocess.run(
+      command(workdir, *flags, config=config),
+      cwd=ROOT,
+      text=True,
+      capture_output=True,
+      env=environment(cache),
+      timeout=600,
+      check=False,
+  )
+
+
+@pytest.fixture(scope="session")
+def finished(cache, tmp_path_factory):
+  """A smoke run to its report: (workdir, terminal output)."""
+  workdir = tmp_path_factory.mktemp("run")
+  done = start(cache, workdir)
+  assert done.returncode == 0, done.stdout + done.stderr
+  return workdir, done.stdout + done.stderr
