@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
   sources, references = _read(args.source, args.reference)
   settings = {name: spending.read_setting(name) for name in args.settings}
   trained = pair.load_pair(args.pair)
-  settings = settings or {name: spending.read_setting(name) for name in _usual(trained)}
+  settings = settings or {name: spending.read_setting(name) for name in usual_settings(trained)}
   metric = args.metric or trained.config["evaluation"]["metric"]
   keys = compared_scores(metric)
   kept = _Kept(Path(args.out), trained, sources, references, metric)
@@ -144,9 +144,9 @@ def _read(source: str, references: Sequence[str]) -> tuple[list[str], list[tuple
   return sources, [*zip(*columns, strict=True)]
 
 
-def _usual(trained: "Pair") -> list[str]:
-  """The settings that are measured if none is given."""
-  budgets = [f"{budget:g}" for budget in trained.config["budgets"]["train"] if budget]
+def usual_settings(trained: "Pair") -> list[str]:
+  """Returns the settings that are measured if none is given."""
+  budgets = [f"{budget:g}" for budget in trained.config["budgets"]["seen"] if budget]
   worth = [f"worth@{budget}" for budget in budgets] if trained.prices else []
   return ["student", *budgets, *worth, "speculative:4", "teacher"]
 

@@ -1,5 +1,6 @@
 """`kdtw evaluate`: scores and costs of a pair on texts of one's own, measured once."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from kdtw_jax import devices
 from kdtw_jax.commands import cli, spending
+from kdtw_jax.commands.evaluate import usual_settings
 from kdtw_jax.pair import Pair, load_pair
 from tests import tiny_pair
 
@@ -60,6 +62,16 @@ def test_outputs_scores_and_costs_are_kept_and_not_measured_again(
 
   monkeypatch.setattr(Pair, "write_stream", lambda *_, **__: pytest.fail("measured again"))
   assert evaluate(*settings) == (table, None)
+
+
+def test_without_settings_it_measures_both_models_and_the_budgets_of_training(folder):
+  pair = load_pair(folder)
+  assert usual_settings(pair) == ["student", "0.2", "speculative:4", "teacher"]
+  prices = ((0.1, 0.2), (2.0, 1.0))
+  priced = usual_settings(dataclasses.replace(pair, prices=prices))
+  assert priced == ["student", "0.2", "worth@0.2", "speculative:4", "teacher"]
+  for name in priced:
+    spending.read_setting(name)
 
 
 def test_results_of_other_texts_are_not_mixed(evaluate, tmp_path):
