@@ -10,7 +10,7 @@ from kdtw_jax.config import defaults
 def get_config(arg=None):
   """Returns the config of a mode: "", "smoke" or "paper".
 
-  "" takes about six minutes on two CPU cores, installation included, and "smoke" half a minute.
+  "" takes about ten minutes on two CPU cores, installation included, and "smoke" a minute.
   "paper" is the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as in arXiv
   2502.17717.
   """
@@ -50,14 +50,13 @@ def get_config(arg=None):
     config.evaluation.dials.update(
         random=(0.05, 0.1, 0.2, 0.35, 0.5),
         max_prob=(0.1, 0.2, 0.3, 0.5, 0.8),
-        entropy=(3.5, 2.5, 2.0, 1.5, 0.7),
         margin=(0.05, 0.15, 0.25, 0.4, 0.7),
-        oracle=(4.0, 1.0, 0.0),
         speculative=(2, 4, 8, 24),
         worth=(10.0, 5.0, 2.5, 1.2, 0.5),
     )
     config.evaluation.update(
-        methods=(*config.evaluation.methods, "worth"),
+        methods=("random", "max_prob", "margin", "speculative", "worth"),
+        compare_at=(0.2,),
         ours=("worth", "handover"),
         baseline_students=("wheels",),
         num_latency=16,

@@ -10,4 +10,4 @@ install_project ".[test]"
 pyink --check --quiet .
 ruff check .
 pyright
-python -m pytest "$@"
+python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kdtw_jax.evaluation.hull_record import Coin, Gap, Hull, HullComparison
 from kdtw_jax.evaluation.record import Metrics
-from kdtw_jax.report import style
+from kdtw_jax.report import style, summary
 
 
 class Row(NamedTuple):
@@ -68,11 +68,18 @@ def in_short(metrics: Metrics) -> str:
   found = main_comparison(metrics)
   if found is None or not found.gaps:
     return ""
+  titles = {v.title for v in found.ours.vertices if v.method in found.ours.settings}
+  name = titles.pop() if len(titles) == 1 else f"The family {found.family}"
+  scores = ", ".join(style.number(gap.ours.scores[found.score]) for gap in found.gaps)
   gaps = ", ".join(
-      f"{style.signed(gap.delta)} at {price_words(found, gap.at)} (p = {gap.p_value:.3f})"
+      f"{style.signed(gap.delta)} (p = {gap.p_value:.3f})" if gap.reached else "–"
       for gap in found.gaps
   )
-  return f"{found.family} less the best mixture of all other methods: {gaps}"
+  return (
+      f"{name}: {scores} {summary.METRIC_TITLES[found.score]} at "
+      f"{', '.join(f'{100 * gap.at:g}' for gap in found.gaps)} teacher calls per 100 tokens; less "
+      f"the best mixture of all other methods: {gaps}."
+  )
 
 
 def way(metrics: Metrics, score: str, value: float) -> float | None:

@@ -14,7 +14,7 @@ from kdtw_jax.report import hulls, style, summary
 def print_summary(
     metrics: Metrics, page: Path | str | None = None, console: Console | None = None
 ) -> None:
-  """Prints the headline, quality at equal shares, the gap to other methods and the page's path.
+  """Prints the gap to all other methods, the headline, quality at equal shares and the page's path.
 
   Args:
     metrics: the run's numbers.
@@ -22,13 +22,13 @@ def print_summary(
     console: where to print; standard output by default.
   """
   console = console or Console()
+  if words := hulls.in_short(metrics):
+    console.print(escape(words), highlight=False)
   words = f"{summary.headline(metrics)} {summary.lead(metrics)}".strip()
   console.print(escape(words), highlight=False)
   rows = summary.equal_share_table(metrics)
   if rows:
     console.print(_table(metrics, rows))
-  if words := hulls.in_short(metrics):
-    console.print(escape(words), highlight=False)
   errors = summary.calibration(metrics)
   if errors:
     words = ", ".join(f"{100 * error:.1f} points for {kind}" for kind, error in errors.items())

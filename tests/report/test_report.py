@@ -325,7 +325,7 @@ def test_terminal_table(full_metrics):
   for words in (
       "Handover",
       "0.78",
-      "handover less the best mixture of all other methods: +0.5 at 10 calls per 100 tokens (p =",
+      "less the best mixture of all other methods: +0.5 (p =",
       "1.0 points for budgets seen in training",
       "Report: runs/demo/report.html",
   ):
