@@ -9,6 +9,8 @@ from kdtw_jax.evaluation.hull_record import Coin, Gap, Hull, HullComparison
 from kdtw_jax.evaluation.record import Metrics
 from kdtw_jax.report import style, summary
 
+HEADLINE_CALLS = 0.1  # per output token
+
 
 class Row(NamedTuple):
   """One family and the others at one price.
@@ -63,23 +65,53 @@ def main_comparison(metrics: Metrics) -> HullComparison | None:
   )
 
 
+def headline(metrics: Metrics) -> str:
+  """Says what the first family reaches with HEADLINE_CALLS; "" if it was not compared there."""
+  found = main_comparison(metrics)
+  gap = next((g for g in found.gaps if g.at == HEADLINE_CALLS), None) if found else None
+  if found is None or gap is None or not gap.reached:
+    return ""
+  score = gap.ours.scores[found.score]
+  words = (
+      f"With {100 * gap.at:g} teacher calls per 100 tokens, {_name(found)} reaches "
+      f"{style.number(score)} {summary.METRIC_TITLES[found.score]}"
+  )
+  come = way(metrics, found.score, score)
+  if come is not None:
+    student, teacher = (metrics.alone[who].scores[found.score] for who in ("student", "teacher"))
+    words += (
+        f": {style.percent(come)} of the way from the student alone ({style.number(student)}) to "
+        f"the teacher ({style.number(teacher)})"
+    )
+  direction = "above" if gap.delta >= 0 else "below"
+  return (
+      f"{words}, and {style.number(abs(gap.delta))} {direction} the best mixture of all other "
+      f"methods (p = {gap.p_value:.3f})."
+  )
+
+
 def in_short(metrics: Metrics) -> str:
   """Says how far the first family is above all other methods at equal calls; "" if not compared."""
   found = main_comparison(metrics)
   if found is None or not found.gaps:
     return ""
-  titles = {v.title for v in found.ours.vertices if v.method in found.ours.settings}
-  name = titles.pop() if len(titles) == 1 else f"The family {found.family}"
   scores = ", ".join(style.number(gap.ours.scores[found.score]) for gap in found.gaps)
   gaps = ", ".join(
       f"{style.signed(gap.delta)} (p = {gap.p_value:.3f})" if gap.reached else "–"
       for gap in found.gaps
   )
+  at = ", ".join(f"{100 * gap.at:g}" for gap in found.gaps)
   return (
-      f"{name}: {scores} {summary.METRIC_TITLES[found.score]} at "
-      f"{', '.join(f'{100 * gap.at:g}' for gap in found.gaps)} teacher calls per 100 tokens; less "
-      f"the best mixture of all other methods: {gaps}."
+      f"At {at} calls per 100 tokens: {scores} {summary.METRIC_TITLES[found.score]}; less the best "
+      f"mixture of all other methods: {gaps}."
   )
+
+
+def _name(found: HullComparison) -> str:
+  """Names a family: by its method if it is one, in the middle of a sentence."""
+  titles = {v.title for v in found.ours.vertices if v.method in found.ours.settings}
+  title = titles.pop() if len(titles) == 1 else f"the family {found.family}"
+  return title[0].lower() + title[1:]
 
 
 def way(metrics: Metrics, score: str, value: float) -> float | None:

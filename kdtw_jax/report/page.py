@@ -83,8 +83,8 @@ def render_page(metrics: Metrics, figures: Mapping[str, str]) -> str:
   quality, rows = summary.quality_title(metrics), summary.equal_share_table(metrics)
   return environment.get_template("page.html.jinja").render(
       m=metrics,
-      headline=summary.headline(metrics),
-      lead=summary.lead(metrics),
+      headline=hulls.headline(metrics) or summary.headline(metrics),
+      lead=_lead(metrics),
       quality=quality,
       figures={n: inline_svg(text, n, CAPTIONS[n]) for n, text in figures.items()},
       captions=CAPTIONS,
@@ -212,6 +212,13 @@ class Family(NamedTuple):
   others: str
   all_reached: bool
   tables: list[hulls.Table]
+
+
+def _lead(metrics: Metrics) -> str:
+  """Returns what follows the headline: the other prices and the gate, or how the gate compares."""
+  if hulls.headline(metrics):
+    return f"{hulls.in_short(metrics)} {summary.headline(metrics)}"
+  return summary.lead(metrics)
 
 
 def _hulls(metrics: Metrics) -> list[Family]:

@@ -22,7 +22,7 @@ def print_summary(
     console: where to print; standard output by default.
   """
   console = console or Console()
-  if words := hulls.in_short(metrics):
+  if words := f"{hulls.headline(metrics)} {hulls.in_short(metrics)}".strip():
     console.print(escape(words), highlight=False)
   words = f"{summary.headline(metrics)} {summary.lead(metrics)}".strip()
   console.print(escape(words), highlight=False)

@@ -92,9 +92,9 @@ def test_numbers_reach_the_files(built, full_metrics):
 def test_page_has_all_sections_and_their_numbers(built):
   _, page = built
   assert page.ids("section") == [
+      "hulls",
       "tradeoff",
       "comparisons",
-      "hulls",
       "budgets",
       "difficulty",
       "samples",

@@ -19,6 +19,23 @@ def test_headline_and_lead(full_metrics):
   )
 
 
+def test_the_headline_of_the_hulls(full_metrics):
+  assert hulls.headline(full_metrics) == (
+      "With 10 teacher calls per 100 tokens, handover reaches 33.0 BLEU: 30% of the way "
+      "from the student alone (30.0) to the teacher (40.0), and 0.5 above the best mixture of all "
+      "other methods (p = 0.012)."
+  )
+  assert hulls.in_short(full_metrics).startswith("At 10, 20 calls per 100 tokens: 33.0, ")
+  found, *_ = full_metrics.hulls
+  lost = dataclasses.replace(found.gaps[0], delta=-0.5)
+  one = dataclasses.replace(found, gaps=(lost,))
+  said = hulls.headline(dataclasses.replace(full_metrics, hulls=(one,)))
+  assert ", and 0.5 below the best mixture" in said
+  elsewhere = dataclasses.replace(found, gaps=found.gaps[1:])
+  assert hulls.headline(dataclasses.replace(full_metrics, hulls=(elsewhere,))) == ""
+  assert hulls.headline(dataclasses.replace(full_metrics, hulls=())) == ""
+
+
 def test_lead_names_the_strongest_at_equal_cost_too(full_metrics):
   row = full_metrics.comparisons[0]
   dear = dataclasses.replace(row, title="New", equal="cost", delta=-3.0, interval=(-4.0, -2.0))
