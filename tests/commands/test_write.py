@@ -174,7 +174,12 @@ def test_a_bad_line_keeps_what_is_written_and_says_where_to_go_on(kdtw, pair):
 @pytest.mark.slow
 def test_the_command_in_a_process_of_its_own(folder, tmp_path):
   command = [sys.executable, "-m", "kdtw_jax", "write", f"--pair={folder}", "--policy=student"]
-  env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+  env = {
+      **os.environ,
+      "XDG_CACHE_HOME": str(tmp_path),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  env.pop("JAX_COMPILATION_CACHE_DIR", None)
   given = "".join(f"{text}\n" for text in TEXTS)
   done = subprocess.run(
       command, input=given, capture_output=True, text=True, encoding="utf-8", env=env, check=True
