@@ -55,7 +55,7 @@ def get_config(arg=None):
         worth=(10.0, 5.0, 2.5, 1.2, 0.5),
     )
     config.evaluation.update(
-        methods=("random", "max_prob", "margin", "speculative", "worth"),
+        methods=("random", "max_prob", "margin", "speculative", "route_margin", "worth"),
         compare_at=(0.2,),
         ours=("worth", "handover"),
         baseline_students=("wheels",),
