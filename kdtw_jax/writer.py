@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 
 from kdtw_jax import data, decoding
-from kdtw_jax.base import EOS_ID, PAD_ID, Params
+from kdtw_jax.base import EOS_ID, PAD_ID, Params, PRNGKey
 from kdtw_jax.models import Models, knows_worth
 from kdtw_jax.orders import Order, Orders
 
@@ -101,11 +101,8 @@ class Writer:
     self._orders = Orders(
         config, shortest=shortest, prices=prices, knows_worth=knows_worth(params[0])
     )
-    self._task, self._shortest, self._pace = (
-        config["data"]["task"],
-        shortest,
-        config["decode"]["pace"],
-    )
+    self._task, self._pace = config["data"]["task"], config["decode"]["pace"]
+    self._shortest = shortest
     self._longest = max(source for source, _ in config["data"]["buckets"])
     self._room = data.instruction_length(tokenizer, ml_collections.ConfigDict(config))
     self.widths = _ladder(self._longest + self._room)
@@ -142,7 +139,8 @@ class Writer:
     for number, row in enumerate(rows):
       if not row.student:
         raise TextError(number, texts[number], "has nothing to read; leave it out")
-    return self._decoded(rows, order, BATCH, jnp.int32(0))[0]
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    return self._decoded(rows, order, BATCH, key, jnp.int32(0))[0]
 
   def stream(
       self,
@@ -172,21 +170,22 @@ class Writer:
       found = dict.fromkeys(range(len(taken)), _NOTHING)
       rows = self._rows(check_texts(taken, number), order, number, cut)
       readable = [i for i in found if rows[i].student]
-      written, credit = self._decoded([rows[i] for i in readable], order, batch, credit)
+      key = jax.random.fold_in(jax.random.key(0), number)
+      written, credit = self._decoded([rows[i] for i in readable], order, batch, key, credit)
       yield from (found | dict(zip(readable, written, strict=True))).values()
       number += len(taken)
 
   def _decoded(
-      self, rows: Sequence[_Row], order: Order, size: int, credit: Int[Array, ""]
+      self, rows: Sequence[_Row], order: Order, size: int, key: PRNGKey, credit: Int[Array, ""]
   ) -> tuple[list[Written], Int[Array, ""]]:
     """Decodes rows in batches of similar lengths; gives them in order, and the credit left."""
     similar = sorted(range(len(rows)), key=lambda i: len(rows[i].student))
     size, results = 1 if len(rows) == 1 else size, []
     for start in range(0, len(rows), size):
       batch = [rows[i] for i in similar[start : start + size]]
-      key = jax.random.fold_in(jax.random.key(0), start)
+      own = jax.random.fold_in(key, start)
       limits = self._budget(batch, size, order, credit)
-      result = self.decode(*self._params, *self._sources(batch, size), limits, key, order.policy)
+      result = self.decode(*self._params, *self._sources(batch, size), limits, own, order.policy)
       credit = result.credit  # of the stream, so that no batch begins with nothing saved
       results.append(result)
     written = itertools.chain.from_iterable(map(self._written, results))
