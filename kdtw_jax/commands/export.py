@@ -18,7 +18,7 @@ EXAMPLES = """\
 The weights are the student's, in safetensors; the gate and its prices lie beside them. The card has
 the run's results, if --pair is a workdir with metrics.json."""
 CARD = "README.md"
-_MADE_BY_US = "kdtw.json"
+_PARTS = (CARD, "kdtw.json")  # of an earlier export, and of no model of a pair
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> None:
 
   spending.quiet()
   trained, given, out = pair.load_pair(args.pair), Path(args.pair), Path(args.out)
-  if out.exists() and not (out / _MADE_BY_US).is_file() and (out.is_file() or any(out.iterdir())):
+  ours = all((out / name).is_file() for name in _PARTS)
+  if out.is_file() or (out.exists() and any(out.iterdir()) and not ours):
     raise ValueError(f"--out={out}: exists and is no earlier export: give another folder")
   student = next(
       folder for folder in (given / "pair/student", given / "student") if folder.is_dir()

@@ -51,7 +51,7 @@ def test_only_an_earlier_export_is_replaced(workdir, tmp_path):
   export(workdir, tmp_path / "out", "--licence=mit")
   (tmp_path / "mine").mkdir()
   (tmp_path / "mine/thesis.txt").write_text("years of work", "utf-8")
-  for out in (tmp_path / "mine", tmp_path / "mine/thesis.txt"):
+  for out in (tmp_path / "mine", tmp_path / "mine/thesis.txt", workdir / "pair/teacher"):
     with pytest.raises(SystemExit, match="exists and is no earlier export: give another folder"):
       export(workdir, out)
   assert (tmp_path / "mine/thesis.txt").read_text("utf-8") == "years of work"
