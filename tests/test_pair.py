@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 from kdtw_jax import decoding, writer
 from kdtw_jax.pair import load_pair
 from tests import tiny_pair
+from tests.tiny_pair import TEXTS
 
-TEXTS = ["The flight from Italy takes 5 hours and 7."[: 2 * n + 3] for n in range(18)]
 ALWAYS = decoding.make_policy("handover", 1e6)
 
 

@@ -8,6 +8,9 @@ from kdtw_jax import data, pair
 from tests.test_config import load
 
 SHORTEST = (1.0, 0.5)  # tokens of an output: a + b · (source tokens)
+TEXTS = [
+    "The flight from Italy takes 5 hours and 7."[: 2 * n + 3] for n in range(18)
+]  # of many lengths
 DUALS = (5.0, 4.0, 3.0, 2.0, 1.0, 0.5)  # at the six knots
 
 

@@ -12,8 +12,8 @@ from kdtw_jax import decoding, devices, writer
 from kdtw_jax.commands import cli
 from kdtw_jax.pair import load_pair
 from tests import tiny_pair
+from tests.tiny_pair import TEXTS
 
-TEXTS = ["The flight from Italy takes 5 hours and 7."[: 2 * n + 3] for n in range(18)]
 LONG = "1 " * 30
 
 
