@@ -29,6 +29,7 @@ from kdtw_jax.data.example import InMemorySource
 from kdtw_jax.data.json_lines import open_json_lines
 from kdtw_jax.data.lines import read_lines
 from kdtw_jax.evaluation import metrics
+from kdtw_jax.evaluation.pacing import PACED_BY, PACED_FORMS, choose_pace
 from kdtw_jax.evaluation.promises import broken, spent
 from kdtw_jax.files import write_json
 from kdtw_jax.pair import load_pair
@@ -50,9 +51,6 @@ _QUANTILE = flags.DEFINE_float("quantile", 0.2, "Share of references below the s
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the choice of e-mail sentences")
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures", required=True)
 
-PACED_BY = 0.2  # the budget under which validation sets the pace
-SLACK = 0.01  # by which use on validation may exceed it
-GIVEN = 0.5  # what the strictest pace may cost in score
 LENGTHS = (10, 14)  # outputs on which `hard` must spend most of what it may
 
 
@@ -249,15 +247,15 @@ class Bench:
     self.shortest = data.shortest_output(
         self.tokenised(domain), self.pair.tokenizer, _QUANTILE.value
     )
-    for form in sorted({*_FORMS.value} - {"share", "calls"}):
-      tried = {}
-      for pace in map(float, _PACES.value):
-        self.paces[form] = pace
-        written = self.write(domain, form, PACED_BY, wording)
-        if written.use <= PACED_BY + SLACK:
-          tried[pace] = self.scores(domain, written)[key]
-      good = [pace for pace, score in tried.items() if score >= max(tried.values()) - GIVEN]
-      self.paces[form] = max(good or map(float, _PACES.value))
+
+    def try_pace(form: str, pace: float) -> tuple[float, float]:
+      self.paces[form] = pace
+      written = self.write(domain, form, PACED_BY, wording)
+      return written.use, self.scores(domain, written)[key]
+
+    for form in set(PACED_FORMS) & {*_FORMS.value}:
+      paces, tried = tuple(map(float, _PACES.value)), functools.partial(try_pace, form)
+      self.paces[form] = choose_pace(paces, PACED_BY, tried)
 
 
 def measure(bench: Bench) -> Iterator[dict]:

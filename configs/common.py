@@ -211,6 +211,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   config.calibration.update(steps=2, batch_size=16)
   config.worth.update(num_sources=16, batch_size=16, steps=4)
   config.budgets.update(train=(0.0, 0.1, 0.2, 0.3), seen=(0.0, 0.2), held_out=(0.15,))
+  config.decode.paces = (1.0,)
   config.evaluation.methods = ("random", "max_prob", "oracle", "speculative", "lenient", "worth")
   config.evaluation.dials.update(
       random=(0.1, 0.3),

@@ -47,6 +47,7 @@ def get_config(arg=None):
     config.wheels.losses.forward_kl.weight = 1.0
     config.calibration.steps = 40
     config.worth.num_sources = 1024
+    config.decode.paces = (1.0, 4.0, 16.0)
     config.evaluation.dials.update(
         random=(0.05, 0.1, 0.2, 0.35, 0.5),
         max_prob=(0.1, 0.2, 0.3, 0.5, 0.8),

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdtw_jax import data, decoding
 
+_USUAL_PACE = 1.0  # κ of policies other than the gate, in units of their own
 _UNLEARNED = (
     "policy='worth': this pair's student has not learned what help is worth: run its stage 'worth'"
     ", or choose another policy, e.g. decoding.make_policy('route_gap', 8.0)"
@@ -26,12 +27,14 @@ class Order(NamedTuple):
     calls: most calls of each output, for the form `calls`.
     form: what the budget promises.
     policy: who writes.
+    pace: κ of the budget.
   """
 
   stated: data.Stated | None
   calls: int
   form: str
   policy: decoding.Policy
+  pace: float = 0.0
 
 
 class Orders:
@@ -43,9 +46,11 @@ class Orders:
       *,
       shortest: tuple[float, float],
       prices: tuple[tuple[float, ...], tuple[float, ...]] | None,
+      paces: Mapping[str, float],
       knows_worth: bool,
   ):
     """Takes a run's config, parts of a `Pair`, and whether its student has the head `worth`."""
+    self._paces = paces
     self._task, self._shortest = config["data"]["task"], shortest
     self._prices, self._knows_worth = prices, knows_worth
     self._most = config["decode"]["max_length"]
@@ -95,7 +100,8 @@ class Orders:
     stated = self.stated(budget) if calls is None else None
     if calls == 0 or (stated and stated.share == 0):
       return Order(stated or self.stated(0.0), 0, "share", decoding.StudentAlone())
-    return Order(stated, min(calls or 0, self._most), form, policy)
+    pace = self._paces.get(form, 0.0) if by_gate else _USUAL_PACE
+    return Order(stated, min(calls or 0, self._most), form, policy, pace)
 
   def _worth(self, budget: object, calls: int | None) -> decoding.Policy:
     """Makes the policy `worth` at the price of a share, or at none for a number of calls."""

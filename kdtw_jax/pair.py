@@ -7,7 +7,7 @@
 Users write with a pair; evaluation and later runs load it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import os
@@ -43,6 +43,7 @@ class Pair:
     shortest: (a, b): an output has at least a + b · (source tokens) tokens, by validation data.
     prices: calls per token, ascending, and the prices of the policy `worth` that made them on
       validation; None if the student has not learned what help is worth.
+    paces: κ by form of budget: how strictly the gate is held to it, by validation.
   """
 
   config: dict
@@ -54,6 +55,7 @@ class Pair:
   duals: tuple[float, ...]
   shortest: tuple[float, float]
   prices: tuple[tuple[float, ...], tuple[float, ...]] | None
+  paces: dict[str, float]
 
   @overload
   def write(
@@ -158,7 +160,10 @@ class Pair:
   def _writer(self) -> Writer:
     models, params = Models(self.student, self.teacher), (self.student_params, self.teacher_params)
     return Writer(
-        *(self.config, self.tokenizer, models, params), shortest=self.shortest, prices=self.prices
+        *(self.config, self.tokenizer, models, params),
+        shortest=self.shortest,
+        prices=self.prices,
+        paces=self.paces,
     )
 
 
@@ -236,6 +241,7 @@ def save_pair(
     duals: np.ndarray,
     shortest: tuple[float, float],
     prices: Sequence[Sequence[float]] | None = None,
+    paces: Mapping[str, float],
 ) -> None:
   """Writes a pair's folder, `pair.json` last.
 
@@ -249,6 +255,7 @@ def save_pair(
     duals: `[K]` λ at the knots, nats per ask.
     shortest: (a, b), see `Pair`.
     prices: see `Pair`.
+    paces: see `Pair`.
   """
   directory = Path(directory)
   found: dict[str, tuple[Model, Params, np.ndarray | None]] = {
@@ -269,7 +276,13 @@ def save_pair(
   teacher = (
       published.pinned(config["teacher"]["pretrained"]) if teacher_is_published(config) else None
   )
-  saved = {"config": config, "teacher": teacher, "shortest": list(shortest), "prices": prices}
+  saved = {
+      "config": config,
+      "teacher": teacher,
+      "shortest": list(shortest),
+      "prices": prices,
+      "paces": dict(paces),
+  }
   write_json(directory / "pair.json", saved)
 
 
@@ -294,7 +307,8 @@ def load_pair(directory: str | os.PathLike) -> Pair:
         f"{directory}: no trained pair (pair.json is missing): give the "
         "workdir of a finished run, or train one: python -m kdtw_jax.main"
     )
-  config, published_teacher, shortest, prices = pair_checks.read_saved(directory / "pair.json")
+  saved = pair_checks.read_saved(directory / "pair.json")
+  config, published_teacher = saved.config, saved.teacher
   tokenizer = load_tokenizer(pair_checks.part(directory / "student"))
   student = published.load_model(directory / "student")
   if published_teacher:
@@ -317,6 +331,7 @@ def load_pair(directory: str | os.PathLike) -> Pair:
       teacher=teacher,
       teacher_params=teacher_params,
       duals=duals,
-      shortest=shortest,
-      prices=prices,
+      shortest=saved.shortest,
+      prices=saved.prices,
+      paces=saved.paces,
   )

@@ -57,7 +57,6 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "decode.max_length": lambda value: _is_whole(value) and value != 0,
     "decode.chunk": _is_whole,
     "decode.wait": lambda value: _are_shares([value]),
-    "decode.pace": lambda value: _is_number(value) and value >= 0,
 }
 
 
@@ -69,12 +68,14 @@ class Saved(NamedTuple):
     teacher: the name of the published teacher if it was not trained, else None.
     shortest: (a, b): an output has at least a + b · (source tokens) tokens.
     prices: calls per token and prices, see `Pair`; None if there are none.
+    paces: κ by form of budget, see `Pair`.
   """
 
   config: dict[str, Any]
   teacher: str | None
   shortest: tuple[float, float]
   prices: tuple[tuple[float, ...], tuple[float, ...]] | None
+  paces: dict[str, float]
 
 
 def read_saved(path: Path) -> Saved:
@@ -107,6 +108,12 @@ def read_saved(path: Path) -> Saved:
         f"{path}: prices={prices!r:.60} is not valid, must be two lists of as many numbers, the "
         f"first ascending: {_REMEDY}"
     )
+  paces = saved.get("paces")
+  if not isinstance(paces, dict) or not all(_is_number(v) and v >= 0 for v in paces.values()):
+    raise ValueError(
+        f"{path}: paces={paces!r:.60} is not valid, must be numbers >= 0 by form of budget: "
+        f"{_REMEDY}"
+    )
   for field, holds in _FIELDS.items():
     section, name = field.split(".")
     try:
@@ -116,7 +123,7 @@ def read_saved(path: Path) -> Saved:
     if not holds(value):
       raise ValueError(f"{path}: config.{field}={value!r:.60} is not valid: {_REMEDY}")
   known = None if prices is None else (tuple(prices[0]), tuple(prices[1]))
-  return Saved(config, saved["teacher"], (shortest[0], shortest[1]), known)
+  return Saved(config, saved["teacher"], (shortest[0], shortest[1]), known, paces)
 
 
 def _are_prices(value: Any) -> bool:

@@ -17,6 +17,7 @@ from kdtw_jax.stages import (
     checks,
     distillation,
     evaluation,
+    paces,
     sft,
     teacher,
     tokenizer,
@@ -96,5 +97,6 @@ def hand_on(run: Run) -> None:
       duals=summary["duals"],
       shortest=run.inputs.shortest_output(),
       prices=summary.get("prices"),
+      paces=paces.chosen(run),
   )
   write_json(folder / "summary.json", summary)

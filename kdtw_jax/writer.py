@@ -95,13 +95,14 @@ class Writer:
       *,
       shortest: tuple[float, float],
       prices: tuple[tuple[float, ...], tuple[float, ...]] | None,
+      paces: Mapping[str, float],
   ):
     """Takes the parts of a pair; `params` is (student's, teacher's), the rest as in `Pair`."""
     self._tokenizer, self._params = tokenizer, params
     self._orders = Orders(
-        config, shortest=shortest, prices=prices, knows_worth=knows_worth(params[0])
+        config, shortest=shortest, prices=prices, paces=paces, knows_worth=knows_worth(params[0])
     )
-    self._task, self._pace = config["data"]["task"], config["decode"]["pace"]
+    self._task = config["data"]["task"]
     self._shortest = shortest
     self._longest = max(source for source, _ in config["data"]["buckets"])
     self._room = data.instruction_length(tokenizer, ml_collections.ConfigDict(config))
@@ -200,7 +201,7 @@ class Writer:
     shares[: len(rows)], calls[: len(rows)] = [row.share for row in rows], order.calls
     return decoding.Budget(
         share=shares,
-        pace=np.float32(self._pace),
+        pace=np.float32(order.pace),
         shortest=tuple(map(np.float32, self._shortest)),
         calls=calls,
         credit=credit,

@@ -56,6 +56,6 @@ def start(cache, workdir, *flags, config=SMOKE):
 def finished(cache, tmp_path_factory):
   """A smoke run to its report: (workdir, terminal output)."""
   workdir = tmp_path_factory.mktemp("run")
-  done = start(cache, workdir)
+  done = start(cache, workdir, "--config.decode.paces=(1.0,8.0)")
   assert done.returncode == 0, done.stdout + done.stderr
   return workdir, done.stdout + done.stderr

@@ -376,7 +376,8 @@ def with_nan(array):
         (set_field("decode", "max_length", True), r"config.decode.max_length=True is not valid"),
         (drop_field("decode", "wait"), r"pair.json: config.decode.wait is missing: copy"),
         (set_field("decode", "wait", 1.5), r"config.decode.wait=1.5 is not valid"),
-        (set_field("decode", "pace", -1), r"config.decode.pace=-1 is not valid"),
+        (set_saved(paces=None), r"paces=None is not valid, must be numbers >= 0 by form of bud"),
+        (set_saved(paces={"hard": -1}), r"paces={'hard': -1} is not valid, must be numbers >= 0"),
         (
             set_saved(shortest=None),
             r"pair.json: shortest=None is not valid, must be two numbers: copy",

@@ -90,6 +90,8 @@ def test_the_metrics_hold_every_part_of_the_comparison(finished):
 def test_the_pair_loads_from_its_folder(finished):
   loaded = pair.load_pair(finished[0])
   assert len(loaded.duals) == len(loaded.config["budgets"]["knots"])
+  assert {*loaded.paces} == {"paced", "hard", "prefix", "ledger"}
+  assert {*loaded.paces.values()} <= {1.0, 8.0}
   assert loaded.tokenizer.vocab_size == loaded.student.config.vocab_size
   source = np.array([[5, 6, 1]], np.int32)
   hidden = loaded.teacher.hidden(

@@ -11,6 +11,7 @@ SHORTEST = (1.0, 0.5)  # tokens of an output: a + b · (source tokens)
 TEXTS = [
     "The flight from Italy takes 5 hours and 7."[: 2 * n + 3] for n in range(18)
 ]  # of many lengths
+PACES = {"paced": 2.0, "hard": 1.0, "prefix": 1.0, "ledger": 4.0}  # κ by form
 DUALS = (5.0, 4.0, 3.0, 2.0, 1.0, 0.5)  # at the six knots
 
 
@@ -38,5 +39,6 @@ def save(folder, *, vocab_size=300, task="", seed=0):
       teacher_params=teacher_params,
       duals=np.array(DUALS, np.float32),
       shortest=SHORTEST,
+      paces=PACES,
   )
   return folder

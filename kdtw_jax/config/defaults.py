@@ -187,9 +187,9 @@ def defaults() -> ml_collections.ConfigDict:
       max_length=40,  # output tokens
       chunk=8,  # width of the teacher's usual pass; 0: the width measured fastest at 20% asks
       wait=0.5,  # share of the unfinished rows that must need the teacher before it runs
-      # κ of paced budgets, in units of each policy's own: what an ask ahead of the budget takes
-      # from the score of the next
-      pace=1.0,
+      # κ of budgets, in units of each policy's own: what an ask ahead of the budget takes from the
+      # score of the next; if there are several, validation chooses for each form and asker
+      paces=(0.5, 1.0, 2.0, 4.0, 8.0, 16.0),
       # quantile of the output's length, given the source's, that a hard budget counts on
       shortest_quantile=0.2,
   )

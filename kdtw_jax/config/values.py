@@ -223,7 +223,10 @@ RULES = {
     "decode.max_length": _between(1, _LONGEST),
     "decode.chunk": _between(0, 1024),
     "decode.wait": _between(0, 1),
-    "decode.pace": _between(0, 1000),
+    "decode.paces": Rule(
+        lambda v: len(v) > 0 and _are_numbers(v) and all(0 <= x <= 1000 for x in v),
+        "must be one or more numbers from 0 to 1000, each once",
+    ),
     "decode.shortest_quantile": _between(0, 1),
     "evaluation.metric": _one_of("bleu", "rouge"),
     "evaluation.num_latency": _between(1, 10**6),

@@ -46,6 +46,7 @@ def evaluate(
     duals: Sequence[float],
     sources: Mapping[str, data.Source],
     tokenised: Mapping[str, data.TokenisedSplit],
+    paces: Mapping[str, float],
 ) -> Metrics:
   """Measures everything that the report shows.
 
@@ -59,6 +60,7 @@ def evaluate(
     duals: λ at the K knots, nats per ask.
     sources: train, validation and test examples.
     tokenised: validation and test as token ids.
+    paces: the gate's κ by form of budget.
 
   Returns:
     The record that `kdtw_jax.report` writes and shows, with empty `stages`.
@@ -72,6 +74,7 @@ def evaluate(
       teacher_params=teacher_params,
       sources=sources,
       tokenised=tokenised,
+      paces=paces,
   )
   alone = {_ALONE[who]: measure.alone_scores(who) for who in ("teacher", *students)}
   print_line("evaluation", "teacher and students alone")

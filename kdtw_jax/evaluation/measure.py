@@ -17,6 +17,7 @@ from kdtw_jax.evaluation.bootstrap import score_intervals
 from kdtw_jax.evaluation.latency import seconds_per_sentence
 from kdtw_jax.evaluation.methods import Setting, Sweep
 from kdtw_jax.evaluation.outputs import Outputs, Runner
+from kdtw_jax.evaluation.pacing import pace_on_validation
 from kdtw_jax.evaluation.record import Alone, Curve, Point, Seconds
 from kdtw_jax.models import Model
 
@@ -46,8 +47,10 @@ class Measure:
       teacher_params: Params,
       sources: Mapping[str, data.Source],
       tokenised: Mapping[str, data.TokenisedSplit],
+      paces: Mapping[str, float],
   ):
-    """Takes the parts of a run; `sources` and `tokenised` are by split."""
+    """Takes the parts of a run: data by split, and the paces of the gate by form of budget."""
+    self._paces = paces
     self.config, self.models, self.tokenizer, self.students = config, models, tokenizer, students
     self.runner = Runner(
         config, models, mesh, tokenizer, teacher_params, sources=sources, tokenised=tokenised
@@ -65,7 +68,16 @@ class Measure:
         wording=setting.wording,
         form=setting.form,
         calls=setting.calls,
+        pace=self.pace(setting.method, setting.dial, setting.stage, setting.form),
     )
+
+  @functools.cache  # noqa: B019
+  def pace(self, method: str, dial: float, stage: str, form: str) -> float:
+    """Returns the pace of a form of budgets: the pair's own for its gate, else of validation."""
+    if (method, dial, stage) == ("handover", 0.0, PAIR_STAGE) and form in self._paces:
+      return self._paces[form]
+    policy, params = decoding.make_policy(method, dial), self.students[stage]
+    return pace_on_validation(self.runner, policy, params, form, config=self.config)
 
   @functools.cache  # noqa: B019
   def alone(self, who: str, split: str = "test") -> Outputs:
@@ -150,6 +162,7 @@ class Measure:
                 budget=setting.budget,
                 form=setting.form,
                 calls=setting.calls,
+                pace=self.pace(setting.method, setting.dial, setting.stage, setting.form),
             )
             if timed
             else None
@@ -176,6 +189,7 @@ class Measure:
       budget: float = 0.0,
       form: str = "share",
       calls: int = 0,
+      pace: float = 0.0,
       split: str = "test",
   ) -> Seconds:
     """Times the first sentences of a split at batch 1.
@@ -186,6 +200,7 @@ class Measure:
       budget: budget stated in the student's instruction.
       form: what the budget promises.
       calls: most calls of an output, for the form `calls`.
+      pace: κ of the budget.
       split: name of the split.
     """
     batches = self.runner.batches(
@@ -193,6 +208,6 @@ class Measure:
     )
     params = self.students[stage] if stage else None
     return seconds_per_sentence(
-        lambda batch: self.runner.decode(policy, params, batch, form=form, calls=calls),
+        lambda batch: self.runner.decode(policy, params, batch, form=form, calls=calls, pace=pace),
         list(itertools.islice(batches, self.config.evaluation.num_latency)),
     )

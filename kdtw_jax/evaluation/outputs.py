@@ -164,13 +164,14 @@ class Runner:
       *,
       form: str = "share",
       calls: int = 0,
+      pace: float = 0.0,
       credit: ArrayLike | int = 0,
       eager: bool = False,
   ) -> decoding.DecodeResult:
     """Decodes one batch, leaving the result on the devices."""
     budget = decoding.Budget(
         share=batch.budget,
-        pace=np.float32(self._config.decode.pace),
+        pace=np.float32(pace),
         shortest=self.shortest if form == "hard" else (0.0, 0.0),
         calls=np.full(len(batch.budget), calls, np.int32),
         credit=jnp.int32(credit),
@@ -188,6 +189,7 @@ class Runner:
       wording: data.Wording | None = data.TRAIN_WORDINGS[0],
       form: str = "share",
       calls: int = 0,
+      pace: float = 0.0,
   ) -> Outputs:
     """Decodes a whole split.
 
@@ -200,6 +202,7 @@ class Runner:
         instructions.
       form: what the budget promises; a ledger is kept over the whole split.
       calls: most calls of an output, for the form `calls`.
+      pace: κ of the budget.
 
     Returns:
       The outputs in the split's order.
@@ -218,6 +221,7 @@ class Runner:
           devices.shard_batch(self._mesh, batch),
           form=form,
           calls=calls,
+          pace=pace,
           credit=credit,
       )
       credit = result.credit

@@ -8,6 +8,7 @@ from kdtw_jax import config as config_lib
 from kdtw_jax.evaluation.evaluate import evaluate
 from kdtw_jax.evaluation.measure import PAIR_STAGE
 from kdtw_jax.evaluation.record import Stage
+from kdtw_jax.pair_checks import read_saved
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.stages.stage import Run
 
@@ -38,6 +39,7 @@ def measure(run: Run) -> Path:
       duals=tuple(wheels["duals"]),
       sources={split: run.inputs.source(split) for split in ("train", "validation", "test")},
       tokenised={split: run.inputs.tokenised(split) for split in ("validation", "test")},
+      paces=read_saved(run.workdir.path / "pair" / "pair.json").paces,
   )
   summaries = [run.workdir.summary(name) for name in config_lib.STAGES]
   stages = [Stage.from_summary(s) for s in summaries if s is not None and "steps" in s]

@@ -78,13 +78,14 @@ DRAFTERS = {
     "route_margin_hard": 6.0,
     "route_length": 9.0,
     "route_length_hard": 9.0,
+    "calls_each": 2.0,
 }
 EXTRA = {
     "mixture": {"offset": -1e9},  # the gate silent: the coin alone asks
     "route_gap_skip": {"skip": 0.5},  # nats: less than the gaps that the student predicts here
-    "worth": {
-        "advised": False
-    },  # advice, of which test_worth.py speaks, was said of an older draft
+    # advice, of which test_worth.py speaks, was said of an older draft
+    "worth": {"advised": False},
+    "calls_each": {"advised": False},
 }
 # Every policy, and those that build on a rule with every rule.
 CASES = [(name, None) for name in (*DIALS, *DRAFTERS)]

@@ -80,6 +80,7 @@ CASES = [
         0.5,
     ),
     ("route_margin_hard", 6.0, {}, lambda s, calls, n: calls > 0 or s["margin"] > 6.0, 0.5),
+    ("calls_each", 2.0, {}, lambda s, calls, n: calls < 2, 0.5),
     ("route_length", 9.0, {}, lambda s, calls, n: calls > 0 or s["tokens"] <= 9, 0.5),
 ]
 

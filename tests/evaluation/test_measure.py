@@ -29,6 +29,7 @@ def measure(parts):
       teacher_params=params[1],
       sources={"validation": source, "test": source},
       tokenised={"validation": kept, "test": kept},
+      paces={"hard": 3.0},
   )
 
 

@@ -1,4 +1,4 @@
-"""Routing: the first draft decides who gets help, to the end or not at all. Baselines of worth.py.
+"""Baselines of worth.py: the first draft decides who gets help to the end, or all get as much.
 
 Shape letters: B batch.
 """
@@ -79,3 +79,32 @@ class Route(UntilClean):
     score = jnp.where(seen.asks > 0, jnp.inf, first)
     clean = signals.column(values, "gap") <= per_row(self.skip, values)
     return jnp.where(clean, -jnp.inf, score)
+
+
+@register("calls_each", "The same number of checks for all", dials=(1.0, 2.0, 3.0, 4.0, 6.0))
+@flax.struct.dataclass
+class CallsEach(UntilClean):
+  """A policy that checks every output as often, or until it is clean.
+
+      check iff calls < n
+
+  Attributes:
+    most: n, most calls of an output.
+  """
+
+  most: Dial = 2.0
+  advised: bool = static(True)
+
+  dial_range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+  dial_name: ClassVar[str | None] = "most"
+  student: ClassVar[str] = "max_prob"
+
+  @property
+  def reads_signals(self) -> bool:
+    """False, because every output is treated alike."""
+    return False
+
+  def at_end(self, seen: Observation) -> Float[Array, " B"]:
+    """Returns ∞ while calls are left, else −∞."""
+    most = per_row(self.most, seen.length)
+    return jnp.where(seen.asks.astype(most.dtype) < most, jnp.inf, -jnp.inf)
