@@ -2,6 +2,7 @@
 
 from kdtw_jax.decoding.budgets import FORMS, PROMISES, STREAMS, Budget
 from kdtw_jax.decoding.chunking import best_chunk, pass_seconds
+from kdtw_jax.decoding.continuous import Finished, make_continuous_decoder
 from kdtw_jax.decoding.gating import margin, max_prob
 from kdtw_jax.decoding.loop import decode, make_decoder
 from kdtw_jax.decoding.policies.alone import StudentAlone, TeacherAlone
@@ -23,7 +24,7 @@ from kdtw_jax.decoding.policies.verify import Verify
 from kdtw_jax.decoding.policies.worth import Worth
 from kdtw_jax.decoding.rounds import Decision, Rounds, make_rounds
 from kdtw_jax.decoding.sampling import Sampling, choose_token
-from kdtw_jax.decoding.slots import Finished, Request, make_continuous_decoder
+from kdtw_jax.decoding.slots import Request, SlotPrograms, Slots
 from kdtw_jax.decoding.state import DecodeResult, DecodeState
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     "Rounds",
     "Route",
     "Sampling",
+    "SlotPrograms",
+    "Slots",
     "Span",
     "Speculative",
     "StudentAlone",

@@ -95,9 +95,16 @@ def draft_tokens(setup: Setup, state: DecodeState, gate_key: Key, student_key: K
     )[1].logits.shape[-1]
     logits = jnp.zeros((state.done.shape[0], policy.k, V), jnp.float32)
     wait = 1.0  # all rows begin their drafts together, so that one column holds one turn
+
+  def goes_on(now: Round) -> Bool[Array, ""]:
+    going = state_lib.goes_on(now.state, drafting_rows(setup, now.state), wait)
+    if logits is not None:  # they are not kept from one round to the next
+      return going
+    return going & ~state_lib.is_paused(setup, now.state)
+
   # Drafting does not use the teacher's cache, so the inner loop does not carry it.
   last = jax.lax.while_loop(
-      lambda now: state_lib.goes_on(now.state, drafting_rows(setup, now.state), wait),
+      goes_on,
       lambda now: draft_token(setup, now, gate_key, student_key),
       Round(state._replace(teacher_cache=None), logits, jnp.int32(0)),
   )

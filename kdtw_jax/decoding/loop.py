@@ -269,7 +269,7 @@ def start(
 def advance(
     setup: Setup, state: DecodeState, num_done: Int[Array, ""] | None = None
 ) -> DecodeState:
-  """Runs the loop until `num_done` rows are done, or all rows if it is None."""
+  """Runs the loop until `num_done` rows are done, all rows if it is None, or it is to pause."""
   if setup.policy.drafts:
     step = checking.draft_round
   else:
@@ -277,7 +277,9 @@ def advance(
     step = writing.write_round if lags else writing.write_step
   wanted = state.done.shape[0] if num_done is None else num_done
   return jax.lax.while_loop(
-      lambda now: jnp.sum(now.done) < wanted, functools.partial(step, setup), state
+      lambda now: (jnp.sum(now.done) < wanted) & ~state_lib.is_paused(setup, now),
+      functools.partial(step, setup),
+      state,
   )
 
 

@@ -1,22 +1,23 @@
-"""Continuous batching: a stream of requests in a few slots, each refilled when its row is done.
+"""Slots: rows of one batch that requests take and leave while the others are being written.
 
-The loop of loop.py stops whenever enough rows are done, and new requests take their places. All
-shapes are fixed, so two programs serve everything: one advances the batch, one admits requests.
-Greedy outputs do not depend on the other requests in the batch; drawn ones do, because all rows
-share one key.
+All shapes are fixed, so that a few programs serve everything. The dials of policies are arrays with
+an entry per row: requests with other dials share a program, those with another kind of policy do
+not. Greedy outputs do not depend on the other requests in the batch; drawn ones do, because all
+rows share one key.
+
+Not here: which request comes next (continuous.py for a list, serving/ for those that come as they
+like).
 
 Shape letters: B slots, R requests admitted at once, S source length.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-import itertools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from kdtw_jax import base
@@ -26,9 +27,12 @@ from kdtw_jax.decoding.policies.policy import Policy
 from kdtw_jax.decoding.sampling import Key, Sampling
 from kdtw_jax.decoding.state import DecodeResult, DecodeState, Setup
 
+Params = tuple[base.Params, base.Params]  # the student's and the teacher's
+_FOREVER = np.int32(2**30)  # passes of both models that no batch comes to
+
 
 class Request(NamedTuple):
-  """One sentence to decode; all requests of a run are padded to the same lengths with PAD_ID.
+  """One text to decode; all requests of the same slots are padded to the same lengths with PAD_ID.
 
   Attributes:
     student_source: the student's input.
@@ -43,20 +47,7 @@ class Request(NamedTuple):
   calls: int = 0
 
 
-class Finished(NamedTuple):
-  """A decoded request.
-
-  Attributes:
-    number: index of the request, from 0.
-    result: its row of a DecodeResult, as numpy arrays without the batch axis. The counts of the
-      whole batch (`student_steps`, `teacher_passes`) run from the start of the stream.
-  """
-
-  number: int
-  result: DecodeResult
-
-
-class _Slots(NamedTuple):
+class _Rows(NamedTuple):
   """The arrays that the compiled programs pass on.
 
   Attributes:
@@ -64,243 +55,225 @@ class _Slots(NamedTuple):
     teacher_source: the teacher's inputs, for policies that copy from them.
     share: B of each request.
     calls: n of each request.
+    policy: who writes, with dials of shape `[B]`.
   """
 
   state: DecodeState | None
   teacher_source: Int[Array, "B S"]
   share: Float[Array, " B"]
   calls: Int[Array, " B"]
+  policy: Policy
 
 
-def make_continuous_decoder(
-    student_fns: base.DecoderFns | None,
-    teacher_fns: base.DecoderFns | None,
-    *,
-    batch: int,
-    max_length: int,
-    refill: int | None = None,
-    sampling: Sampling = loop.GREEDY,
-    chunk: int | tuple[int, ...] = 8,
-    terms: Budget | None = None,
-    wait: float = loop.WAIT,
-    eager: bool = False,
-    eos_id: int = base.EOS_ID,
-) -> Callable[..., Iterator[Finished]]:
-  """Makes a decoder that serves a stream of requests.
-
-  Args:
-    student_fns: the student, or None.
-    teacher_fns: the teacher, or None.
-    batch: B, the number of slots.
-    max_length: most tokens of a request.
-    refill: number of done rows at which new requests are admitted, and the most that are admitted
-      at once; by default an eighth of the batch. A smaller number keeps the slots fuller; a larger
-      one stops the loop and encodes less often.
-    sampling: how tokens are chosen.
-    chunk: as in `loop.decode`.
-    terms: the form of all budgets, with its pace and `shortest`; None promises nothing. A ledger
-      is kept over the whole stream.
-    wait: as in `loop.decode`.
-    eager: as in `loop.decode`.
-    eos_id: token that ends a request.
-
-  Returns:
-    `(student_params, teacher_params, requests, key, policy) -> iterator of Finished`, in the order
-    in which requests finish. Requests are consumed as slots become free, so they may come from a
-    generator.
-
-  Raises:
-    ValueError: if a setting is impossible. The returned function raises it for a dial per row.
-  """
-  refill = max(1, batch // 8) if refill is None else refill
-  if not 1 <= refill <= batch:
-    raise ValueError(f"refill={refill}: must be from 1 to the batch of {batch}")
-
-  terms = Budget(()) if terms is None else terms
-  setup = functools.partial(
-      Setup,
-      sampling=sampling,
-      widths=loop.widths_of(chunk, max_length),
-      wait=wait,
-      eager=eager,
-      eos_id=eos_id,
-  )
-  programs = _Programs(setup, (student_fns, teacher_fns), terms, max_length)
-
-  def serve(
-      student_params: base.Params,
-      teacher_params: base.Params,
-      requests: Iterable[Request],
-      key: Key,
-      policy: Policy,
-  ) -> Iterator[Finished]:
-    loop.validate(policy, terms, max_length=max_length, sampling=sampling, chunk=chunk, wait=wait)
-    if any(np.ndim(leaf) for leaf in jax.tree.leaves(policy)):
-      raise ValueError(
-          f"policy {policy.name}: has a dial per row, but rows change here; give one dial"
-      )
-    params = (student_params, teacher_params)
-    run = _Run(programs, params, requests, key, policy, batch=batch, refill=refill)
-    yield from run.finished()
-
-  return serve
-
-
-Params = tuple[base.Params, base.Params]  # the student's and the teacher's
-
-
-class _Programs:
-  """The compiled programs that all runs of a decoder share.
+class SlotPrograms:
+  """The compiled programs of slots, which all slots of the same settings share.
 
   Attributes:
-    begin: `(params, student_source, teacher_source, share, calls, key, policy) -> slots`, just
+    batch: B, the number of slots.
+    refill: the most requests that are admitted at once.
+    begin: `(params, student_source, teacher_source, share, calls, key, policy) -> rows`, just
       admitted.
-    admit: `(by_row, slots, fresh, rows) -> slots` with the fresh requests in these rows.
-    advance: `(params, slots, num_done, policy) -> slots`, of which `num_done` are done.
-    harvest: `(params, slots, policy) -> DecodeResult` of all slots.
+    admit: `(by_row, rows, fresh, places) -> rows` with the fresh requests in these places.
+    advance: `(params, rows, num_done, steps) -> rows`, of which `num_done` are done, or which have
+      paused after `steps` passes.
+    harvest: `(params, rows) -> DecodeResult` of all slots.
+    stop: `(rows, stopped [B]) -> rows` of which these are done.
   """
 
   def __init__(
       self,
-      setup: Callable[..., Setup],
-      fns: tuple[base.DecoderFns | None, base.DecoderFns | None],
-      terms: Budget,
+      student_fns: base.DecoderFns | None,
+      teacher_fns: base.DecoderFns | None,
+      *,
+      batch: int,
       max_length: int,
+      refill: int | None = None,
+      sampling: Sampling = loop.GREEDY,
+      chunk: int | tuple[int, ...] = 8,
+      terms: Budget | None = None,
+      wait: float = loop.WAIT,
+      eager: bool = False,
+      eos_id: int = base.EOS_ID,
   ):
-    """Takes a `setup` that lacks only the models, teacher source, policy and limits."""
-    self._setup, self._fns, self._terms, self._max_length = setup, fns, terms, max_length
+    """Takes the settings; see `continuous.make_continuous_decoder`, which has the same.
+
+    Raises:
+      ValueError: if a setting is impossible.
+    """
+    self.batch = batch
+    self.refill = max(1, batch // 8) if refill is None else refill
+    if not 1 <= self.refill <= batch:
+      raise ValueError(f"refill={refill}: must be from 1 to the batch of {batch}")
+    self._terms, self._max_length = Budget(()) if terms is None else terms, max_length
+    self._fns = (student_fns, teacher_fns)
+    self._setup = functools.partial(
+        Setup,
+        sampling=sampling,
+        widths=loop.widths_of(chunk, max_length),
+        wait=wait,
+        eager=eager,
+        eos_id=eos_id,
+    )
+    self._validate = functools.partial(
+        loop.validate,
+        budget=self._terms,
+        max_length=max_length,
+        sampling=sampling,
+        chunk=chunk,
+        wait=wait,
+    )
     self.begin = jax.jit(self._begin)
     self.admit = jax.jit(_admit, static_argnums=0, donate_argnums=1)
     self.advance = jax.jit(self._advance, donate_argnums=1)
     self.harvest = jax.jit(self._harvest)
+    self.stop = jax.jit(_stop, donate_argnums=0)
 
-  def _setup_of(self, params: Params, slots: _Slots, policy: Policy) -> Setup:
+  def validate(self, policy: Policy) -> None:
+    """Rejects a policy that cannot work in these slots.
+
+    Raises:
+      ValueError: if it cannot keep the form of the budgets, or has a dial per row already.
+    """
+    self._validate(policy)
+    if any(np.ndim(leaf) for leaf in jax.tree.leaves(policy)):
+      raise ValueError(
+          f"policy {policy.name}: has a dial per row, but rows change here; give one dial"
+      )
+
+  def _setup_of(self, params: Params, rows: _Rows, until: Int[Array, ""] | None = None) -> Setup:
     student, teacher = zip(self._fns, params, strict=True)
     return self._setup(
         student=student,
         teacher=teacher,
-        teacher_source=slots.teacher_source,
-        policy=policy,
+        teacher_source=rows.teacher_source,
+        policy=rows.policy,
         limits=Limits(
-            dataclasses.replace(self._terms, share=slots.share, calls=slots.calls),
-            slots.teacher_source,
+            dataclasses.replace(self._terms, share=rows.share, calls=rows.calls),
+            rows.teacher_source,
             self._max_length,
-            unit=policy.pace,
+            unit=rows.policy.pace,
         ),
+        until=until,
     )
 
-  def _begin(self, params, student_source, teacher_source, share, calls, key, policy) -> _Slots:
-    slots = _Slots(None, teacher_source, share, calls)
-    setup = self._setup_of(params, slots, policy)
+  def _begin(self, params, student_source, teacher_source, share, calls, key, policy) -> _Rows:
+    rows = _Rows(None, teacher_source, share, calls, policy)
+    setup = self._setup_of(params, rows)
     credit = self._terms.credit
     state = loop.start(setup, student_source, self._max_length, key, credit)
-    return slots._replace(state=state)
+    return rows._replace(state=state)
 
-  def _advance(self, params, slots, num_done, policy) -> _Slots:
-    setup = self._setup_of(params, slots, policy)
-    return slots._replace(state=loop.advance(setup, slots.state, num_done))
+  def _advance(self, params, rows, num_done, steps) -> _Rows:
+    state = rows.state
+    until = state.student_steps + state.teacher_passes + steps
+    setup = self._setup_of(params, rows, until)
+    return rows._replace(state=loop.advance(setup, state, num_done))
 
-  def _harvest(self, params, slots, policy) -> DecodeResult:
-    return loop.result_of(self._setup_of(params, slots, policy), slots.state)
+  def _harvest(self, params, rows) -> DecodeResult:
+    return loop.result_of(self._setup_of(params, rows), rows.state)
 
 
-def _admit(
-    by_row: tuple[bool, ...], slots: _Slots, fresh: _Slots, rows: Int[Array, " R"]
-) -> _Slots:
-  """Writes the rows of `fresh` into these slots; row numbers from B on write nothing."""
-  old, tree = jax.tree.flatten(slots)
+def _admit(by_row: tuple[bool, ...], rows: _Rows, fresh: _Rows, places: Int[Array, " R"]) -> _Rows:
+  """Writes the rows of `fresh` into these places; places from B on write nothing."""
+  old, tree = jax.tree.flatten(rows)
   placed = [
-      have.at[rows].set(new, mode="drop", unique_indices=True) if varies else have
+      have.at[places].set(new, mode="drop", unique_indices=True) if varies else have
       for have, new, varies in zip(old, jax.tree.leaves(fresh), by_row, strict=True)
   ]
   return jax.tree.unflatten(tree, placed)
 
 
-class _Run:
-  """One stream of requests, served through the slots."""
+def _stop(rows: _Rows, stopped: Bool[Array, " B"]) -> _Rows:
+  """Ends some rows where they are."""
+  state = rows.state
+  assert state is not None
+  return rows._replace(state=state._replace(done=state.done | stopped))
+
+
+class Slots:
+  """The slots of one kind of policy, all free at the start."""
 
   def __init__(
-      self,
-      programs: _Programs,
-      params: Params,
-      requests: Iterable[Request],
-      key: Key,
-      policy: Policy,
-      *,
-      batch: int,
-      refill: int,
+      self, programs: SlotPrograms, params: Params, example: Request, key: Key, policy: Policy
   ):
-    """Opens the stream; see `make_continuous_decoder` and its result for the arguments."""
-    self._programs, self._params, self._key, self._policy = programs, params, key, policy
-    self._batch, self._refill = batch, refill
-    self._requests = enumerate(requests)
-    self._upcoming = list(itertools.islice(self._requests, batch))
-    self._owners: list[int | None] = [None] * batch
+    """Opens the slots.
 
-  def finished(self) -> Iterator[Finished]:
-    """Serves the stream and yields the requests as they finish."""
-    if not self._upcoming:
-      return
-    self._open_slots()
-    while True:
-      self._fill_free_slots()
-      if all(owner is None for owner in self._owners):
-        return
-      num_done = self._refill if self._upcoming else self._batch
-      self._slots = self._programs.advance(self._params, self._slots, num_done, self._policy)
-      yield from self._free_done_slots()
+    Args:
+      programs: the programs, for the form of all budgets.
+      params: parameters of the student and the teacher.
+      example: a request as long as all are padded.
+      key: PRNG key, shared by all rows; needed only if the sampling or the policy is random.
+      policy: who writes; requests may have other dials.
 
-  def _arguments(self, requests: list[Request]) -> tuple[Any, ...]:
-    """Returns the arguments of the program that begins these requests."""
-    return self._params, *_stack(requests), self._key, self._policy
-
-  def _open_slots(self) -> None:
-    """Makes the slots, all free, and finds which of their arrays have a row per slot."""
-    _, first = self._upcoming[0]
-    self._empty = first._replace(
-        student_source=np.zeros_like(first.student_source),
-        teacher_source=np.zeros_like(first.teacher_source),
+    Raises:
+      ValueError: if the policy cannot work in slots.
+    """
+    programs.validate(policy)
+    self._programs, self._params, self._key = programs, params, key
+    self._empty = example._replace(
+        student_source=np.zeros_like(example.student_source),
+        teacher_source=np.zeros_like(example.teacher_source),
     )
-    self._slots = self._programs.begin(*self._arguments([self._empty] * self._batch))
+    self._policy = policy
+    self._rows = self._begin([(self._empty, policy)] * programs.batch)
     wider = jax.eval_shape(
-        self._programs.begin, *self._arguments([self._empty] * (self._batch + 1))
+        programs.begin, *self._arguments([(self._empty, policy)] * (programs.batch + 1))
     )
-    by_row = jax.tree.map(lambda a, b: a.shape != b.shape, self._slots, wider)
+    by_row = jax.tree.map(lambda a, b: a.shape != b.shape, self._rows, wider)
     self._by_row = tuple(jax.tree.leaves(by_row))
 
-  def _fill_free_slots(self) -> None:
-    """Admits up to `refill` requests at once until no slot is free or no request is left."""
-    free = [row for row, owner in enumerate(self._owners) if owner is None]
-    while free and self._upcoming:
-      count = min(self._refill, len(free), len(self._upcoming))
-      taken, self._upcoming = self._upcoming[:count], self._upcoming[count:]
-      self._upcoming += itertools.islice(self._requests, count)
-      rows, free = free[:count], free[count:]
-      for row, (index, _) in zip(rows, taken, strict=True):
-        self._owners[row] = index
-      padding = self._refill - count
-      filled = [request for _, request in taken] + [self._empty] * padding
-      fresh = self._programs.begin(*self._arguments(filled))
-      rows += range(self._batch, self._batch + padding)  # beyond the slots, so dropped
-      self._slots = self._programs.admit(self._by_row, self._slots, fresh, jnp.asarray(rows))
+  def _begin(self, requests: Sequence[tuple[Request, Policy]]) -> _Rows:
+    """Begins some requests, which are in no slot yet."""
+    return self._programs.begin(*self._arguments(requests))
 
-  def _free_done_slots(self) -> Iterator[Finished]:
-    """Frees the rows that are done and yields their results."""
-    done = np.asarray(self._slots.state.done)
-    result = self._programs.harvest(self._params, self._slots, self._policy)
-    result = jax.tree.map(np.asarray, result)
-    for row, owner in enumerate(self._owners):
-      if owner is not None and done[row]:
-        self._owners[row] = None
-        yield Finished(owner, jax.tree.map(lambda x, r=row: x[r] if x.ndim else x, result))
+  def _arguments(self, requests: Sequence[tuple[Request, Policy]]) -> tuple[Any, ...]:
+    """Stacks requests and dials to the arguments of the program that begins them."""
+    sources, policies = zip(*requests, strict=True)
+    student, teacher, share, calls = zip(*sources, strict=True)
+    policy = jax.tree.map(lambda *dials: np.asarray(dials, np.float32), *policies)
+    return (
+        self._params,
+        np.stack(student).astype(np.int32),
+        np.stack(teacher).astype(np.int32),
+        np.asarray(share, np.float32),
+        np.asarray(calls, np.int32),
+        self._key,
+        policy,
+    )
 
+  def admit(self, requests: Mapping[int, tuple[Request, Policy]]) -> None:
+    """Puts requests with their policies into free slots, given by number."""
+    batch, refill, placed = self._programs.batch, self._programs.refill, [*requests.items()]
+    for start in range(0, len(placed), refill):
+      some = placed[start : start + refill]
+      padding = refill - len(some)
+      fresh = self._begin([*(own for _, own in some), *[(self._empty, self._policy)] * padding])
+      places = [*(row for row, _ in some), *range(batch, batch + padding)]  # beyond: dropped
+      self._rows = self._programs.admit(
+          self._by_row, self._rows, fresh, np.asarray(places, np.int32)
+      )
 
-def _stack(requests: list[Request]) -> tuple[Array, Array, Array, Array]:
-  """Stacks sources and budgets: `[R, S_student]`, `[R, S_teacher]`, shares and calls `[R]`."""
-  student, teacher, share, calls = zip(*requests, strict=True)
-  return (
-      jnp.asarray(np.stack(student), jnp.int32),
-      jnp.asarray(np.stack(teacher), jnp.int32),
-      jnp.asarray(share, jnp.float32),
-      jnp.asarray(calls, jnp.int32),
-  )
+  def advance(self, num_done: int, steps: int = int(_FOREVER)) -> None:
+    """Writes on until so many slots are done or free, or for about so many passes of the models."""
+    self._rows = self._programs.advance(
+        self._params, self._rows, np.int32(num_done), np.int32(steps)
+    )
+
+  def stop(self, rows: Sequence[int]) -> None:
+    """Ends the requests in some slots where they are."""
+    stopped = np.isin(np.arange(self._programs.batch), rows)
+    self._rows = self._programs.stop(self._rows, stopped)
+
+  def done(self) -> Bool[np.ndarray, " B"]:
+    """Returns the slots that are done or free."""
+    state = self._rows.state
+    assert state is not None
+    return np.asarray(state.done)
+
+  def results(self) -> DecodeResult:
+    """Returns what all slots have written so far, as numpy arrays.
+
+    Of a policy that drafts, these are the tokens that no check will take back. The counts of the
+    whole batch (`student_steps`, `teacher_passes`) run from the opening of the slots.
+    """
+    return jax.tree.map(np.asarray, self._programs.harvest(self._params, self._rows))

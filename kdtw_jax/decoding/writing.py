@@ -30,17 +30,21 @@ def write_round(setup: Setup, state: DecodeState) -> DecodeState:
     state: the state, with nothing pending.
 
   Returns:
-    The state with a larger `length` in at least one row that was not done.
+    The state with a larger `length` in at least one row that was not done, unless it is paused.
   """
+
+  def goes_on(now: DecodeState) -> Bool[Array, ""]:
+    return state_lib.goes_on(now, ~now.done & ~now.waiting, setup.wait)
+
   # The student's loop does not use the teacher's cache, so it does not carry it.
   written = jax.lax.while_loop(
-      lambda now: state_lib.goes_on(now, ~now.done & ~now.waiting, setup.wait),
+      lambda now: goes_on(now) & ~state_lib.is_paused(setup, now),
       functools.partial(_student_turn, setup),
       state._replace(teacher_cache=None),
   )
   state = written._replace(teacher_cache=state.teacher_cache)
   state, _, _, teacher_key = state_lib.split_key(state)
-  rows = state.waiting
+  rows = state.waiting & ~goes_on(state)  # too few may wait if the loop is paused
   state, token = forward.teacher_catch_up(
       setup.teacher,
       state,

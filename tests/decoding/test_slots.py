@@ -1,98 +1,117 @@
-"""Continuous batching writes what each request would get alone, in fixed shapes."""
+"""Slots: requests come, go and are interrupted, and write what they would alone."""
 
 import jax
 import numpy as np
-from prefix_models import FNS, MODULUS, make_params, sources
+from prefix_models import FNS
 import pytest
+from test_continuous import REQUESTS, STUDENT, TEACHER, T
 
-from kdtw_jax.decoding import Budget, Request, make_continuous_decoder, make_decoder, make_policy
+from kdtw_jax.decoding import Budget, SlotPrograms, Slots, make_decoder, make_policy
 
-T, N = 16, 23
-STUDENT = make_params(1, noise=0.7, eos_bias=0.5)
-TEACHER = make_params(2, noise=0.7, eos_bias=0.5)
-SOURCE = sources(N, seed=4)
-STUDENT_SOURCE = np.concatenate([np.array([[MODULUS - 9, 9]] * N, np.int32), SOURCE], axis=1)
-BUDGET = np.linspace(0, 1, N).astype(np.float32)
-REQUESTS = [Request(*row) for row in zip(STUDENT_SOURCE, SOURCE, map(float, BUDGET), strict=True)]
+B = 6
+OWN = [REQUESTS[i] for i in (4, 6, 8, 9, 13, 17)]  # whose outputs are long
+POLICIES = [
+    ("student", None),
+    ("teacher", None),
+    ("handover", -0.3),
+    ("oracle", 0.5),
+    ("speculative", 3),
+    ("verify", -0.3),
+    ("worth", 0.5),
+    ("prompt_lookup", 3),
+]
 
 
-def whole(policy, **settings):
+def alone(policy):
+  """The requests in one batch that nothing interrupts."""
+  student, teacher, share, _ = map(np.stack, zip(*OWN, strict=True))
   decoder = make_decoder(FNS, FNS, max_length=T, chunk=3)
-  budget = Budget(BUDGET, form=settings.pop("form", "share"))
-  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, budget, jax.random.key(0), policy)
+  args = (STUDENT, TEACHER, student, teacher, share.astype(np.float32), jax.random.key(0), policy)
   return jax.tree.map(np.asarray, decoder(*args))
 
 
-@pytest.mark.parametrize(
-    "name,dial",
-    [
-        ("student", None),
-        ("teacher", None),
-        ("handover", -0.3),
-        ("oracle", 0.5),
-        ("speculative", 3),
-        ("verify", -0.3),
-        ("prompt_lookup", 3),
-        ("cascade_opt", 0.3),
-    ],
-)
-def test_outputs_are_those_of_one_large_batch(name, dial):
+def open_slots(policy, **settings):
+  programs = SlotPrograms(FNS, FNS, batch=B, max_length=T, refill=2, chunk=3, **settings)
+  return Slots(programs, (STUDENT, TEACHER), REQUESTS[0], jax.random.key(0), policy)
+
+
+def assert_written(results, row, expected, number):
+  for field in ("tokens", "length", "asks", "teacher_calls", "written_by_teacher"):
+    np.testing.assert_array_equal(
+        getattr(results, field)[row], getattr(expected, field)[number], err_msg=field
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name,dial", POLICIES)
+def test_a_pause_changes_nothing_and_what_was_seen_stays(name, dial, steps):
   policy = make_policy(name, dial)
-  expected = whole(policy)
-  assert len(set(expected.length.tolist())) > 3
-  serve = make_continuous_decoder(FNS, FNS, batch=5, max_length=T, refill=2, chunk=3)
-  found = {
-      f.number: f.result for f in serve(STUDENT, TEACHER, iter(REQUESTS), jax.random.key(0), policy)
-  }
-  assert sorted(found) == list(range(N))
-  for name in expected._fields:
-    if name not in ("student_steps", "teacher_passes", "credit"):
-      rows = np.stack([getattr(found[i], name) for i in range(N)])
-      np.testing.assert_array_equal(rows, getattr(expected, name), err_msg=name)
+  slots = open_slots(policy)
+  slots.admit({row: (OWN[row], policy) for row in range(B)})
+  pauses, before = 0, slots.results()
+  while not slots.done().all():
+    slots.advance(B, steps)
+    now = slots.results()
+    for row, length in enumerate(before.length):  # nothing that was seen is taken back
+      np.testing.assert_array_equal(now.tokens[row, :length], before.tokens[row, :length])
+    before, pauses = now, pauses + 1
+  assert pauses > 2
+  expected = alone(policy)
+  for row in range(B):
+    assert_written(before, row, expected, row)
 
 
-@pytest.mark.parametrize("batch,refill", [(1, 1), (4, 4), (8, 3), (40, 5)])
-def test_any_number_of_slots_serves_all(batch, refill):
+def test_a_request_starts_while_others_are_written():
   policy = make_policy("handover", -0.3)
-  expected = whole(policy, form="prefix")
-  serve = make_continuous_decoder(
-      FNS, FNS, batch=batch, max_length=T, refill=refill, chunk=3, terms=Budget((), form="prefix")
-  )
-  for number, result in serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), policy):
-    np.testing.assert_array_equal(result.tokens, expected.tokens[number])
+  slots, expected = open_slots(policy), alone(policy)
+  first = int(np.argmax(expected.length[:3]))
+  slots.admit({4: (OWN[first], policy)})
+  slots.advance(B, 2)
+  assert 0 < slots.results().length[4] < expected.length[first]
+  slots.admit({0: (OWN[3], policy), 5: (OWN[5], policy)})
+  slots.advance(B)
+  results = slots.results()
+  for row, number in ((4, first), (0, 3), (5, 5)):
+    assert_written(results, row, expected, number)
 
 
-def test_short_requests_do_not_wait_for_long_ones():
-  """Slots are refilled while others run on: fewer steps than batches that end together."""
-  policy, key = make_policy("student"), jax.random.key(0)
-  serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=T, refill=1)
-  last = list(serve(STUDENT, TEACHER, REQUESTS, key, policy))[-1].result
-  lengths = whole(policy).length
-  together = sum(lengths[i : i + 4].max() for i in range(0, N, 4))
-  assert last.student_steps < together
-  assert last.student_steps >= lengths.sum() / 4
+def test_rows_have_dials_of_their_own():
+  dials = [-1.0, -0.3, 0.0, 0.4]
+  slots = open_slots(make_policy("handover", 9.0))
+  slots.admit({row: (OWN[2], make_policy("handover", dial)) for row, dial in enumerate(dials)})
+  slots.advance(B)
+  results = slots.results()
+  for row, dial in enumerate(dials):
+    assert_written(results, row, alone(make_policy("handover", dial)), 2)
+  assert len(set(results.asks[: len(dials)].tolist())) > 2
 
 
-def test_two_programs_serve_everything():
-  traces = []
+def test_a_request_that_is_stopped_leaves_its_slot():
+  policy = make_policy("handover", -0.3)
+  slots, expected = open_slots(policy), alone(policy)
+  slots.admit({row: (OWN[row], policy) for row in range(3)})
+  slots.advance(B, 1)
+  longest = int(np.argmax(expected.length[:3]))
+  slots.stop([longest])
+  assert slots.done()[longest] and not slots.done()[:3].all()
+  at_stop = slots.results().length[longest]
+  slots.admit({longest: (OWN[4], policy)})
+  slots.advance(B)
+  results = slots.results()
+  assert at_stop < expected.length[longest]
+  for row in range(3):
+    assert_written(results, row, expected, 4 if row == longest else row)
 
-  def counted(params, cache, tokens, positions):
-    traces.append(1)
-    return FNS.extend(params, cache, tokens, positions)
 
-  serve = make_continuous_decoder(FNS._replace(extend=counted), FNS, batch=4, max_length=T)
-  for requests in (REQUESTS, REQUESTS[:3], REQUESTS[:11]):
-    list(serve(STUDENT, TEACHER, requests, jax.random.key(0), make_policy("student")))
-  once = len(traces)
-  list(serve(STUDENT, TEACHER, REQUESTS[:7], jax.random.key(0), make_policy("student")))
-  assert len(traces) == once
-
-
-def test_nothing_to_do_and_impossible_settings():
-  serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=T)
-  assert list(serve(STUDENT, TEACHER, [], jax.random.key(0), make_policy("student"))) == []
-  by_row = make_policy("handover", np.zeros(4))
-  with pytest.raises(ValueError, match="a dial per row"):
-    next(serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), by_row))
-  with pytest.raises(ValueError, match="refill=5: must be from 1 to the batch of 4"):
-    make_continuous_decoder(FNS, FNS, batch=4, max_length=T, refill=5)
+@pytest.mark.parametrize("form", ["hard", "ledger"])
+def test_promises_hold_across_pauses(form):
+  policy = make_policy("handover", 9.0)  # asks wherever it may
+  slots = open_slots(policy, terms=Budget((), form=form))
+  slots.admit({row: (OWN[row], policy) for row in range(B)})
+  while not slots.done().all():
+    slots.advance(B, 2)
+  results = slots.results()
+  share = np.array([OWN[row].budget for row in range(B)])
+  assert 0 < results.asks.sum() <= (share * results.length).sum() + 1e-4
+  if form == "hard":
+    assert (results.asks <= share * results.length + 1e-4).all()
