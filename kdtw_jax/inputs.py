@@ -9,7 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from kdtw_jax import data, pair
+from kdtw_jax import config_models, data
 from kdtw_jax.base import BatchIterator
 from kdtw_jax.models import Models
 from kdtw_jax.terminal import tracked
@@ -33,7 +33,7 @@ class Inputs:
       return data.load_tokenizer(self._workdir.folder("tokenizer"))
     config = self._config
     paths = {
-        f"config.{who}.pretrained={name!r}": pair.locate_published(config, who)
+        f"config.{who}.pretrained={name!r}": config_models.locate_published(config, who)
         for who in ("student", "teacher")
         if (name := config[who].pretrained)
     }
@@ -61,7 +61,7 @@ class Inputs:
   @functools.cached_property
   def models(self) -> Models:
     """The functions of the student and the teacher."""
-    return pair.build_models(self._config, self.tokenizer)
+    return config_models.build_models(self._config, self.tokenizer)
 
   @functools.cached_property
   def prompt_length(self) -> int:

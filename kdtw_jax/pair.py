@@ -7,25 +7,23 @@
 Users write with a pair; evaluation and later runs load it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import os
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
-import jax
-import ml_collections
 import numpy as np
 
-from kdtw_jax import decoding, pair_checks, published
+from kdtw_jax import config_models, decoding, pair_checks, published
 from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer, check_same_vocabulary, load_tokenizer
 from kdtw_jax.files import write_json
-from kdtw_jax.models import Model, ModelConfig, Models, build
-from kdtw_jax.writer import BATCH, Writer, Written
-
-Config = ml_collections.ConfigDict | dict
+from kdtw_jax.live import Lanes, Stream
+from kdtw_jax.models import Model, Models, knows_worth
+from kdtw_jax.reader import Reader, Written
+from kdtw_jax.writer import BATCH, Writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,78 +154,57 @@ class Pair:
     """
     return self._writer.stream(texts, budget, form, policy, batch=batch, window=window, cut=cut)
 
+  def stream(
+      self,
+      text: str,
+      budget: float | int | str | None = None,
+      *,
+      form: str = "share",
+      policy: decoding.Policy | str | None = None,
+  ) -> Stream:
+    """Decodes one text as `write` does, and gives its output in pieces as they are written.
+
+    Args:
+      text: the text.
+      budget: as in `write`.
+      form: as in `write`.
+      policy: as in `write`. Of a policy that checks drafts, a piece comes once it is checked.
+
+    Returns:
+      An iterator of `Piece`; `written` has the whole output at its end.
+
+    Raises:
+      ValueError: as in `write`, at the call.
+    """
+    return Stream(self._lanes, self.reader, text, self.reader.order(budget, form, policy))
+
   @functools.cached_property
-  def _writer(self) -> Writer:
-    models, params = Models(self.student, self.teacher), (self.student_params, self.teacher_params)
-    return Writer(
-        *(self.config, self.tokenizer, models, params),
+  def reader(self) -> Reader:
+    """What turns orders and texts into ids, and ids into text."""
+    return Reader(
+        *(self.config, self.tokenizer),
         shortest=self.shortest,
         prices=self.prices,
         paces=self.paces,
+        knows_worth=knows_worth(self.student_params),
     )
 
+  def lanes(self, batch: int) -> Lanes:
+    """Makes slots in which this many texts of a kind are written at a time."""
+    return Lanes(*self._parts, batch=batch)
 
-def build_models(config: Config, tokenizer: AnyTokenizer) -> Models:
-  """Builds the student's and the teacher's functions for a vocabulary.
+  @functools.cached_property
+  def _lanes(self) -> Lanes:
+    return self.lanes(1)
 
-  Raises:
-    FileNotFoundError: if a published model cannot be found.
-    ValueError: if a model's config is invalid, or a published model is of an unsupported kind.
-  """
-  return Models(*(_build(config, who, tokenizer) for who in ("student", "teacher")))
+  @functools.cached_property
+  def _writer(self) -> Writer:
+    return Writer(*self._parts)
 
-
-def _build(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:
-  section = config[who]
-  fields = dict(section["model"])
-  if section["pretrained"]:
-    fields |= published.open_published(locate_published(config, who)).architecture
-  return build(
-      ModelConfig(
-          **fields,
-          vocab_size=tokenizer.vocab_size,
-          num_tokens=tokenizer.num_tokens,
-          tau_id=tokenizer.tau_id,
-          price_knots=tuple(config["budgets"]["knots"]),
-      )
-  )
-
-
-def locate_published(config: Config, who: str) -> Path:
-  """Returns the folder of the published model that a section of the config names.
-
-  Raises:
-    FileNotFoundError: if it cannot be found; names the field and the remedy.
-  """
-  name = config[who]["pretrained"]
-  try:
-    return published.locate(name)
-  except FileNotFoundError as error:
-    raise FileNotFoundError(f"config.{who}.pretrained={name!r}: {error}") from error
-
-
-def teacher_is_published(config: Config) -> bool:
-  """Returns True if the run uses a published teacher without training it."""
-  teacher = config["teacher"]
-  return bool(teacher["pretrained"] and not teacher["checkpoint"] and not teacher["train"]["steps"])
-
-
-def published_params(
-    config: Config, who: str, model: Model, place_fn: Callable[[np.ndarray], Any] = jax.device_put
-) -> Params:
-  """Loads the weights, without heads, of the published model that a config section names.
-
-  Args:
-    config: the run's config.
-    who: "student" or "teacher".
-    model: its functions, from `build_models`.
-    place_fn: moves a host array to its devices.
-
-  Raises:
-    FileNotFoundError: if the model cannot be found.
-    ValueError: if the model is damaged or does not fit.
-  """
-  return published.load_params(locate_published(config, who), model.config, place_fn)
+  @property
+  def _parts(self) -> tuple[dict, Reader, Models, tuple[Params, Params]]:
+    models = Models(self.student, self.teacher)
+    return self.config, self.reader, models, (self.student_params, self.teacher_params)
 
 
 def save_pair(
@@ -261,7 +238,7 @@ def save_pair(
   found: dict[str, tuple[Model, Params, np.ndarray | None]] = {
       "student": (models[0], student_params, duals)
   }
-  if not teacher_is_published(config):
+  if not config_models.teacher_is_published(config):
     found["teacher"] = (models[1], teacher_params, None)
   for who, (model, params, extra) in found.items():
     name = config[who]["pretrained"]
@@ -274,7 +251,9 @@ def save_pair(
         original=published.open_published(name).config if name else None,
     )
   teacher = (
-      published.pinned(config["teacher"]["pretrained"]) if teacher_is_published(config) else None
+      published.pinned(config["teacher"]["pretrained"])
+      if config_models.teacher_is_published(config)
+      else None
   )
   saved = {
       "config": config,
@@ -313,8 +292,8 @@ def load_pair(directory: str | os.PathLike) -> Pair:
   student = published.load_model(directory / "student")
   if published_teacher:
     config["teacher"]["pretrained"] = published_teacher
-    teacher = _build(config, "teacher", tokenizer)
-    teacher_params = published_params(config, "teacher", teacher)
+    teacher = config_models.build_model(config, "teacher", tokenizer)
+    teacher_params = config_models.published_params(config, "teacher", teacher)
   else:
     names = (str(directory / "student"), str(pair_checks.part(directory / "teacher")))
     check_same_vocabulary(tokenizer, load_tokenizer(directory / "teacher"), names=names)

@@ -59,7 +59,7 @@ def test_no_text_compiles_a_program_of_its_own(pair, monkeypatch):
   for text in TEXTS:
     for budget in (0.1, 0.2, "at most 30% of the output"):
       fresh.write(text, budget)
-  widths = fresh._writer.widths
+  widths = fresh.reader.widths
   assert len(traces) <= len(widths) == 3
   before = len(traces)
   for number in (2, 3, writer.BATCH + 1):  # texts at once
@@ -121,7 +121,7 @@ def test_a_policy_takes_a_budget_if_and_only_if_the_gate_decides(pair, name):
   by_gate = name in {"handover", "handover_checked", "span", "verify"}  # the latter by their rule
   with pytest.raises(ValueError, match=r"budget=None: neither|does not keep to a budget"):
     pair.write(TEXTS[0], policy=policy, **given[not by_gate])
-  assert pair._writer._orders.order(given[by_gate].get("budget"), "share", policy).policy is policy
+  assert pair.reader.order(given[by_gate].get("budget"), "share", policy).policy is policy
 
 
 def test_other_policies_write_what_they_say(pair):
@@ -187,7 +187,7 @@ def test_no_output_ends_above_a_hard_budget(pair):
 def test_a_hard_budget_counts_on_the_shortest_output_of_the_pair(
     pair, monkeypatch, shortest, first
 ):
-  monkeypatch.setattr(pair._writer, "_shortest", shortest)
+  monkeypatch.setattr(pair.reader, "_shortest", tuple(map(np.float32, shortest)))
   assert outputs(pair, 0.2, "hard", texts=TEXTS[0]).by_teacher.index(True) == first
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import data, pair
+from kdtw_jax import config_models, data, pair
 from tests.test_config import load
 
 SHORTEST = (1.0, 0.5)  # tokens of an output: a + b · (source tokens)
@@ -26,7 +26,7 @@ def save(folder, *, vocab_size=300, task="", seed=0):
   tokenizer = data.train_tokenizer(
       [*text, *data.tokenizer_text(task)], vocab_size=vocab_size, seed=seed
   )
-  models = pair.build_models(config, tokenizer)
+  models = config_models.build_models(config, tokenizer)
   student_params, teacher_params = (
       model.init(jax.random.key(seed + i)) for i, model in enumerate(models)
   )

@@ -11,7 +11,7 @@ _ONE_LINE = str.maketrans("\r\n", "  ")
 
 if TYPE_CHECKING:  # both load jax
   from kdtw_jax.decoding import Policy
-  from kdtw_jax.writer import Written
+  from kdtw_jax.reader import Written
 
 
 class Setting(NamedTuple):

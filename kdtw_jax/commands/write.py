@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Writes all outputs; a ValueError says how many lines are written before it."""
-  from kdtw_jax import data, devices, pair, writer  # only now, so that help is quick
+  from kdtw_jax import data, devices, pair, reader  # only now, so that help is quick
 
   spending.quiet()
   devices.keep_programs()
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
           sys.stdout.flush()
         if costs:
           costs.write(spending.cost_line(tally.texts, out))
-  except writer.TextError as error:
+  except reader.TextError as error:
     raise tally.stopped(f"line {error.number + 1}: {error.problem}, or give --cut") from error
   except ValueError as error:
     raise tally.stopped(str(error)) from error

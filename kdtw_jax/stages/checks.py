@@ -2,9 +2,9 @@
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import losses
+from kdtw_jax.config_models import teacher_is_published
 from kdtw_jax.evaluation import methods
 from kdtw_jax.models import num_params
-from kdtw_jax.pair import teacher_is_published
 from kdtw_jax.stages.stage import Run
 from kdtw_jax.terminal import print_line
 

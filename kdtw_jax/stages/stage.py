@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 import ml_collections
 import numpy as np
 
-from kdtw_jax import checkpoint, devices, pair
+from kdtw_jax import checkpoint, config_models, devices
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, BatchIterator, Params
 from kdtw_jax.inputs import Inputs
@@ -77,8 +77,8 @@ class Run:
     """
     models = self.inputs.models
     model = models.teacher if stage == "teacher" else models.student
-    if stage == "teacher" and pair.teacher_is_published(self.config):
-      return pair.published_params(self.config, "teacher", model, self.place)
+    if stage == "teacher" and config_models.teacher_is_published(self.config):
+      return config_models.published_params(self.config, "teacher", model, self.place)
     folder = self.workdir.folder(stage)
     if self.workdir.summary(stage) is None:
       raise ValueError(
@@ -104,7 +104,7 @@ def starting_params(run: Run, who: str, stage: str) -> Params:
   key = jax.random.key(run.seed(stage))
   if not run.config[who].pretrained:
     return model.init(key)
-  params = pair.published_params(run.config, who, model, run.place)
+  params = config_models.published_params(run.config, who, model, run.place)
   if model.config.gate == "token":
     params = clear_tau(params, model.config)
   heads = jax.jit(lambda key: {k: v for k, v in model.init(key).items() if k in HEADS})

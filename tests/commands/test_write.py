@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kdtw_jax import decoding, devices, writer
+from kdtw_jax import decoding, devices, reader
 from kdtw_jax.commands import cli
 from kdtw_jax.pair import load_pair
 from tests import tiny_pair
@@ -51,7 +51,7 @@ def test_a_stream_reads_no_further_than_its_window(pair):
 def test_a_blank_text_stays_blank_without_a_call(pair, blank):
   texts = [blank, TEXTS[5], blank, TEXTS[6]]
   written = list(pair.write_stream(texts, 0.2, window=3))
-  assert written[0] == written[2] == writer.Written("", (), (), 0, 0.0)
+  assert written[0] == written[2] == reader.Written("", (), (), 0, 0.0)
   assert written[1::2] == pair.write(TEXTS[5:7], 0.2)
 
 
@@ -59,7 +59,7 @@ def test_a_text_that_is_too_long_stops_the_stream_or_is_cut(pair):
   texts = [*TEXTS[:3], "", LONG]
   written = pair.write_stream(texts, 0.2, window=2)
   assert [next(written) for _ in range(4)][3].text == ""
-  with pytest.raises(writer.TextError, match=r"^texts\[4\]='1 1 .*at most 23: split") as stopped:
+  with pytest.raises(reader.TextError, match=r"^texts\[4\]='1 1 .*at most 23: split") as stopped:
     next(written)
   assert stopped.value.number == 4
   *_, cut = pair.write_stream(texts, 0.2, cut=True)

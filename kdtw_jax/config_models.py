@@ -1,0 +1,83 @@
+"""The models that a config describes: built from its sizes, or published.
+
+Not here: reading a published folder (published/).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from kdtw_jax import published
+from kdtw_jax.base import Params
+from kdtw_jax.data import AnyTokenizer
+from kdtw_jax.models import Model, ModelConfig, Models, build
+
+Config = ml_collections.ConfigDict | dict
+
+
+def build_models(config: Config, tokenizer: AnyTokenizer) -> Models:
+  """Builds the student's and the teacher's functions for a vocabulary.
+
+  Raises:
+    FileNotFoundError: if a published model cannot be found.
+    ValueError: if a model's config is invalid, or a published model is of an unsupported kind.
+  """
+  return Models(*(build_model(config, who, tokenizer) for who in ("student", "teacher")))
+
+
+def build_model(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:
+  """Builds one of them, by the name of its section; errors as in `build_models`."""
+  section = config[who]
+  fields = dict(section["model"])
+  if section["pretrained"]:
+    fields |= published.open_published(locate_published(config, who)).architecture
+  return build(
+      ModelConfig(
+          **fields,
+          vocab_size=tokenizer.vocab_size,
+          num_tokens=tokenizer.num_tokens,
+          tau_id=tokenizer.tau_id,
+          price_knots=tuple(config["budgets"]["knots"]),
+      )
+  )
+
+
+def locate_published(config: Config, who: str) -> Path:
+  """Returns the folder of the published model that a section of the config names.
+
+  Raises:
+    FileNotFoundError: if it cannot be found; names the field and the remedy.
+  """
+  name = config[who]["pretrained"]
+  try:
+    return published.locate(name)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f"config.{who}.pretrained={name!r}: {error}") from error
+
+
+def teacher_is_published(config: Config) -> bool:
+  """Returns True if the run uses a published teacher without training it."""
+  teacher = config["teacher"]
+  return bool(teacher["pretrained"] and not teacher["checkpoint"] and not teacher["train"]["steps"])
+
+
+def published_params(
+    config: Config, who: str, model: Model, place_fn: Callable[[np.ndarray], Any] = jax.device_put
+) -> Params:
+  """Loads the weights, without heads, of the published model that a config section names.
+
+  Args:
+    config: the run's config.
+    who: "student" or "teacher".
+    model: its functions, from `build_models`.
+    place_fn: moves a host array to its devices.
+
+  Raises:
+    FileNotFoundError: if the model cannot be found.
+    ValueError: if the model is damaged or does not fit.
+  """
+  return published.load_params(locate_published(config, who), model.config, place_fn)
