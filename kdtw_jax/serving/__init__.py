@@ -1,0 +1,1 @@
+"""A server: the requests of many clients share the slots of one pair."""
