@@ -59,31 +59,31 @@ def run(args: argparse.Namespace) -> None:
   spending.quiet()
   devices.keep_programs()
   console = Console(stderr=True)
-  listening = _listen(args.host, args.port)  # before what takes long, in case it is taken
-  trained = pair.load_pair(args.pair)
-  settings = engine.Settings(slots=args.slots, waiting=args.waiting, kinds=args.kinds)
-  writing = engine.Engine(trained, settings)
-  usual = None if args.budget is None else writing.order(args.budget, "share", None)
-  model = args.model or trained.config["name"]
-  pages = app.make_app(
-      writing,
-      model=model,
-      budget=args.budget,
-      limits=guard.Limits(body=1024 * args.body),
-      token=token,
-  )
-  writing.start()
-  try:
-    with console.status("compiling"):
-      writing.warm(usual or writing.order(0, "share", None))
-    host, port = listening.getsockname()[:2]
-    console.print(f"{model} on http://{host}:{port}/v1/completions; Ctrl-C ends", highlight=False)
-    config = uvicorn.Config(
-        pages, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=30
+  with _listen(args.host, args.port) as listening:  # before what takes long, if it is taken
+    trained = pair.load_pair(args.pair)
+    settings = engine.Settings(slots=args.slots, waiting=args.waiting, kinds=args.kinds)
+    writing = engine.Engine(trained, settings)
+    usual = writing.order(0 if args.budget is None else args.budget, "share", None)
+    model = args.model or trained.config["name"]
+    pages = app.make_app(
+        writing,
+        model=model,
+        budget=args.budget,
+        limits=guard.Limits(body=1024 * args.body),
+        token=token,
     )
-    uvicorn.Server(config).run(sockets=[listening])
-  finally:
-    writing.close()
+    writing.start()
+    try:
+      with console.status("compiling"):
+        writing.warm(usual)
+      host, port = listening.getsockname()[:2]
+      console.print(f"{model} on http://{host}:{port}/v1/completions; Ctrl-C ends", highlight=False)
+      config = uvicorn.Config(
+          pages, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=30
+      )
+      uvicorn.Server(config).run(sockets=[listening])
+    finally:
+      writing.close()
 
 
 def _is_loopback(host: str) -> bool:

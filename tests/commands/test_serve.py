@@ -46,7 +46,7 @@ def served(folder, cache, port):
     yield process, address
   finally:
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 def free_port():
