@@ -10,6 +10,7 @@ server and the clients share the machine.
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 import platform
 import time
@@ -82,6 +83,7 @@ def figures(clients: int, seconds: float, found: list[tuple]) -> dict[str, float
 def main(argv):
   """Measures, prints and writes the figures."""
   del argv
+  logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
   lines = Path(_TEXTS.value).read_text(encoding="utf-8").splitlines()[: _LINES.value]
   texts = [lines[i % len(lines)] for i in range(_REQUESTS.value)]
   asyncio.run(load(texts[:20], 1))  # compiles what it needs

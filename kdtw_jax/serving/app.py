@@ -89,12 +89,12 @@ class Desk:
     Raises:
       StoppedError: if the engine has stopped.
     """
-    left, begun = len(job.tickets), set()
+    left, begun, how = len(job.tickets), set(), "gone"
     try:
       while left:
         number, event = await job.events.get()
         if isinstance(event, StoppedError):
-          self.figures.ended("failed")
+          how = "failed"
           raise event
         seconds = time.monotonic() - job.since
         if number not in begun:
@@ -106,7 +106,7 @@ class Desk:
         yield number, event
     finally:
       if left:
-        self.figures.ended("gone")
+        self.figures.ended(how, left)
         self.give_up(job)
 
 

@@ -39,9 +39,9 @@ class Figures:
     )
     unfinished.set_function(lambda: engine.unfinished)
 
-  def ended(self, how: str) -> None:
-    """Counts a text that ended otherwise than with its output: refused, gone, failed."""
-    self._requests.labels(how).inc()
+  def ended(self, how: str, texts: int = 1) -> None:
+    """Counts texts that ended otherwise than with their output: refused, gone, failed."""
+    self._requests.labels(how).inc(texts)
 
   def began(self, seconds: float) -> None:
     """Notes the time to the first piece."""
