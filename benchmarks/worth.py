@@ -14,7 +14,6 @@ follow on test.
 
 from collections.abc import Iterator
 import logging
-import math
 from pathlib import Path
 
 from absl import app, flags
@@ -41,7 +40,7 @@ flags.mark_flags_as_required(["config", "workdir", "out"])
 
 PRICES = {"log_mu": (16.0, 8.0, 5.0, 3.0, 2.0, 1.0, 0.5), "score": (4.0, 1.5, 1.0, 0.7, 0.45, 0.25)}
 THRESHOLDS, SKIPS = (4.0, 8.0, 12.0, 20.0, 1000.0), (-1.0, 2.0)
-CALLS = (1, 2, 3, 4, 6)
+CALLS = (1.0, 2.0, 3.0, 4.0, 6.0)
 STATED = (0.05, 0.1, 0.15, 0.2)  # calls per token
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
 SPLITS = ("validation", "test")
@@ -62,7 +61,9 @@ def main(argv):
       sources={split: run.inputs.source(split) for split in SPLITS},
       tokenised={split: run.inputs.tokenised(split) for split in SPLITS},
   )
-  found = {"knowledge": [], "policies": [], "cost_value": list(cost_values(run, runner))}
+  found = _Figures(Path(_OUT.value), console)
+  for row in cost_values(run, runner):
+    found.add("cost_value", row)
   params, collected = run.params("wheels"), decisions(run)
   known = collected[config.worth.gain]
   half = known["validation"].example_id % 2 == 0
@@ -73,34 +74,41 @@ def main(argv):
       "both": (known["train"], seen),
   }.items():
     head = fitted(run, params, parts)
-    found["knowledge"].append({"fitted_to": name, **knowledge(run, head, unseen)})
+    found.add("knowledge", {"fitted_to": name, **knowledge(run, head, unseen)})
   students = {
       label: fitted(run, params, tuple(collected[label].values())) for label in ("log_mu", "score")
   }
+
+  def add(name: str, dial: float, student: Params, *, said: dict | None = None, **fields) -> None:
+    policy = decoding.make_policy(name, dial, **fields)
+    row = {"policy": name, **(said or {}), **fields, "dial": dial}
+    found.add("policies", row | measured(runner, policy, student))
+
   for label, advised in (("score", True), ("score", False), ("log_mu", True)):
     for price in PRICES[label]:
-      policy = decoding.make_policy("worth", price, advised=advised)
-      row = {"policy": "worth", "label": label, "advised": advised, "dial": price}
-      found["policies"].append(row | measured(runner, policy, students[label]))
+      add("worth", price, students[label], said={"label": label}, advised=advised)
   for budget, price in stated(run, students["score"], collected["score"]["validation"]):
-    row = {"policy": "worth", "label": "score", "advised": True, "budget": budget, "dial": price}
-    policy = decoding.make_policy("worth", price)
-    found["policies"].append(row | measured(runner, policy, students["score"]))
+    add("worth", price, students["score"], said={"label": "score", "budget": budget})
   for advised in (True, False):
     for skip in SKIPS:
       for threshold in THRESHOLDS:
-        policy = decoding.make_policy("route_gap", threshold, skip=skip, advised=advised)
-        row = {"policy": "route_gap", "skip": skip, "advised": advised, "dial": threshold}
-        found["policies"].append(row | measured(runner, policy, params))
+        add("route_gap", threshold, params, skip=skip, advised=advised)
     for calls in CALLS:
-      policy = decoding.make_policy("route_gap", math.inf, advised=advised)
-      row = {"policy": "calls for everyone", "advised": advised, "dial": calls}
-      figures = measured(runner, policy, params, form="calls", calls=calls)
-      found["policies"].append(row | figures)
-  for rows in found.values():
-    for row in rows:
-      console.print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
-  write_json(_OUT.value, found)
+      add("calls_each", calls, params, advised=advised)
+
+
+class _Figures:
+  """Rows by the name of their table, written to a file and shown as they come."""
+
+  def __init__(self, path: Path, console: Console):
+    self._path, self._console, self._rows = path, console, dict[str, list[dict]]()
+
+  def add(self, table: str, row: dict) -> None:
+    """Adds a row."""
+    self._rows.setdefault(table, []).append(row)
+    write_json(self._path, self._rows)
+    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
+    self._console.print(table, rounded)
 
 
 def decisions(run: Run) -> dict[str, dict[str, Decisions]]:
