@@ -184,6 +184,7 @@ VALUES = [
     # budgets
     ("budgets.knots", (0.0,), "two or more"),
     ("budgets.knots", (0.0, NAN), SHARES),
+    ("tokenizer.vocab_size", -1, "or 0 (chosen)"),
     ("budgets.knots", (0.0, INF), SHARES),
     ("budgets.knots", ("0", "1"), SHARES),
     ("budgets.knots", 0.5, TUPLE),

@@ -49,7 +49,7 @@ def test_an_unknown_mode_is_refused_with_the_known_ones():
     [
         ("stages", (), r"config.stages=\(\): must be a non-empty selection of tokenizer"),
         ("stages", ("warmup",), "must be a non-empty selection"),
-        ("data.source", "csv", "config.data.source='csv': must be one of phrasebook, text"),
+        ("data.source", "xml", "config.data.source='xml': must be one of phrasebook, text"),
         ("data.join", 0, "config.data.join=0: must be >= 1"),
         ("data.buckets", ((16, 1),), "lengths > 1"),
         ("budgets.knots", (0.1, 0.1), "increasing shares"),
@@ -104,6 +104,7 @@ def test_good_values_at_the_ends_of_their_ranges():
               "plugins": ("my_package.policies",),
               "wheels.losses.mine": {"weight": 0.5, "kind": "tail"},
               "evaluation.dials.mine": (1, 2.5),
+              "tokenizer.vocab_size": 0,
               "data.buckets": [[16, 16], [16, 24]],
           }
       )

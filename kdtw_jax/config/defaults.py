@@ -120,7 +120,7 @@ def defaults() -> ml_collections.ConfigDict:
       # the published models, or if there are none, one trained in the workdir
       path="",
       kind="bpe",  # bpe | unigram
-      vocab_size=2000,
+      vocab_size=2000,  # number of ids; 0: chosen for the text that it is trained on
   )
   config.budgets = dict(
       knots=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # λ(B) is linear between these

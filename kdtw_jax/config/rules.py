@@ -219,7 +219,8 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
           f"makes a model of {_num_parameters(model, vocab_size):.0e} parameters, most are "
           f"{_MOST_PARAMETERS:.0e}: lower the sizes of config.{who}.model"
       )
-  if not (config.student.pretrained or config.tokenizer.path) and student.gate_top_k > vocab_size:
+  known = vocab_size and not (config.student.pretrained or config.tokenizer.path)
+  if known and student.gate_top_k > vocab_size:
     yield "student.model.gate_top_k", f"must be <= config.tokenizer.vocab_size={vocab_size}"
 
 

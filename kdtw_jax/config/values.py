@@ -165,8 +165,8 @@ RULES = {
     "data.prompt_length": _between(0, 4096),
     "tokenizer.kind": _one_of("unigram", "bpe"),
     "tokenizer.vocab_size": Rule(
-        lambda v: 32 <= v <= 10**6,
-        "must be >= 32 and <= 1,000,000, more than any vocabulary of today has",
+        lambda v: v == 0 or 32 <= v <= 10**6,
+        "must be >= 32 and <= 1,000,000, more than any vocabulary of today has, or 0 (chosen)",
     ),
     "budgets.knots": _shares(2, "two or more "),
     "budgets.held_out": _shares(0, ""),
