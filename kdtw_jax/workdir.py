@@ -36,6 +36,7 @@ _TEXT = (
     "train_split",
     "num_train",
     "join",
+    "held_out",
 )
 _TOKENIZER = ("seed", "tokenizer", "data.seed", *(f"data.{name}" for name in _TEXT), *_MODELS)
 _TEACHER = ("seed", "tokenizer", "data", *_MODELS, "teacher")
@@ -172,6 +173,9 @@ class Workdir:
 
   def _check_fields(self, stage: str) -> None:
     found = self._read_made_by(stage).get("config")
+    section = found.get("data") if isinstance(found, dict) else None
+    if isinstance(section, dict):
+      section.setdefault("held_out", 0.0)  # results from before the field was there
     lines = config_lib.differences(found, self._fields(stage))
     if lines:
       raise ValueError(

@@ -67,6 +67,7 @@ def test_what_does_not_touch_a_begun_stage_may_change(tmp_path, field, value):
         ("data.task", "translate", "tokenizer"),
         ("tokenizer.path", "elsewhere", "tokenizer"),
         ("data.join", 2, "tokenizer"),
+        ("data.held_out", 0.1, "tokenizer"),
         ("data.prompt_length", 5, "teacher"),
         ("teacher.train.steps", 7, "teacher"),
         ("teacher.model.d_ff", 64, "teacher"),
@@ -81,6 +82,17 @@ def test_what_makes_a_begun_stage_may_not(tmp_path, field, value, stage):
 def test_a_tokenizer_is_not_bound_to_lengths(tmp_path):
   begun(tmp_path, "tokenizer")
   Workdir(tmp_path, config(**{"data.prompt_length": 5, "data.buckets": ((3, 3),)})).check()
+
+
+def test_results_from_before_splits_could_be_held_out_go_on(tmp_path):
+  begun(tmp_path, "tokenizer", "teacher")
+  for path in tmp_path.glob("stages/*/made_by.json"):
+    made_by = json.loads(path.read_text(encoding="utf-8"))
+    assert made_by["config"]["data"].pop("held_out") == 0.0
+    path.write_text(json.dumps(made_by), encoding="utf-8")
+  Workdir(tmp_path, config()).check()
+  with pytest.raises(ValueError, match="config.data.held_out: 0.0 != 0.1"):
+    Workdir(tmp_path, config(**{"data.held_out": 0.1})).check()
 
 
 def test_every_student_has_a_price_for_each_knot():

@@ -146,7 +146,7 @@ RULES = {
         lambda v: _are_names(v) and all(p.isidentifier() for m in v for p in m.split(".")),
         "must be names of modules, each once, e.g. ('my_package.my_policies',)",
     ),
-    "data.source": _one_of("phrasebook", "text", "jsonl", "tfds"),
+    "data.source": _one_of("phrasebook", "text", "jsonl", "tsv", "csv", "parquet", "tfds"),
     "data.*_field": _NAME,
     "data.reference_fields": Rule(_are_names, "must be names of fields, each once"),
     "data.task": Rule(
@@ -155,6 +155,10 @@ RULES = {
     ),
     "data.*_split": _NAME,
     "data.num_*": _between(0, _MOST_INT32),
+    "data.held_out": Rule(
+        lambda v: 0 <= v < 0.5 or (1 <= v <= _MOST_INT32 and v == round(v)),
+        "must be 0, a share below 0.5, or a whole number of examples",
+    ),
     "data.seed": _between(0, _MOST_INT32),
     "data.join": _between(1, 1000),
     "data.over_long": _one_of("drop", "truncate"),
