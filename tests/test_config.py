@@ -29,11 +29,14 @@ def load(name, arg=None):
         ("multi30k", "gpu"),
         ("multi30k", "paragraphs"),
         ("multi30k", "smoke"),
+        ("own", None),
+        ("own", "gpu"),
+        ("own", "smoke"),
     ],
 )
 def test_every_config_is_valid(name, arg):
   config = load(name, arg)
-  if config.data.source == "text":
+  if config.data.source in ("text", "csv"):
     config.data.path = "somewhere"
   config_lib.validate(config)
   assert config.is_locked
@@ -101,10 +104,10 @@ def test_good_values_at_the_ends_of_their_ranges():
               "sft.weight_decay": 0,
               "seed": 10**8,
               "budgets.held_out": (),
+              "tokenizer.vocab_size": 0,
               "plugins": ("my_package.policies",),
               "wheels.losses.mine": {"weight": 0.5, "kind": "tail"},
               "evaluation.dials.mine": (1, 2.5),
-              "tokenizer.vocab_size": 0,
               "data.buckets": [[16, 16], [16, 24]],
           }
       )
