@@ -182,6 +182,30 @@ def sweep_every_method(config: ml_collections.ConfigDict) -> None:
   config.evaluation.update(methods=("all",), ours=("worth", "handover"))
 
 
+def enlarge(config: ml_collections.ConfigDict) -> None:
+  """Sets up a base-sized teacher, a small student, bfloat16 and larger batches, in place.
+
+  For models that are trained from scratch on one large GPU.
+  """
+  for model in (config.teacher.model, config.student.model):
+    model.dtype = "bfloat16"
+  config.teacher.model.update(
+      d_model=512,
+      d_ff=1024,
+      num_heads=8,
+      d_kv=64,
+      num_encoder_layers=6,
+      num_decoder_layers=6,
+      dropout_rate=0.3,
+  )
+  config.teacher.train.update(steps=6000, batch_size=512, learning_rate=1e-3, warmup_steps=1000)
+  config.student.model.update(d_model=128, d_ff=512, num_heads=4, d_kv=32)
+  for stage in (config.sft, config.warm_start):
+    stage.update(steps=6000, batch_size=512)
+  for stage in (config.distillation, config.wheels):
+    stage.update(steps=1500, batch_size=512)
+
+
 def shrink(config: ml_collections.ConfigDict) -> None:
   """Shrinks a config to the smallest run through every stage, in place; for tests."""
   config.xla_flags = fast_compile_flags()

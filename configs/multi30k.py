@@ -69,7 +69,8 @@ def get_config(arg=None):
     common.sweep_every_method(config)
     config.evaluation.dials.worth = (1.5, 1.0, 0.7, 0.45, 0.25)
     if mode == "gpu":
-      _gpu(config)
+      config.tokenizer.vocab_size = 8000
+      common.enlarge(config)
     if mode == "paragraphs":
       _paragraphs(config)
     if mode == "smoke":
@@ -79,28 +80,6 @@ def get_config(arg=None):
       )
       common.shrink(config)
   return config
-
-
-def _gpu(config):
-  """Sets up a base-sized teacher, a small student, bfloat16 and larger batches."""
-  config.tokenizer.vocab_size = 8000
-  for model in (config.teacher.model, config.student.model):
-    model.dtype = "bfloat16"
-  config.teacher.model.update(
-      d_model=512,
-      d_ff=1024,
-      num_heads=8,
-      d_kv=64,
-      num_encoder_layers=6,
-      num_decoder_layers=6,
-      dropout_rate=0.3,
-  )
-  config.teacher.train.update(steps=6000, batch_size=512, learning_rate=1e-3, warmup_steps=1000)
-  config.student.model.update(d_model=128, d_ff=512, num_heads=4, d_kv=32)
-  for stage in (config.sft, config.warm_start):
-    stage.update(steps=6000, batch_size=512)
-  for stage in (config.distillation, config.wheels):
-    stage.update(steps=1500, batch_size=512)
 
 
 def _paragraphs(config):

@@ -36,6 +36,7 @@ _TEXT = (
     "train_split",
     "num_train",
     "join",
+    "held_out",
 )
 _TOKENIZER = ("seed", "tokenizer", "data.seed", *(f"data.{name}" for name in _TEXT), *_MODELS)
 _TEACHER = ("seed", "tokenizer", "data", *_MODELS, "teacher")

@@ -71,6 +71,7 @@ def test_imports_run_downwards(path):
         ("pickle", set()),
         ("torch", set()),
         ("grain", {"data"}),
+        ("pyarrow", {"data"}),
         ("sacrebleu", {"evaluation"}),
         ("safetensors", {"published"}),
         ("transformers", {"data"}),

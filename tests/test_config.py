@@ -29,11 +29,14 @@ def load(name, arg=None):
         ("multi30k", "gpu"),
         ("multi30k", "paragraphs"),
         ("multi30k", "smoke"),
+        ("own", None),
+        ("own", "gpu"),
+        ("own", "smoke"),
     ],
 )
 def test_every_config_is_valid(name, arg):
   config = load(name, arg)
-  if config.data.source == "text":
+  if config.data.source in ("text", "csv"):
     config.data.path = "somewhere"
   config_lib.validate(config)
   assert config.is_locked
@@ -49,7 +52,7 @@ def test_an_unknown_mode_is_refused_with_the_known_ones():
     [
         ("stages", (), r"config.stages=\(\): must be a non-empty selection of tokenizer"),
         ("stages", ("warmup",), "must be a non-empty selection"),
-        ("data.source", "csv", "config.data.source='csv': must be one of phrasebook, text"),
+        ("data.source", "xml", "config.data.source='xml': must be one of phrasebook, text"),
         ("data.join", 0, "config.data.join=0: must be >= 1"),
         ("data.buckets", ((16, 1),), "lengths > 1"),
         ("budgets.knots", (0.1, 0.1), "increasing shares"),
@@ -101,6 +104,7 @@ def test_good_values_at_the_ends_of_their_ranges():
               "sft.weight_decay": 0,
               "seed": 10**8,
               "budgets.held_out": (),
+              "tokenizer.vocab_size": 0,
               "plugins": ("my_package.policies",),
               "wheels.losses.mine": {"weight": 0.5, "kind": "tail"},
               "evaluation.dials.mine": (1, 2.5),

@@ -30,6 +30,7 @@ def test_the_run_leaves_a_report_and_says_where(finished):
   ):
     assert (workdir / name).stat().st_size > 0
   assert list(workdir.glob("*.png")) and list(workdir.glob("*.svg"))
+  assert "examples: train 600, validation 16, test 8\n" in output
   assert "report.html" in output and "ETA" in output and "tok/s" in output
 
 

@@ -67,6 +67,7 @@ def test_what_does_not_touch_a_begun_stage_may_change(tmp_path, field, value):
         ("data.task", "translate", "tokenizer"),
         ("tokenizer.path", "elsewhere", "tokenizer"),
         ("data.join", 2, "tokenizer"),
+        ("data.held_out", 0.1, "tokenizer"),
         ("data.prompt_length", 5, "teacher"),
         ("teacher.train.steps", 7, "teacher"),
         ("teacher.model.d_ff", 64, "teacher"),

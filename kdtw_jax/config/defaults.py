@@ -91,9 +91,9 @@ def defaults() -> ml_collections.ConfigDict:
   config.plugins = ()  # modules that register your own policies and losses
 
   config.data = dict(
-      source="phrasebook",  # phrasebook | text | jsonl | tfds
-      path="",
-      # where the two sides are: fields, features, or the first part of the names of text files
+      source="phrasebook",  # phrasebook | text | jsonl | tsv | csv | parquet | tfds
+      path="",  # folder with a file per split, or one file of all examples (not for text)
+      # where the two sides are: fields, columns, features, or the first part of names of text files
       source_field="en",
       target_field="de",
       reference_fields=(),
@@ -107,6 +107,9 @@ def defaults() -> ml_collections.ConfigDict:
       num_train=20000,
       num_validation=400,
       num_test=400,
+      # what validation and test each get of the examples of train, if they have no file: a share
+      # below 0.5, or a number of examples; 0: nothing, each must have a file
+      held_out=0.0,
       seed=0,
       join=1,  # consecutive examples that are joined to one longer text
       over_long="drop",  # drop | truncate; evaluation always truncates sources
@@ -120,7 +123,7 @@ def defaults() -> ml_collections.ConfigDict:
       # the published models, or if there are none, one trained in the workdir
       path="",
       kind="bpe",  # bpe | unigram
-      vocab_size=2000,
+      vocab_size=2000,  # number of ids; 0: chosen for the text that it is trained on
   )
   config.budgets = dict(
       knots=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # λ(B) is linear between these

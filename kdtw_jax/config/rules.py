@@ -169,10 +169,16 @@ def _losses(config: ml_collections.ConfigDict) -> _Faults:
 def _data(config: ml_collections.ConfigDict) -> _Faults:
   """Checks that the source is named and that there are three splits."""
   data = config.data
-  if data.source in ("text", "jsonl") and not data.path.strip():
+  own_files = data.source not in ("phrasebook", "tfds")
+  if own_files and not data.path.strip():
     yield "data.path", (
         f"config.data.source={data.source!r} needs a path, the folder of the files: "
         "--config.data.path=..."
+    )
+  if data.held_out and not own_files:
+    yield "data.held_out", (
+        f"config.data.source={data.source!r} has splits of its own, name them by "
+        "config.data.validation_split and test_split: set it to 0"
     )
   if data.source == "tfds" and not data.tfds_name.strip():
     yield "data.tfds_name", (
@@ -219,7 +225,8 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
           f"makes a model of {_num_parameters(model, vocab_size):.0e} parameters, most are "
           f"{_MOST_PARAMETERS:.0e}: lower the sizes of config.{who}.model"
       )
-  if not (config.student.pretrained or config.tokenizer.path) and student.gate_top_k > vocab_size:
+  known = vocab_size and not (config.student.pretrained or config.tokenizer.path)
+  if known and student.gate_top_k > vocab_size:
     yield "student.model.gate_top_k", f"must be <= config.tokenizer.vocab_size={vocab_size}"
 
 

@@ -146,7 +146,7 @@ RULES = {
         lambda v: _are_names(v) and all(p.isidentifier() for m in v for p in m.split(".")),
         "must be names of modules, each once, e.g. ('my_package.my_policies',)",
     ),
-    "data.source": _one_of("phrasebook", "text", "jsonl", "tfds"),
+    "data.source": _one_of("phrasebook", "text", "jsonl", "tsv", "csv", "parquet", "tfds"),
     "data.*_field": _NAME,
     "data.reference_fields": Rule(_are_names, "must be names of fields, each once"),
     "data.task": Rule(
@@ -155,6 +155,10 @@ RULES = {
     ),
     "data.*_split": _NAME,
     "data.num_*": _between(0, _MOST_INT32),
+    "data.held_out": Rule(
+        lambda v: 0 <= v < 0.5 or (1 <= v <= _MOST_INT32 and v == round(v)),
+        "must be 0, a share below 0.5, or a whole number of examples",
+    ),
     "data.seed": _between(0, _MOST_INT32),
     "data.join": _between(1, 1000),
     "data.over_long": _one_of("drop", "truncate"),
@@ -165,8 +169,8 @@ RULES = {
     "data.prompt_length": _between(0, 4096),
     "tokenizer.kind": _one_of("unigram", "bpe"),
     "tokenizer.vocab_size": Rule(
-        lambda v: 32 <= v <= 10**6,
-        "must be >= 32 and <= 1,000,000, more than any vocabulary of today has",
+        lambda v: v == 0 or 32 <= v <= 10**6,
+        "must be >= 32 and <= 1,000,000, more than any vocabulary of today has, or 0 (chosen)",
     ),
     "budgets.knots": _shares(2, "two or more "),
     "budgets.held_out": _shares(0, ""),

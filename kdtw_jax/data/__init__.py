@@ -20,6 +20,7 @@ from kdtw_jax.data.published_tokenizer import AnyTokenizer as AnyTokenizer
 from kdtw_jax.data.published_tokenizer import PublishedTokenizer as PublishedTokenizer
 from kdtw_jax.data.published_tokenizer import check_same_vocabulary as check_same_vocabulary
 from kdtw_jax.data.published_tokenizer import load_tokenizer as load_tokenizer
+from kdtw_jax.data.sources import divided_splits as divided_splits
 from kdtw_jax.data.sources import load_split as load_split
 from kdtw_jax.data.stated import Stated as Stated
 from kdtw_jax.data.stated import state_budget as state_budget

@@ -1,6 +1,7 @@
 """An aligned example, and the interface of every source of examples.
 
-Not here: readers of formats (`text`, `json_lines`, `tfds_source` and `phrasebook`).
+Not here: readers of formats (`text`, `json_lines`, `delimited`, `parquet`, `tfds_source` and
+`phrasebook`).
 """
 
 from collections.abc import Sequence
@@ -46,7 +47,11 @@ class Source(Protocol):
 
 
 class InMemorySource:
-  """A source in memory, numbered 0 .. n-1 in the order of the file."""
+  """A source in memory, numbered 0 .. n-1 in the order of the file.
+
+  Attributes:
+    rows: `(source, target, *further references)` per example.
+  """
 
   def __init__(self, rows: Sequence[tuple[str, ...]]):
     """Makes a source.
@@ -54,14 +59,14 @@ class InMemorySource:
     Args:
       rows: `(source, target, *further references)` per example.
     """
-    self._rows = rows
+    self.rows = rows
 
   def __len__(self) -> int:
-    return len(self._rows)
+    return len(self.rows)
 
   def __getitem__(self, index: SupportsIndex) -> Example:
     number = check_index(index, len(self))
-    source, *references = self._rows[number]
+    source, *references = self.rows[number]
     return Example(number, source, references[0], tuple(references))
 
 

@@ -3,11 +3,11 @@
 import collections
 from collections.abc import Sequence
 import json
-import os
 from typing import Any
 
 from kdtw_jax.data.example import InMemorySource, keep_filled
-from kdtw_jax.data.lines import listing, read_lines
+from kdtw_jax.data.lines import read_lines
+from kdtw_jax.data.split_files import expected_files, split_file
 
 
 def open_json_lines(
@@ -19,10 +19,10 @@ def open_json_lines(
     reference_fields: Sequence[str] = (),
     limit: int = 0,
 ) -> InMemorySource:
-  """Opens one split of a folder of JSON lines files.
+  """Opens one split of a folder of JSON lines files, or a single file.
 
   Args:
-    path: the folder that holds `<split>.jsonl`.
+    path: the folder that holds `<split>.jsonl`, or the file of all examples.
     split: name of the split, e.g. "train".
     source_field: the field with the task input.
     target_field: the field with the target.
@@ -42,16 +42,13 @@ def open_json_lines(
       raise ValueError(
           f"config.data.{name}={value!r}: config.data.source='jsonl' needs the name of the field"
       )
-  file = os.path.join(path, f"{split}.jsonl")
-  expected = (
-      "config.data.source='jsonl' expects files named <split>.jsonl in "
-      f"config.data.path={path!r}, the splits named by config.data.train_split, validation_split "
-      f"and test_split; found: {listing(path, '.jsonl')}"
-  )
+  file = split_file(path, split, "jsonl")
   required = (source_field, target_field)
   rows = [
       _row(line, required, reference_fields, where=f"{file}, line {number}")
-      for number, line in enumerate(read_lines(file, expected=expected), start=1)
+      for number, line in enumerate(
+          read_lines(file, expected=expected_files(path, "jsonl")), start=1
+      )
       if line.strip()
   ]
   return InMemorySource(keep_filled(rows, limit=limit, where=f"split '{split}' ({file})"))

@@ -25,7 +25,7 @@ def read_lines(path: str, *, expected: str) -> list[str]:
     ValueError: if it is not a regular file or cannot be read, or a line is not UTF-8 or too long;
       the message names the file and the line number.
   """
-  _check_regular(path, expected)
+  check_regular(path, expected)
   try:
     with open(path, "rb") as file:
       return list(lines_of(file, path))
@@ -71,8 +71,17 @@ def listing(folder: str, ending: str) -> str:
   return ", ".join(names[:20]) or f"no {ending} files"
 
 
-def _check_regular(path: str, expected: str) -> None:
-  """Refuses all but regular files: opening a pipe may block for ever, a device may never end."""
+def check_regular(path: str, expected: str) -> None:
+  """Refuses all but regular files: opening a pipe may block for ever, a device may never end.
+
+  Args:
+    path: the file.
+    expected: which files should exist and which fields name them, for errors.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ValueError: if it is a folder, a pipe or a device.
+  """
   try:
     mode = os.stat(path).st_mode
   except OSError as error:

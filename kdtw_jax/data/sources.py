@@ -1,15 +1,23 @@
 """Opening of a split by config: the one place that knows all kinds of sources."""
 
+from collections.abc import Callable
+import functools
+import os
+
 from ml_collections import ConfigDict
 
-from kdtw_jax.data.example import Example, Source
+from kdtw_jax.data.delimited import open_delimited
+from kdtw_jax.data.example import Example, InMemorySource, Source
+from kdtw_jax.data.held_out import hold_out
 from kdtw_jax.data.joined import JoinedSource
 from kdtw_jax.data.json_lines import open_json_lines
+from kdtw_jax.data.parquet import open_parquet
 from kdtw_jax.data.phrasebook import PhrasebookSource
+from kdtw_jax.data.split_files import missing_splits
 from kdtw_jax.data.text import open_text
 from kdtw_jax.data.tfds_source import open_tfds
 
-__all__ = ["SOURCES", "SPLITS", "Example", "Source", "load_split"]
+__all__ = ["SOURCES", "SPLITS", "Example", "Source", "divided_splits", "load_split"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -21,7 +29,8 @@ def load_split(config: ConfigDict, split: str) -> Source:
     config: the `data` section. `source` names the kind, see SOURCES; `train_split`,
       `validation_split` and `test_split` name the splits in the data; `num_train`,
       `num_validation` and `num_test` limit them (0: all), or say how many phrases to make. `join`
-      consecutive examples make one; the limits count the joined ones.
+      consecutive examples make one; the limits count the joined ones. With `held_out`, splits that
+      have no file are held out of train, see `hold_out`; they are divided before they are joined.
     split: "train", "validation" or "test".
 
   Returns:
@@ -38,11 +47,56 @@ def load_split(config: ConfigDict, split: str) -> Source:
   limit = config[f"num_{split}"]
   if limit < 0:
     raise ValueError(f"config.data.num_{split}={limit}: must be 0 (all) or more")
-  source = SOURCES[config.source](config, split, limit * config.join)
+  source = _open(config, split, limit * config.join)
   return JoinedSource(source, config.join) if config.join > 1 else source
 
 
-def _text(config: ConfigDict, split: str, limit: int) -> Source:
+def divided_splits(config: ConfigDict) -> tuple[str, ...]:
+  """Returns the splits that are held out of train, because they have no file of their own.
+
+  Args:
+    config: the `data` section.
+
+  Returns:
+    None, one or both of "validation" and "test"; none if `held_out` is 0.
+  """
+  return _missing_splits(config) if config.held_out else ()
+
+
+def _missing_splits(config: ConfigDict) -> tuple[str, ...]:
+  return missing_splits(config) if config.source in _FILES else ()
+
+
+def _open(config: ConfigDict, split: str, limit: int) -> Source:
+  divided = divided_splits(config)
+  if divided and split in ("train", *divided):
+    return hold_out(
+        _FILES[config.source](config, "train", 0),
+        split,
+        divided=divided,
+        held_out=config.held_out,
+        seed=config.seed,
+        limit=limit,
+    )
+  if split in _missing_splits(config):
+    return _open_missing(config, split)
+  return SOURCES[config.source](config, split, limit)
+
+
+def _open_missing(config: ConfigDict, split: str) -> Source:
+  """Raises the error of a split without a file, with the remedy of holding it out of train."""
+  remedy = (
+      f"config.data.held_out={config.held_out:g} holds nothing out of train: set it, e.g. to 0.05"
+  )
+  if config.source != "text" and os.path.isfile(config.path):
+    raise ValueError(f"config.data.path={config.path!r}: one file, without {split}: {remedy}")
+  try:
+    return _FILES[config.source](config, split, 0)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f"{error}. Give the file; or {remedy}") from error
+
+
+def _text(config: ConfigDict, split: str, limit: int) -> InMemorySource:
   return open_text(
       _path(config),
       config[f"{split}_split"],
@@ -52,8 +106,10 @@ def _text(config: ConfigDict, split: str, limit: int) -> Source:
   )
 
 
-def _json_lines(config: ConfigDict, split: str, limit: int) -> Source:
-  return open_json_lines(
+def _rows(
+    config: ConfigDict, split: str, limit: int, *, open_fn: Callable[..., InMemorySource]
+) -> InMemorySource:
+  return open_fn(
       _path(config),
       config[f"{split}_split"],
       source_field=config.source_field,
@@ -66,8 +122,8 @@ def _json_lines(config: ConfigDict, split: str, limit: int) -> Source:
 def _path(config: ConfigDict) -> str:
   if not config.path:
     raise ValueError(
-        f"config.data.path={config.path!r}: config.data.source={config.source!r} reads a folder: "
-        "give its path"
+        f"config.data.path={config.path!r}: config.data.source={config.source!r} reads files: "
+        "give their folder, or a file"
     )
   return config.path
 
@@ -88,4 +144,11 @@ def _tfds(config: ConfigDict, split: str, limit: int) -> Source:
   )
 
 
-SOURCES = {"phrasebook": _phrasebook, "text": _text, "jsonl": _json_lines, "tfds": _tfds}
+_FILES = {
+    "text": _text,
+    "jsonl": functools.partial(_rows, open_fn=open_json_lines),
+    "tsv": functools.partial(_rows, open_fn=functools.partial(open_delimited, kind="tsv")),
+    "csv": functools.partial(_rows, open_fn=functools.partial(open_delimited, kind="csv")),
+    "parquet": functools.partial(_rows, open_fn=open_parquet),
+}
+SOURCES = {"phrasebook": _phrasebook, **_FILES, "tfds": _tfds}

@@ -1,7 +1,7 @@
 """Checks before the first step, so that no error appears only in a later stage."""
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import losses
+from kdtw_jax import data, losses
 from kdtw_jax.config_models import teacher_is_published
 from kdtw_jax.evaluation import methods
 from kdtw_jax.models import num_params
@@ -16,6 +16,8 @@ _NEEDS = {
     "worth": "wheels",
     "evaluation": "wheels",
 }
+# The stages that read a split; none for one that is always read.
+_READ_BY = {"train": set(), "validation": {"wheels", "worth", "evaluation"}, "test": {"evaluation"}}
 _NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
 
 
@@ -26,21 +28,12 @@ def check_inputs(run: Run) -> None:
     FileNotFoundError: if data or a published model are missing.
     ValueError: if something does not fit; names the field, the value and the remedy.
   """
-  config, stages = run.config, set(run.config.stages)
+  config = run.config
   for name in _NEEDS_LOSSES:
     losses.weighted_losses(config[name].losses.to_dict(), field=f"config.{name}.losses")
   methods.check(config.evaluation)
   _check_stages(run)
-  parts = run.mesh.shape["data"]
-  for split, needed_by in (
-      ("validation", {"wheels", "worth", "evaluation"}),
-      ("test", {"evaluation"}),
-  ):
-    if stages & needed_by and len(run.inputs.source(split)) < parts:
-      raise ValueError(
-          f"split {split!r}: has {len(run.inputs.source(split))} examples for {parts} devices along"
-          " the batch; give more, or set config.mesh.data"
-      )
+  _check_splits(run)
   _check_batch_sizes(run, len(run.inputs.source("train")))
   student, teacher = run.inputs.models
   print_line(
@@ -50,6 +43,26 @@ def check_inputs(run: Run) -> None:
   )
   if _to_train(run):
     _check_batch_sizes(run, len(run.inputs.tokenised("train").example_id))
+
+
+def _check_splits(run: Run) -> None:
+  """Opens the splits that the stages read, prints their sizes, and rejects too small ones."""
+  stages, parts = set(run.config.stages), run.mesh.shape["data"]
+  sizes = {
+      split: len(run.inputs.source(split))
+      for split, needed_by in _READ_BY.items()
+      if not needed_by or stages & needed_by
+  }
+  divided = data.divided_splits(run.config.data)
+  note = f"; {' and '.join(divided)} held out of train" if divided else ""
+  said = ", ".join(f"{split} {size:,}" for split, size in sizes.items())
+  print_line("data", f"examples: {said}{note}")
+  for split, size in sizes.items():
+    if split != "train" and size < parts:
+      raise ValueError(
+          f"split {split!r}: has {size} examples for {parts} devices along the batch; give more, or"
+          " set config.mesh.data"
+      )
 
 
 def _check_stages(run: Run) -> None:

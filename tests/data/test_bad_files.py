@@ -5,16 +5,10 @@ import os
 
 import pytest
 
-from kdtw_jax import config as config_lib
 from kdtw_jax import data
+from tests.own_data import ONE_FILE
+from tests.own_data import config_of as data_config
 from tests.refusing import refused
-
-
-def data_config(source, folder):
-  config = config_lib.defaults().data
-  config.update(source=source, path=str(folder), num_train=0)
-  return config
-
 
 EN = b"A dog runs.\nTwo cats.\n"
 TEXTS = [
@@ -78,7 +72,9 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
   assert data.load_split(data_config("jsonl", tmp_path), "train")[0].source == "a"
 
 
-@pytest.mark.parametrize("source, name", (("text", "en.train.txt"), ("jsonl", "train.jsonl")))
+@pytest.mark.parametrize(
+    "source, name", (("text", "en.train.txt"), *((kind, f"train.{kind}") for kind in ONE_FILE))
+)
 @pytest.mark.parametrize(
     "make, said",
     (
@@ -97,23 +93,28 @@ def test_what_is_no_file_of_examples(tmp_path, source, name, make, said):
   refused(call, said, name, "config.data.path=", "config.data.train_split")
 
 
-@pytest.mark.parametrize("source", ("text", "jsonl"))
+@pytest.mark.parametrize("source", ("text", *ONE_FILE))
 def test_a_folder_that_is_none(tmp_path, source):
+  config = data_config(source, tmp_path / "nowhere")
+  refused(lambda: data.load_split(config, "train"), "no such folder", "config.data.path=")
+
+
+def test_a_file_in_the_place_of_a_folder_of_text(tmp_path):
   (tmp_path / "file").write_text("x")
-  for folder, said in (("nowhere", "no such folder"), ("file", "a file, not a folder")):
-    config = data_config(source, tmp_path / folder)
-    refused(lambda: data.load_split(config, "train"), said, "config.data.path=")  # noqa: B023
+  config = data_config("text", tmp_path / "file")
+  refused(lambda: data.load_split(config, "train"), "a file, not a folder", "config.data.path=")
 
 
-def test_a_file_without_read_permission(tmp_path, monkeypatch):
-  (tmp_path / "train.jsonl").write_text("{}")
+@pytest.mark.parametrize("source", ("jsonl", "tsv", "csv"))
+def test_a_file_without_read_permission(tmp_path, monkeypatch, source):
+  (tmp_path / f"train.{source}").write_text("{}")
 
   def denied(path, *args, **kwargs):
     raise PermissionError(13, "Permission denied", path)
 
   monkeypatch.setattr("builtins.open", denied)
-  said = ("train.jsonl: cannot be read (Permission denied)", "give it read permission")
-  refused(lambda: data.load_split(data_config("jsonl", tmp_path), "train"), *said)
+  said = (f"train.{source}: cannot be read (Permission denied)", "give it read permission")
+  refused(lambda: data.load_split(data_config(source, tmp_path), "train"), *said)
 
 
 @pytest.mark.parametrize("name", ("huggingface:a/b", "gs://bucket/x", "http://x/y"))

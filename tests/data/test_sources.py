@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 from kdtw_jax import data
 from kdtw_jax.data.sources import SOURCES
 from kdtw_jax.data.tfds_source import TfdsSource
-
-PAIRS = (("A dog runs.", "Ein Hund läuft."), ("Two cats.", "Zwei Katzen."), ("Snow!", "Schnee!"))
+from tests import own_data
+from tests.own_data import ONE_FILE, PAIRS
 
 
 class TinyPairs(tfds.core.GeneratorBasedBuilder):
@@ -52,6 +52,7 @@ def config_of(**fields):
           num_train=0,
           num_validation=0,
           num_test=0,
+          held_out=0.0,
           seed=0,
           join=1,
       )
@@ -83,10 +84,11 @@ def config(request, tmp_path, tfds_folder):
   if kind == "text":
     write_text(tmp_path)
     return config_of(path=str(tmp_path))
-  if kind == "jsonl":
-    write_json(tmp_path, [{"body": s, "title": t, "ann": t.upper()} for s, t in PAIRS])
+  if kind in ONE_FILE:
+    rows = [{"ann": t.upper(), "title": t, "body": s} for s, t in PAIRS]
+    own_data.write(tmp_path, kind, rows)
     return config_of(
-        source="jsonl",
+        source=kind,
         path=str(tmp_path),
         source_field="body",
         target_field="title",
@@ -102,7 +104,7 @@ def config(request, tmp_path, tfds_folder):
   return config_of(source="phrasebook", num_train=3)
 
 
-KINDS = ("text", "jsonl", "tfds", "phrasebook")
+KINDS = ("text", *ONE_FILE, "tfds", "phrasebook")
 
 
 def test_every_kind_of_source_is_in_the_contract_test():
@@ -164,7 +166,15 @@ def test_a_text_has_as_many_references_as_its_poorest_part(tmp_path):
   assert data.load_split(config, "train")[0].references == ("b e",)
 
 
-@pytest.mark.parametrize("config", ("text", "jsonl", "tfds"), indirect=True)
+@pytest.mark.parametrize("config", ONE_FILE, indirect=True)
+def test_one_file_may_hold_all_examples(config):
+  in_folder = data.load_split(config, "train")
+  config.path = f"{config.path}/train.{config.source}"
+  alone = data.load_split(config, "train")
+  assert [alone[i] for i in range(3)] == [in_folder[i] for i in range(3)]
+
+
+@pytest.mark.parametrize("config", ("text", *ONE_FILE, "tfds"), indirect=True)
 def test_content_and_references(config):
   source = data.load_split(config, "train")
   found = {(source[i].source.removesuffix(" train"), source[i].target) for i in range(3)}
@@ -174,15 +184,15 @@ def test_content_and_references(config):
 
 
 def test_load_split_refuses_an_unknown_kind_and_a_negative_size():
-  known = "phrasebook, text, jsonl, tfds"
-  with pytest.raises(ValueError, match=rf"config\.data\.source='csv'.*{known}"):
-    data.load_split(config_of(source="csv"), "train")
+  known = "phrasebook, text, jsonl, tsv, csv, parquet, tfds"
+  with pytest.raises(ValueError, match=rf"config\.data\.source='xml'.*{known}"):
+    data.load_split(config_of(source="xml"), "train")
   with pytest.raises(ValueError, match=r"config\.data\.num_test=-1"):
     data.load_split(config_of(num_test=-1), "test")
 
 
-@pytest.mark.parametrize("kind", ("text", "jsonl"))
-def test_folder_sources_need_a_path(kind):
+@pytest.mark.parametrize("kind", ("text", *ONE_FILE))
+def test_sources_of_files_need_a_path(kind):
   with pytest.raises(ValueError, match=rf"config\.data\.path=''.*source='{kind}'"):
     data.load_split(config_of(source=kind), "train")
 

@@ -10,6 +10,7 @@ from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
 from kdtw_jax.data import Tokenizer, load_tokenizer, tokenizer_text, train_tokenizer
 from kdtw_jax.data.normalising import normalise
 from kdtw_jax.data.phrasebook import PhrasebookSource
+from kdtw_jax.data.tokenizer import chosen_vocab_size
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +103,47 @@ def test_a_sample_of_many_sentences_depends_on_the_seed(sentences):
 
 @pytest.mark.parametrize("kind", ("unigram", "bpe"))
 def test_too_large_a_vocabulary_is_refused(kind):
-  with pytest.raises(ValueError, match=r"vocab_size=5000 on 2 sentences: .* at most"):
+  with pytest.raises(ValueError, match=r"vocab_size=5000 on 2 sentences: .* at most .*set it to 0"):
     train_tokenizer(["ein Hund", "a dog"], vocab_size=5000, kind=kind)
 
 
 def test_too_small_a_vocabulary_is_refused(sentences):
   with pytest.raises(ValueError, match=r"vocab_size=8 on .* SentencePiece said: .*smaller"):
     train_tokenizer(sentences, vocab_size=8)
+
+
+@pytest.mark.parametrize("kind", ("unigram", "bpe"))
+def test_a_size_may_be_chosen_for_the_text(sentences, kind):
+  few = train_tokenizer(sentences[:100], vocab_size=0, kind=kind)
+  many = train_tokenizer(sentences, vocab_size=0, kind=kind)
+  assert few.vocab_size < many.vocab_size <= chosen_vocab_size([normalise(s) for s in sentences])
+  assert many.vocab_size > 500
+  again = train_tokenizer(sentences, vocab_size=0, kind=kind)
+  assert again.pieces(range(many.vocab_size)) == many.pieces(range(many.vocab_size))
+  for text in sentences[:-1]:  # the last one holds <τ>
+    assert many.unk_id not in many.encode(text)
+
+
+@pytest.mark.parametrize("kind", ("unigram", "bpe"))
+@pytest.mark.parametrize("byte_fallback", (False, True))
+@pytest.mark.parametrize(
+    "text", (["ein Hund", "a dog"], ["x"], ["".join(map(chr, range(0x4E00, 0x5500)))])
+)
+def test_a_chosen_size_is_one_that_the_text_supports(kind, byte_fallback, text):
+  tokenizer = train_tokenizer(text, vocab_size=0, kind=kind, byte_fallback=byte_fallback)
+  assert tokenizer.vocab_size <= chosen_vocab_size(text, byte_fallback=byte_fallback)
+  for line in text:
+    assert tokenizer.decode(tokenizer.encode(line)) == line
+
+
+def test_the_chosen_size_grows_with_the_root_of_the_text(monkeypatch):
+  line = "abcdefghij" * 10
+  needed = 4 + 10 + 11
+  assert chosen_vocab_size([line]) == needed + 20
+  assert chosen_vocab_size([line] * 100) == needed + 200
+  assert chosen_vocab_size([line] * 100, byte_fallback=True) == needed + 200 + 256
+  monkeypatch.setattr("kdtw_jax.data.tokenizer._MOST_CHOSEN", 150)
+  assert chosen_vocab_size([line] * 100) == needed + 150
 
 
 def test_bad_arguments(tmp_path):

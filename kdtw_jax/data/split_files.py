@@ -1,0 +1,49 @@
+"""Which files hold the splits of one's own data: one per split in a folder, or one file for all.
+
+Not here: what is in them (`text`, `json_lines`, `delimited` and `parquet`).
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+from kdtw_jax.data.lines import listing
+
+_DIVISIBLE = ("validation", "test")
+
+
+def split_file(path: str, split: str, kind: str) -> str:
+  """Returns the file of a split: `path` if that is a file, else `<split>.<kind>` in the folder."""
+  return path if os.path.isfile(path) else os.path.join(path, f"{split}.{kind}")
+
+
+def expected_files(path: str, kind: str) -> str:
+  """Says which files a kind of source expects at `path` and what is there, for errors."""
+  return (
+      f"config.data.source={kind!r} expects files named <split>.{kind} in "
+      f"config.data.path={path!r}, the splits named by config.data.train_split, validation_split "
+      f"and test_split, or one file as the path; found: {listing(path, f'.{kind}')}"
+  )
+
+
+def missing_splits(config: ConfigDict) -> tuple[str, ...]:
+  """Returns those of validation and test that have no file at all.
+
+  A split of which a file is there but cannot be read is not missing.
+
+  Args:
+    config: the `data` section, with a source that reads files.
+  """
+  if config.source != "text" and os.path.isfile(config.path):
+    return _DIVISIBLE
+  return tuple(
+      split for split in _DIVISIBLE if not any(map(os.path.lexists, _names(config, split)))
+  )
+
+
+def _names(config: ConfigDict, split: str) -> list[str]:
+  name = config[f"{split}_split"]
+  if config.source != "text":
+    return [os.path.join(config.path, f"{name}.{config.source}")]
+  sides = (config.source_field, config.target_field)
+  return [os.path.join(config.path, f"{field}.{name}.txt") for field in sides]
