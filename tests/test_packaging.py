@@ -39,7 +39,8 @@ def declared(requirements):
 def test_every_library_that_the_package_imports_is_declared():
   owners = metadata.packages_distributions()
   libraries = {name for name, _ in imported("kdtw_jax")} - set(sys.stdlib_module_names)
-  known = declared([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["parquet"]])
+  extras = PROJECT["optional-dependencies"]
+  known = declared([*PROJECT["dependencies"], *extras["parquet"], *extras["serve"]])
   missing = {
       name
       for name in libraries - {"kdtw_jax"}
