@@ -5,6 +5,7 @@ and line ends, and "" is a quotation mark.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import csv
 
 from kdtw_jax.data.columns import find_columns
@@ -46,14 +47,28 @@ def open_delimited(
   """
   file = split_file(path, split, kind)
   lines = read_lines(file, expected=expected_files(path, kind))
-  table = _rows(lines, kind, file)
+  fields = (source_field, target_field, reference_fields)
+  with _long_fields():
+    rows = _examples(_rows(lines, kind, file), *fields, separator=_SEPARATORS[kind][1], file=file)
+  return InMemorySource(keep_filled(rows, limit=limit, where=f"split '{split}' ({file})"))
+
+
+def _examples(
+    table: Iterator[tuple[int, list[str]]],
+    source_field: str,
+    target_field: str,
+    reference_fields: Sequence[str],
+    *,
+    separator: str,
+    file: str,
+) -> list[tuple[str, ...]]:
+  """Picks the columns of an example from numbered rows, the first of which names them."""
   _, header = next(table, (1, None))
   if header is None:
     raise ValueError(
         f"{file}: is empty: write the names of the columns into its first row, and an example into "
         "each further row"
     )
-  separator = _SEPARATORS[kind][1]
   columns = find_columns(
       header,
       source_field=source_field,
@@ -71,7 +86,17 @@ def open_delimited(
           f"that holds {separator} into quotation marks, and write empty fields too"
       )
     rows.append(tuple(row[i] for i in wanted))
-  return InMemorySource(keep_filled(rows, limit=limit, where=f"split '{split}' ({file})"))
+  return rows
+
+
+@contextlib.contextmanager
+def _long_fields() -> Iterator[None]:
+  """Lets a field be as long as a line may be; the limit of the csv module is one for all."""
+  usual = csv.field_size_limit(MOST_BYTES)
+  try:
+    yield
+  finally:
+    csv.field_size_limit(usual)
 
 
 def _counted(row: Sequence[str]) -> str:
@@ -81,7 +106,7 @@ def _counted(row: Sequence[str]) -> str:
 def _rows(lines: Iterable[str], kind: str, file: str) -> Iterator[tuple[int, list[str]]]:
   """Yields each row that is not blank, with the number of its first line."""
   reader = csv.reader((f"{line}\n" for line in lines), delimiter=_SEPARATORS[kind][0], strict=True)
-  line, usual = 1, csv.field_size_limit(MOST_BYTES)
+  line = 1
   try:
     for row in reader:
       if len(row) > 1 or "".join(row).strip():
@@ -92,5 +117,3 @@ def _rows(lines: Iterable[str], kind: str, file: str) -> Iterator[tuple[int, lis
         f"{file}, line {line}: not a row of a table ({error}): put a field that holds quotation "
         'marks or line ends into quotation marks, and write "" for each one inside'
     ) from error
-  finally:
-    csv.field_size_limit(usual)

@@ -43,10 +43,13 @@ def test_blank_lines_and_the_end_of_the_last_line_do_not_count(tmp_path):
 
 
 def test_long_fields_are_read_and_the_limit_of_others_stays(tmp_path):
-  usual = csv.field_size_limit()
+  usual = 131_072
+  csv.field_size_limit(usual)
   assert pairs(table(tmp_path, f"en,de\n{'x' * 500_000},b\n")) == [("x" * 500_000, "b")]
   many = "y" * 1000 + "\n"
   refused(lambda: pairs(table(tmp_path, f'en,de\n"{many * 2000}",b\n')), "line 2: ", "field larger")
+  assert csv.field_size_limit() == usual
+  refused(lambda: pairs(table(tmp_path, "en,de\na\n")), "line 2: 1 column")
   assert csv.field_size_limit() == usual
 
 
