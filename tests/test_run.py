@@ -128,7 +128,7 @@ def test_help_is_learned_by_two_heads_alone_and_handed_on(finished, cache, tmp_p
   none, some, most = (handed.write(texts, b, policy="worth") for b in (0, 0.1, 0.3))
   spent = [sum(out.calls for out in written) for written in (none, some, most)]
   assert spent[0] == 0 and spent == sorted(spent)
-  two_calls = handed._writer._orders.order("at most 2 calls", "share", "worth")
+  two_calls = handed.reader.order("at most 2 calls", "share", "worth")
   assert (two_calls.form, two_calls.calls, two_calls.policy.price) == ("calls", 2, 0.0)
   with pytest.raises(ValueError, match="budget=None: policy='worth' takes its price from one"):
     handed.write(texts, policy="worth")
