@@ -57,7 +57,7 @@ def _from_scratch(config):
   )
   config.teacher.train.update(
       optimizer="muon",
-      steps=1400,
+      steps=2200,
       learning_rate=3e-3,
       warmup_steps=100,
       ema_decay=0.995,
