@@ -253,9 +253,9 @@ class Bench:
       written = self.write(domain, form, PACED_BY, wording)
       return written.use, self.scores(domain, written)[key]
 
-    for form in set(PACED_FORMS) & {*_FORMS.value}:
-      paces, tried = tuple(map(float, _PACES.value)), functools.partial(try_pace, form)
-      self.paces[form] = choose_pace(paces, PACED_BY, tried)
+    paces = tuple(map(float, _PACES.value))
+    for form in filter(_FORMS.value.__contains__, PACED_FORMS):
+      self.paces[form] = choose_pace(paces, PACED_BY, functools.partial(try_pace, form))
 
 
 def measure(bench: Bench) -> Iterator[dict]:

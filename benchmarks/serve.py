@@ -4,14 +4,13 @@
     python benchmarks/serve.py --address=http://127.0.0.1:8000 --texts=in.txt --out=FILE.json
 
 Each client sends one text after another, as a stream, and notes when the first piece and the end of
-its output came. Every output is compared with that of a client alone, and must be the same. The
-server and the clients share the machine.
+its output came. `same` says whether every output is that of the first number of clients, usually one
+alone. The server and the clients share the machine.
 """
 
 import asyncio
 import json
 import logging
-from pathlib import Path
 import platform
 import time
 
@@ -21,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from kdtw_jax.data.lines import read_lines
 from kdtw_jax.files import write_json
 
 _ADDRESS = flags.DEFINE_string("address", "http://127.0.0.1:8000", "The server")
@@ -84,7 +84,7 @@ def main(argv):
   """Measures, prints and writes the figures."""
   del argv
   logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
-  lines = Path(_TEXTS.value).read_text(encoding="utf-8").splitlines()[: _LINES.value]
+  lines = read_lines(_TEXTS.value, expected="--texts names it")[: _LINES.value]
   texts = [lines[i % len(lines)] for i in range(_REQUESTS.value)]
   asyncio.run(load(texts[:20], 1))  # compiles what it needs
   expected: list[str] | None = None

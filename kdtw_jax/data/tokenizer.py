@@ -209,9 +209,8 @@ def train_tokenizer(
 def chosen_vocab_size(lines: Sequence[str], *, byte_fallback: bool = False) -> int:
   """Returns the number of ids that suits a text: 2 √c more than it needs, for c characters.
 
-  Vocabularies grow about as the square root of a text. 29,000 pairs of short sentences get 4,000
-  ids, 800 get 840. At most 32,000 are added to those that every text needs: the special ids, the
-  digits, and one for each character that occurs.
+  Vocabularies grow about as the square root of a text. At most 32,000 ids are added to those that
+  every text needs: the special ids, the digits, and one for each character that occurs.
 
   Args:
     lines: the training text.
