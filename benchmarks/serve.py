@@ -4,8 +4,8 @@
     python benchmarks/serve.py --address=http://127.0.0.1:8000 --texts=in.txt --out=FILE.json
 
 Each client sends one text after another, as a stream, and notes when the first piece and the end of
-its output came. `same` says whether every output is that of the first number of clients, usually one
-alone. The server and the clients share the machine.
+its output came. `same` says whether every output is that of the first number of clients, usually
+one alone. The server and the clients share the machine.
 """
 
 import asyncio

@@ -13,10 +13,10 @@ from jaxtyping import Bool, Int
 import numpy as np
 
 from kdtw_jax import decoding
-from kdtw_jax.base import Params
+from kdtw_jax.base import PAD_ID, Params
 from kdtw_jax.models import Models
 from kdtw_jax.orders import Order
-from kdtw_jax.reader import Reader, Row, TextError, Written, check_texts
+from kdtw_jax.reader import Reader, Row, Written
 from kdtw_jax.writer import DEFAULT_CHUNK
 
 _PASSES = 4  # of the models between two looks at what is written
@@ -94,9 +94,13 @@ class Lanes:
 
     The programs compile when they are first used.
     """
-    programs = self._programs.setdefault((order.form, order.pace), self._program(order))
-    example = self.request(Row([0], [0], 0.0), order, width)
-    return decoding.Slots(programs, self._params, example, jax.random.key(0), order.policy)
+    terms = (order.form, order.pace)
+    if terms not in self._programs:
+      self._programs[terms] = self._program(order)
+    example = self.request(Row([PAD_ID], [PAD_ID], 0.0), order, width)
+    return decoding.Slots(
+        self._programs[terms], self._params, example, jax.random.key(0), order.policy
+    )
 
   def request(self, row: Row, order: Order, width: int) -> decoding.Request:
     """Makes the request of one text, padded to a width."""
@@ -124,10 +128,7 @@ class Stream(Iterator[Piece]):
 
   def __init__(self, lanes: Lanes, reader: Reader, text: str, order: Order):
     """Reads the text; raises ValueError if it is not one that the pair reads."""
-    (text,) = check_texts(text)
-    (row,) = reader.rows([text], order)
-    if not row.student:
-      raise TextError(0, text, "has nothing to read; give a text")
+    (row,) = reader.filled_rows(text, order)
     self.written: Written | None = None
     self._pieces = self._written_on(lanes, reader, row, order)
 

@@ -133,6 +133,26 @@ class Orders:
     return min(max(share, self.smallest), self._largest)
 
 
+def read_policy(text: str | None) -> decoding.Policy | str | None:
+  """Reads NAME or NAME:DIAL, as `pair.write` takes it.
+
+  Raises:
+    ValueError: if there is no such policy, or no such dial.
+  """
+  if text is None or text == "worth":
+    return text
+  name, _, dial = text.partition(":")
+  if not dial:
+    return decoding.make_policy(name)
+  try:
+    value = float(dial)
+  except ValueError:
+    raise ValueError(
+        f"policy {text:.60}: {dial!r:.40} is no number: give a dial, as speculative:4"
+    ) from None
+  return decoding.make_policy(name, int(value) if value.is_integer() else value)
+
+
 def reads_gate(policy: decoding.Policy) -> bool:
   """Returns True if the student's gate decides, so that the budget it reads has an effect."""
   return policy.silenced(jnp.zeros(1)) is not None

@@ -104,6 +104,19 @@ class Reader:
     """Reads what a call asks for; see `Pair.write` for the arguments and errors."""
     return self._orders.order(budget, form, policy)
 
+  def filled_rows(self, texts: object, order: Order) -> list[Row]:
+    """Encodes a text or a list of texts, none of which may be blank.
+
+    Raises:
+      TextError: if one is blank or too long.
+      ValueError: if they are no texts.
+    """
+    rows = self.rows(texts := check_texts(texts), order)
+    for number, row in enumerate(rows):
+      if not row.student:
+        raise TextError(number, texts[number], "has nothing to read; leave it out")
+    return rows
+
   def terms(self, order: Order) -> decoding.Budget:
     """Returns the part of a budget that all texts of an order share."""
     return decoding.Budget(

@@ -21,7 +21,7 @@ from kdtw_jax import decoding
 from kdtw_jax.base import Params, PRNGKey
 from kdtw_jax.models import Models
 from kdtw_jax.orders import Order
-from kdtw_jax.reader import Reader, Row, TextError, Written, check_texts
+from kdtw_jax.reader import Reader, Row, Written, check_texts
 
 BATCH = 16  # rows that decode together if more than one text is given
 DEFAULT_CHUNK = 8  # in place of config.decode.chunk=0: measuring the best one takes seconds
@@ -71,10 +71,7 @@ class Writer:
   ) -> list[Written]:
     """Writes an output for each text; see `Pair.write` for arguments and errors."""
     order = self._reader.order(budget, form, policy)
-    rows = self._reader.rows(texts := check_texts(texts), order)
-    for number, row in enumerate(rows):
-      if not row.student:
-        raise TextError(number, texts[number], "has nothing to read; leave it out")
+    rows = self._reader.filled_rows(texts, order)
     key = jax.random.fold_in(jax.random.key(0), 0)
     return self._decoded(rows, order, BATCH, key, jnp.int32(0))[0]
 

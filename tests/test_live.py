@@ -58,7 +58,7 @@ def test_a_piece_comes_before_the_output_is_whole(pair, monkeypatch):
 @pytest.mark.parametrize(
     "text,order,error",
     [
-        ("", {"budget": 0.2}, r"texts\[0\]='': has nothing to read; give a text"),
+        ("", {"budget": 0.2}, r"texts\[0\]='': has nothing to read; leave it out"),
         ("1 " * 99, {"budget": 0.2}, r"texts\[0\]=.*this pair reads at most 23"),
         ("a", {"budget": 0.9}, "budget=0.9"),
     ],

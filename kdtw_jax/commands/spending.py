@@ -34,6 +34,8 @@ def read_setting(text: str) -> Setting:
   Raises:
     ValueError: if there is no such policy, or it has no such dial.
   """
+  from kdtw_jax.orders import read_policy
+
   policy, at, budget = text.rpartition("@")
   number = budget.partition("/")[0].removesuffix("%")
   if not at and " " not in text and isinstance(read_budget(number), str):
@@ -48,19 +50,6 @@ def read_budget(text: str) -> int | float | str:
     with contextlib.suppress(ValueError):
       return kind(text)
   return text
-
-
-def read_policy(text: str | None) -> "Policy | str | None":
-  """Reads NAME or NAME:DIAL; raises ValueError if there is no such policy or no such dial."""
-  if text is None or text == "worth":
-    return text
-  from kdtw_jax import decoding
-
-  name, _, dial = text.partition(":")
-  value = read_budget(dial) if dial else None
-  if isinstance(value, str):
-    raise ValueError(f"policy {text}: {dial!r} is no number: give a dial, as speculative:4")
-  return decoding.make_policy(name, value)
 
 
 @dataclasses.dataclass

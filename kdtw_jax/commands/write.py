@@ -50,12 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
   """Writes all outputs; a ValueError says how many lines are written before it."""
-  from kdtw_jax import data, devices, pair, reader  # only now, so that help is quick
+  from kdtw_jax import data, devices, orders, pair, reader  # only now, so that help is quick
 
   spending.quiet()
   devices.keep_programs()
   console, by_hand = Console(stderr=True), sys.stdin.isatty()
-  policy = spending.read_policy(args.policy)
+  policy = orders.read_policy(args.policy)
   trained = pair.load_pair(args.pair)
   written = trained.write_stream(
       data.lines_of(sys.stdin.buffer, "standard input"),

@@ -162,8 +162,8 @@ def _records(name: str, split: str, data_dir: str) -> Any:
     raise ValueError(
         f"config.data.tfds_name={name!r}, split '{split}', config.data.tfds_data_dir={data_dir!r}: "
         f"{reason} Prepare it once for random access, where tensorflow is installed: "
-        f"`{build_command(name, data_dir)}`. Or give files of your own: config.data.source='jsonl' "
-        "or 'text'"
+        f"`{build_command(name, data_dir)}`. Or give files of your own by config.data.source: "
+        "'jsonl', 'csv', 'tsv', 'parquet' or 'text'"
     ) from error
 
 

@@ -17,7 +17,7 @@ from fastapi import responses
 import pydantic
 
 from kdtw_jax.live import Piece
-from kdtw_jax.orders import Order
+from kdtw_jax.orders import Order, read_policy
 from kdtw_jax.serving import protocol
 from kdtw_jax.serving.engine import BusyError, End, Engine, Event, StoppedError, Ticket
 from kdtw_jax.serving.figures import Figures
@@ -51,7 +51,7 @@ class Desk:
 
   def order(self, body: protocol.CompletionRequest) -> Order:
     """Reads what a request asks for; raises ValueError if that is not served."""
-    policy = protocol.read_policy(body.policy)
+    policy = read_policy(body.policy)
     budget = body.budget
     if budget is None and policy in (None, "worth"):
       budget = self._budget

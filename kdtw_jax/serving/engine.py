@@ -23,7 +23,7 @@ from kdtw_jax.base import EOS_ID
 from kdtw_jax.live import Lanes, Piece, Pieces
 from kdtw_jax.orders import Order
 from kdtw_jax.pair import Pair
-from kdtw_jax.reader import Row, TextError, Written, check_texts
+from kdtw_jax.reader import Row, Written
 
 
 class BusyError(RuntimeError):
@@ -221,10 +221,7 @@ class Engine:
       BusyError: if too many requests wait, or they are of too many kinds.
       StoppedError: if the engine takes no more.
     """
-    (text,) = check_texts(text)
-    (row,) = self._pair.reader.rows([text], order)
-    if not row.student:
-      raise TextError(0, text, "has nothing to read; give a text")
+    (row,) = self._pair.reader.filled_rows(text, order)
     if most is not None and order.form in ("hard", "ledger"):
       raise ValueError(
           f"max_tokens={most}: form={order.form!r} promises about the whole output: leave one out"

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pydantic
 
-from kdtw_jax import decoding
 from kdtw_jax.reader import Written
 from kdtw_jax.serving.engine import End
 
@@ -77,22 +76,6 @@ class CompletionRequest(pydantic.BaseModel, extra="forbid"):
     if not 1 <= len(texts) <= MOST_PROMPTS:
       raise ValueError(f"prompt: {len(texts)} texts: give 1 to {MOST_PROMPTS} in one request")
     return texts
-
-
-def read_policy(text: str | None) -> decoding.Policy | str | None:
-  """Reads NAME or NAME:DIAL; raises ValueError if there is no such policy or no such dial."""
-  if text is None or text == "worth":
-    return text
-  name, _, dial = text.partition(":")
-  if not dial:
-    return decoding.make_policy(name)
-  try:
-    value = float(dial)
-  except ValueError:
-    raise ValueError(
-        f"policy={text[:40]!r}: {dial[:20]!r} is no number: give a dial, as 'speculative:4'"
-    ) from None
-  return decoding.make_policy(name, int(value) if value.is_integer() else value)
 
 
 def problem(message: str, kind: str, *, field: str | None = None) -> dict[str, Any]:
