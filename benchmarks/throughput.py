@@ -91,15 +91,11 @@ class Bench:
         decoding.Request(b.student_source[0], b.teacher_source[0], float(b.budget[0]))
         for b in self.batches(1, False)
     ]
-    serve = decoding.make_continuous_decoder(*self.fns, batch=slots, **self.settings)
+    programs = decoding.SlotPrograms(*self.fns, batch=slots, **self.settings)
 
     def run():
-      return int(
-          sum(
-              done.result.length
-              for done in serve(*self.params, requests, jax.random.key(0), policy)
-          )
-      )
+      args = (*self.params, requests, jax.random.key(0), policy)
+      return int(sum(done.result.length for done in decoding.decode_stream(programs, *args)))
 
     return run
 

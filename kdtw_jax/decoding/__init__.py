@@ -2,7 +2,7 @@
 
 from kdtw_jax.decoding.budgets import FORMS, PROMISES, STREAMS, Budget
 from kdtw_jax.decoding.chunking import best_chunk, pass_seconds
-from kdtw_jax.decoding.continuous import Finished, make_continuous_decoder
+from kdtw_jax.decoding.continuous import Finished, decode_stream
 from kdtw_jax.decoding.gating import margin, max_prob
 from kdtw_jax.decoding.loop import decode, make_decoder
 from kdtw_jax.decoding.policies.alone import StudentAlone, TeacherAlone
@@ -75,7 +75,7 @@ __all__ = [
     "best_chunk",
     "choose_token",
     "decode",
-    "make_continuous_decoder",
+    "decode_stream",
     "make_decoder",
     "make_policy",
     "make_rounds",

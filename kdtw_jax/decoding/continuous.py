@@ -1,16 +1,14 @@
 """Continuous batching: a list or stream of requests in a few slots, refilled when rows are done."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 import itertools
 from typing import NamedTuple
 
 import jax
 
 from kdtw_jax import base
-from kdtw_jax.decoding import loop
-from kdtw_jax.decoding.budgets import Budget
 from kdtw_jax.decoding.policies.policy import Policy
-from kdtw_jax.decoding.sampling import Key, Sampling
+from kdtw_jax.decoding.sampling import Key
 from kdtw_jax.decoding.slots import Params, Request, SlotPrograms, Slots
 from kdtw_jax.decoding.state import DecodeResult
 
@@ -28,72 +26,33 @@ class Finished(NamedTuple):
   result: DecodeResult
 
 
-def make_continuous_decoder(
-    student_fns: base.DecoderFns | None,
-    teacher_fns: base.DecoderFns | None,
-    *,
-    batch: int,
-    max_length: int,
-    refill: int | None = None,
-    sampling: Sampling = loop.GREEDY,
-    chunk: int | tuple[int, ...] = 8,
-    terms: Budget | None = None,
-    wait: float = loop.WAIT,
-    eager: bool = False,
-    eos_id: int = base.EOS_ID,
-) -> Callable[..., Iterator[Finished]]:
-  """Makes a decoder that serves a stream of requests.
+def decode_stream(
+    programs: SlotPrograms,
+    student_params: base.Params,
+    teacher_params: base.Params,
+    requests: Iterable[Request],
+    key: Key,
+    policy: Policy,
+) -> Iterator[Finished]:
+  """Decodes a stream of requests; `programs` may serve any number of streams.
 
   Args:
-    student_fns: the student, or None.
-    teacher_fns: the teacher, or None.
-    batch: B, the number of slots.
-    max_length: most tokens of a request.
-    refill: number of done rows at which new requests are admitted, and the most that are admitted
-      at once; by default an eighth of the batch. A smaller number keeps the slots fuller; a larger
-      one stops the loop and encodes less often.
-    sampling: how tokens are chosen.
-    chunk: as in `loop.decode`.
-    terms: the form of all budgets, with its pace and `shortest`; None promises nothing. A ledger
-      is kept over the whole stream.
-    wait: as in `loop.decode`.
-    eager: as in `loop.decode`.
-    eos_id: token that ends a request.
+    programs: the compiled programs; their `refill` is the number of done rows at which new requests
+      are admitted. A ledger is kept over the whole stream.
+    student_params: the student's parameters.
+    teacher_params: the teacher's parameters.
+    requests: consumed as slots become free, so they may come from a generator.
+    key: PRNG key; needed only if the sampling or the policy is random.
+    policy: who writes.
 
-  Returns:
-    `(student_params, teacher_params, requests, key, policy) -> iterator of Finished`, in the order
-    in which requests finish. Requests are consumed as slots become free, so they may come from a
-    generator.
+  Yields:
+    The requests in the order in which they finish.
 
   Raises:
-    ValueError: if a setting is impossible. The returned function raises it for a dial per row.
+    ValueError: if the policy cannot keep the form of the budgets, or has a dial per row.
   """
-  programs = SlotPrograms(
-      student_fns,
-      teacher_fns,
-      batch=batch,
-      max_length=max_length,
-      refill=refill,
-      sampling=sampling,
-      chunk=chunk,
-      terms=terms,
-      wait=wait,
-      eager=eager,
-      eos_id=eos_id,
-  )
-
-  def serve(
-      student_params: base.Params,
-      teacher_params: base.Params,
-      requests: Iterable[Request],
-      key: Key,
-      policy: Policy,
-  ) -> Iterator[Finished]:
-    programs.validate(policy)
-    run = _Run(programs, (student_params, teacher_params), requests, key, policy)
-    yield from run.finished()
-
-  return serve
+  programs.validate(policy)
+  yield from _Run(programs, (student_params, teacher_params), requests, key, policy).finished()
 
 
 class _Run:
@@ -107,7 +66,7 @@ class _Run:
       key: Key,
       policy: Policy,
   ):
-    """Opens the stream; see `make_continuous_decoder` and its result for the arguments."""
+    """Opens the stream; see `decode_stream`."""
     self._programs, self._params, self._key, self._policy = programs, params, key, policy
     self._requests = enumerate(requests)
     self._upcoming = list(itertools.islice(self._requests, programs.batch))

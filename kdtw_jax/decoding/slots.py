@@ -95,7 +95,21 @@ class SlotPrograms:
       eager: bool = False,
       eos_id: int = base.EOS_ID,
   ):
-    """Takes the settings; see `continuous.make_continuous_decoder`, which has the same.
+    """Takes the models and settings.
+
+    Args:
+      student_fns: the student, or None.
+      teacher_fns: the teacher, or None.
+      batch: B, the number of slots.
+      max_length: most tokens of a request.
+      refill: the most requests that are admitted at once; by default an eighth of the batch. A
+        smaller number keeps the slots fuller; a larger one encodes less often.
+      sampling: how tokens are chosen.
+      chunk: as in `loop.decode`.
+      terms: the form of all budgets, with its pace and `shortest`; None promises nothing.
+      wait: as in `loop.decode`.
+      eager: as in `loop.decode`.
+      eos_id: token that ends a request.
 
     Raises:
       ValueError: if a setting is impossible.

@@ -1,11 +1,20 @@
 """Continuous batching writes what each request would get alone, in fixed shapes."""
 
+import functools
+
 import jax
 import numpy as np
 from prefix_models import FNS, MODULUS, make_params, sources
 import pytest
 
-from kdtw_jax.decoding import Budget, Request, make_continuous_decoder, make_decoder, make_policy
+from kdtw_jax.decoding import (
+    Budget,
+    Request,
+    SlotPrograms,
+    decode_stream,
+    make_decoder,
+    make_policy,
+)
 
 T, N = 16, 23
 STUDENT = make_params(1, noise=0.7, eos_bias=0.5)
@@ -14,6 +23,11 @@ SOURCE = sources(N, seed=4)
 STUDENT_SOURCE = np.concatenate([np.array([[MODULUS - 9, 9]] * N, np.int32), SOURCE], axis=1)
 BUDGET = np.linspace(0, 1, N).astype(np.float32)
 REQUESTS = [Request(*row) for row in zip(STUDENT_SOURCE, SOURCE, map(float, BUDGET), strict=True)]
+
+
+def serving(*fns, **settings):
+  """`decode_stream` through slots of these settings."""
+  return functools.partial(decode_stream, SlotPrograms(*fns, **settings))
 
 
 def whole(policy, **settings):
@@ -40,7 +54,7 @@ def test_outputs_are_those_of_one_large_batch(name, dial):
   policy = make_policy(name, dial)
   expected = whole(policy)
   assert len(set(expected.length.tolist())) > 3
-  serve = make_continuous_decoder(FNS, FNS, batch=5, max_length=T, refill=2, chunk=3)
+  serve = serving(FNS, FNS, batch=5, max_length=T, refill=2, chunk=3)
   found = {
       f.number: f.result for f in serve(STUDENT, TEACHER, iter(REQUESTS), jax.random.key(0), policy)
   }
@@ -55,7 +69,7 @@ def test_outputs_are_those_of_one_large_batch(name, dial):
 def test_any_number_of_slots_serves_all(batch, refill):
   policy = make_policy("handover", -0.3)
   expected = whole(policy, form="prefix")
-  serve = make_continuous_decoder(
+  serve = serving(
       FNS, FNS, batch=batch, max_length=T, refill=refill, chunk=3, terms=Budget((), form="prefix")
   )
   for number, result in serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), policy):
@@ -65,7 +79,7 @@ def test_any_number_of_slots_serves_all(batch, refill):
 def test_short_requests_do_not_wait_for_long_ones():
   """Slots are refilled while others run on: fewer steps than batches that end together."""
   policy, key = make_policy("student"), jax.random.key(0)
-  serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=T, refill=1)
+  serve = serving(FNS, FNS, batch=4, max_length=T, refill=1)
   last = list(serve(STUDENT, TEACHER, REQUESTS, key, policy))[-1].result
   lengths = whole(policy).length
   together = sum(lengths[i : i + 4].max() for i in range(0, N, 4))
@@ -80,7 +94,7 @@ def test_two_programs_serve_everything():
     traces.append(1)
     return FNS.extend(params, cache, tokens, positions)
 
-  serve = make_continuous_decoder(FNS._replace(extend=counted), FNS, batch=4, max_length=T)
+  serve = serving(FNS._replace(extend=counted), FNS, batch=4, max_length=T)
   for requests in (REQUESTS, REQUESTS[:3], REQUESTS[:11]):
     list(serve(STUDENT, TEACHER, requests, jax.random.key(0), make_policy("student")))
   once = len(traces)
@@ -89,10 +103,10 @@ def test_two_programs_serve_everything():
 
 
 def test_nothing_to_do_and_impossible_settings():
-  serve = make_continuous_decoder(FNS, FNS, batch=4, max_length=T)
+  serve = serving(FNS, FNS, batch=4, max_length=T)
   assert list(serve(STUDENT, TEACHER, [], jax.random.key(0), make_policy("student"))) == []
   by_row = make_policy("handover", np.zeros(4))
   with pytest.raises(ValueError, match="a dial per row"):
     next(serve(STUDENT, TEACHER, REQUESTS, jax.random.key(0), by_row))
   with pytest.raises(ValueError, match="refill=5: must be from 1 to the batch of 4"):
-    make_continuous_decoder(FNS, FNS, batch=4, max_length=T, refill=5)
+    SlotPrograms(FNS, FNS, batch=4, max_length=T, refill=5)
