@@ -89,6 +89,7 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
       teacher_params=run.params("teacher"),
       sources={split: run.inputs.source(split) for split in splits},
       tokenised={split: run.inputs.tokenised(split) for split in splits},
+      paces={},
   )
   alone = measure.alone("wheels", "validation")
   compared = comparisons(

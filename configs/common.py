@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import ml_collections
 
+from configs import objectives
 from kdtw_jax.config import defaults, fast_compile_flags
 
 TEACHER, STUDENT = "google/flan-t5-xl", "google/flan-t5-small"
@@ -140,7 +141,7 @@ def summarization(
   """Makes the config of a tensorflow-datasets summarization data set, with published models.
 
   Args:
-    arg: the config file's argument: `teacher=`, `student=`, `smoke`.
+    arg: the config file's argument: `teacher=`, `student=`, `objective=`, `smoke`.
     name: name of the data set.
     source_field: feature with the text.
     target_field: feature with the summary.
@@ -154,7 +155,7 @@ def summarization(
     The config.
   """
   modes = {"smoke": shrink_published, **modes}
-  args = parse_arg(arg, modes, teacher=TEACHER, student=STUDENT)
+  args = parse_arg(arg, modes, teacher=TEACHER, student=STUDENT, objective="")
   config = defaults()
   with config.unlocked():
     config.name = name
@@ -171,6 +172,7 @@ def summarization(
     )
     if args.mode:
       modes[args.mode](config)
+    objectives.use(config, args.options.objective)
   return config
 
 

@@ -3,7 +3,7 @@
 python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo
 """
 
-from configs import common
+from configs import common, objectives
 from kdtw_jax.config import defaults
 
 
@@ -12,9 +12,9 @@ def get_config(arg=None):
 
   "" takes about twelve minutes on two CPU cores, installation included, and "smoke" a minute.
   "paper" is the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as in arXiv
-  2502.17717.
+  2502.17717. `objective=NAME` distils by another method, see objectives.py.
   """
-  mode = common.parse_arg(arg, ("smoke", "paper")).mode
+  mode, options = common.parse_arg(arg, ("smoke", "paper"), objective="")
   config = defaults()
   with config.unlocked():
     config.data.update(num_validation=200, num_test=200)
@@ -65,6 +65,7 @@ def get_config(arg=None):
     if mode == "paper":
       config.student.model.update(gate="token", gate_alpha=1.0)
       config.wheels.update(gate_credit="sampled", gate_sampled=True)
+      objectives.use(config, "sampled_path_consistency")
       config.calibration.steps = 0
     if mode == "smoke":
       config.tokenizer.vocab_size = 500
@@ -72,4 +73,5 @@ def get_config(arg=None):
           num_train=600, num_validation=16, num_test=8, buckets=((40, 40),), prompt_length=48
       )
       common.shrink(config)
+    objectives.use(config, options.objective)
   return config

@@ -5,16 +5,17 @@
 DIR holds `en.train.txt`, `de.train.txt` and the same for `validation` and `test`. On one CPU core
 the teacher takes 36 minutes, the student's stages 21 and the evaluation 19. `:gpu` has sizes for
 one large GPU. `:paragraphs` joins four captions to one text, with outputs of 68 tokens on average;
-all its training takes an estimated 40 minutes on one CPU core.
+all its training takes an estimated 40 minutes on one CPU core. `:objective=NAME` distils by another
+method, see objectives.py.
 """
 
-from configs import common
+from configs import common, objectives
 from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
   """Returns a mode's config: "" and "paragraphs" for two CPU cores, "gpu" for a GPU, "smoke"."""
-  mode = common.parse_arg(arg, ("gpu", "paragraphs", "smoke")).mode
+  mode, options = common.parse_arg(arg, ("gpu", "paragraphs", "smoke"), objective="")
   config = defaults()
   with config.unlocked():
     config.name = "multi30k"
@@ -79,6 +80,7 @@ def get_config(arg=None):
           num_train=600, num_validation=16, num_test=8, prompt_length=48, buckets=((44, 44),)
       )
       common.shrink(config)
+    objectives.use(config, options.objective)
   return config
 
 

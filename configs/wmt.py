@@ -5,10 +5,11 @@
 
 Arguments, all optional, e.g. `configs/wmt.py:pair=en-fr,student=google-t5/t5-base`:
 
-    pair     source-target; English and one of cs de fr hi ru (WMT14) or fi ro tr (WMT16)
-    teacher  folder or hub id of a T5, mT5, UMT5 or ByT5 with safetensors weights
-    student  likewise, with the same vocabulary
-    smoke    the same steps in a minute, for tests: launch/smoke.sh wmt
+    pair       source-target; English and one of cs de fr hi ru (WMT14) or fi ro tr (WMT16)
+    teacher    folder or hub id of a T5, mT5, UMT5 or ByT5 with safetensors weights
+    student    likewise, with the same vocabulary
+    objective  a method of distillation, see objectives.py
+    smoke      the same steps in a minute, for tests: launch/smoke.sh wmt
 
 Hardware: one 80 GB GPU or four TPU chips. Time: estimated at one or two days; not yet run at full
 size. Metric: sacreBLEU on newstest2014 (WMT16: newstest2016). Raffel et al. 2020, table 14, report
@@ -16,7 +17,7 @@ size. Metric: sacreBLEU on newstest2014 (WMT16: newstest2016). Raffel et al. 202
 greedy. To train the teacher on the references first: `--config.teacher.train.steps=20000`.
 """
 
-from configs import common
+from configs import common, objectives
 from kdtw_jax.config import defaults
 
 LANGUAGES = {
@@ -36,7 +37,7 @@ WMT16 = ("fi", "ro", "tr")
 def get_config(arg=None):
   """Returns the config; the module lists the arguments."""
   args = common.parse_arg(
-      arg, ("smoke",), pair="en-de", teacher=common.TEACHER, student=common.STUDENT
+      arg, ("smoke",), pair="en-de", teacher=common.TEACHER, student=common.STUDENT, objective=""
   )
   source, target = _languages(args.options.pair)
   other = target if source == "en" else source
@@ -59,6 +60,7 @@ def get_config(arg=None):
     config.decode.max_length = 128
     if args.mode == "smoke":
       common.shrink_published(config)
+    objectives.use(config, args.options.objective)
   return config
 
 

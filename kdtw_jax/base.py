@@ -117,7 +117,8 @@ class Trajectory(NamedTuple):
     teacher_source: as in `Batch`.
     tokens: emitted tokens y_t including EOS, then PAD_ID; `<τ>` never occurs.
     asked: True where the action was `<τ>` and the teacher wrote y_t.
-    ended: True where the sequence contains its EOS, so that the state after it is terminal.
+    ended: True where the state after the sequence is terminal: it has its EOS, or the decoder cuts
+      there; False if it was cut to fit the batch.
     on_policy: True where the student wrote the sequence, with the teacher's help.
     own_gate: True where the student's gate alone decided when to ask; the dual step measures the
       use of the teacher on these rows.

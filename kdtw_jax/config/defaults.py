@@ -51,14 +51,21 @@ def _training(**fields: Any) -> dict[str, Any]:
   return {**stage, **fields}
 
 
-def _losses(**weights: float) -> dict[str, Any]:
-  """Returns the weight and options of token losses, by name in `kdtw_jax.losses.TOKEN_LOSSES`.
+def _losses(*, own_rows: bool = False, **weights: float) -> dict[str, Any]:
+  """Returns the weight and options of token losses, by name in `kdtw_jax.losses.LOSSES`.
 
   A config file may add any registered loss. A loss of weight 0 is not computed.
+
+  Args:
+    own_rows: True for a stage with sequences that the student wrote; a loss may take them alone.
+    **weights: weights that are not 0.
   """
   options = {"generalized_jsd": {"beta": 0.5}}
   names = ("cross_entropy", "forward_kl", "reverse_kl", "generalized_jsd")
-  return {name: {"weight": weights.get(name, 0.0), **options.get(name, {})} for name in names}
+  rows = {"rows": "all"} if own_rows else {}  # all | on_policy | off_policy
+  return {
+      name: {"weight": weights.get(name, 0.0), **rows, **options.get(name, {})} for name in names
+  }
 
 
 def _path_consistency(**fields: Any) -> dict[str, Any]:
@@ -73,11 +80,12 @@ def _path_consistency(**fields: Any) -> dict[str, Any]:
       segment_length=0,  # tokens; 0: to the end of the sequence
       huber=10.0,  # |C| above which the loss is linear; 0: quadratic everywhere
       stop_bootstrap=False,
+      consistency_rows="on_policy",  # all | on_policy | off_policy; the rows that V is fitted to
       off_policy="reference",  # reference | teacher
       rollout_temperature=1.0,  # 0: greedy
       path_consistency=1.0,  # weight
       budget_loss=1.0,  # weight of predicting the budget from the instruction
-      losses=_losses(),
+      losses=_losses(own_rows=True),
   )
   return _training(**stage, **fields)
 
@@ -156,7 +164,12 @@ def defaults() -> ml_collections.ConfigDict:
   # Distillation of the teacher's distribution, with random budget prompts.
   config.warm_start = _training(losses=_losses(forward_kl=1.0), budget_loss=1.0)
   # Path consistency without the gate.
-  config.distillation = _path_consistency(steps=300, on_policy_fraction=0.5)
+  config.distillation = _path_consistency(
+      steps=300,
+      on_policy_fraction=0.5,
+      immediate="sampled",  # sampled | expected: the student's own token in r_t − α log π
+      teacher_mixing=0.0,  # probability with which the teacher writes a token of an on-policy row
+  )
   # Constrained path consistency: gate, duals, cost value.
   config.wheels = _path_consistency(
       steps=400,

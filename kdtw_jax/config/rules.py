@@ -158,12 +158,23 @@ def _schedules(config: ml_collections.ConfigDict) -> _Faults:
 
 
 def _losses(config: ml_collections.ConfigDict) -> _Faults:
-  """Checks that every stage has a loss."""
+  """Checks that every stage has a loss, and every loss rows."""
   for name in _TRAINING:
     stage = lookup(config, name)
     weights = [loss.weight for loss in stage.get("losses", {}).values()]
     if "losses" in stage and not any([*weights, stage.get("path_consistency", 0.0)]):
       yield f"{name}.losses", "every weight is 0: give one of them a weight above 0"
+    if "on_policy_fraction" not in stage:
+      continue
+    lacking = {0.0: "on_policy", 1.0: "off_policy"}.get(stage.on_policy_fraction)
+    takes = {f"losses.{n}": loss.get("rows") for n, loss in stage.losses.items() if loss.weight}
+    if stage.path_consistency:
+      takes["path_consistency"] = stage.consistency_rows
+    for field in (field for field, rows in takes.items() if rows and rows == lacking):
+      yield f"{name}.{field}", (
+          f"takes {lacking} rows, and config.{name}.on_policy_fraction={stage.on_policy_fraction} "
+          "leaves none: set the weight to 0, or change the fraction"
+      )
 
 
 def _data(config: ml_collections.ConfigDict) -> _Faults:

@@ -131,6 +131,7 @@ _NAME = Rule(_is_text, "must be one line of printable characters, not empty")
 # The first pattern that matches a field's name applies; "*" matches any part of a name.
 RULES = {
     "*.losses.*.weight": _WEIGHT,
+    "*.losses.*.rows": _one_of("all", "on_policy", "off_policy"),
     "*.losses.generalized_jsd.beta": _between(0, 1, above=True, below=True),
     "*.losses.*.*": Rule(lambda v: not isinstance(v, float) or math.isfinite(v), "must be finite"),
     "name": Rule(
@@ -210,6 +211,9 @@ RULES = {
     "*.readout_chunk": _between(0, _LONGEST),
     "*.label_smoothing": _between(0, 1, below=True),
     "*.value": _one_of("head", "logsumexp"),
+    "*.consistency_rows": _one_of("all", "on_policy", "off_policy"),
+    "distillation.immediate": _one_of("sampled", "expected"),
+    "distillation.teacher_mixing": _between(0, 1, below=True),
     "*.off_policy": _one_of("reference", "teacher"),
     "*.alpha": _between(0, 100, above=True),
     "*.gamma": _SHARE,

@@ -7,6 +7,7 @@ from kdtw_jax.losses.distillation import (
     reverse_kl,
     taken_log_probs,
 )
+from kdtw_jax.losses.imitation import teacher_choice
 from kdtw_jax.losses.lagrangian import (
     cost_consistency_error,
     dual_ascent,
@@ -20,20 +21,37 @@ from kdtw_jax.losses.lagrangian import (
     interpolate_duals,
     lagrangian_rewards,
 )
+from kdtw_jax.losses.minillm import minillm
 from kdtw_jax.losses.path_consistency import (
+    expected_consistency_loss,
+    expected_rewards,
     logsumexp_values,
     path_consistency_error,
     path_consistency_loss,
 )
 from kdtw_jax.losses.reductions import token_count, token_mean, token_sum
+from kdtw_jax.losses.registry import (
+    LOSSES,
+    ROWS,
+    WeightedLoss,
+    Written,
+    register_loss,
+    register_sequence_loss,
+    weighted_losses,
+)
 from kdtw_jax.losses.sequence_chunks import over_sequence_chunks
-from kdtw_jax.losses.token_losses import TOKEN_LOSSES, register_loss, weighted_losses
+from kdtw_jax.losses.skew_kl import skew_kl, skew_reverse_kl
 
 __all__ = (
-    "TOKEN_LOSSES",
+    "LOSSES",
+    "ROWS",
+    "WeightedLoss",
+    "Written",
     "cost_consistency_error",
     "cross_entropy",
     "dual_ascent",
+    "expected_consistency_loss",
+    "expected_rewards",
     "forward_kl",
     "gate_advantage_error",
     "gate_cross_entropy",
@@ -46,12 +64,17 @@ __all__ = (
     "interpolate_duals",
     "lagrangian_rewards",
     "logsumexp_values",
+    "minillm",
     "over_sequence_chunks",
     "path_consistency_error",
     "path_consistency_loss",
     "register_loss",
+    "register_sequence_loss",
     "reverse_kl",
+    "skew_kl",
+    "skew_reverse_kl",
     "taken_log_probs",
+    "teacher_choice",
     "token_count",
     "token_mean",
     "token_sum",

@@ -90,7 +90,7 @@ def forward_kl(
   Returns:
     Nats per token, float32.
   """
-  return _divergence(log_softmax(teacher_logits), log_softmax(student_logits))
+  return divergence(log_softmax(teacher_logits), log_softmax(student_logits))
 
 
 def reverse_kl(
@@ -110,7 +110,7 @@ def reverse_kl(
   Returns:
     Nats per token, float32.
   """
-  return _divergence(log_softmax(student_logits), log_softmax(teacher_logits))
+  return divergence(log_softmax(student_logits), log_softmax(teacher_logits))
 
 
 def generalized_jsd(
@@ -142,9 +142,9 @@ def generalized_jsd(
   teacher = log_softmax(teacher_logits)
   student = log_softmax(student_logits)
   mixture = jnp.logaddexp(jnp.log(beta) + teacher, jnp.log1p(-beta) + student)
-  return beta * _divergence(teacher, mixture) + (1.0 - beta) * _divergence(student, mixture)
+  return beta * divergence(teacher, mixture) + (1.0 - beta) * divergence(student, mixture)
 
 
-def _divergence(log_p: Float[Array, "B C V"], log_q: Float[Array, "B C V"]) -> Float[Array, "B C"]:
-  """Computes Σ_v p (log p − log q)."""
+def divergence(log_p: Float[Array, "B C V"], log_q: Float[Array, "B C V"]) -> Float[Array, "B C"]:
+  """Returns KL(p‖q) = Σ_v p_v (log p_v − log q_v), nats per token."""
   return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)

@@ -229,9 +229,9 @@ def cost_consistency_error(
     cost_values: V_C(s_t), asks.
     asked: c_t, True where the student asked.
     mask: True at the tokens of the sequence; a prefix of the row.
-    ended: True where the sequence contains its EOS.
+    ended: True where the state after the sequence is terminal.
     segment_length: d. 1 bootstraps from the next state. None is Monte Carlo: it counts the asks up
-      to the end, without bias but with more variance, and only for ended sequences.
+      to the end, without bias but with more variance; the end of a row that was cut counts V_C.
 
   Returns:
     `(errors, valid)`: the errors in asks, float32, are zero where not valid.

@@ -32,6 +32,7 @@ from jaxtyping import Array, Bool, Float, ScalarLike
 import optax
 
 from kdtw_jax.base import ArrayLike
+from kdtw_jax.distributions import log_softmax
 
 
 def path_consistency_error(
@@ -51,8 +52,9 @@ def path_consistency_error(
       C_i = −V(s_i) + γ^d V(s_{i+d}) + Σ_{t=i}^{i+d−1} γ^{t−i} (r_t − e_t)
 
   Nachum et al. 2017, arXiv 1702.08892, eq. 14; distillation reward: arXiv 2502.17717.
-  A segment that reaches the end of the sequence is shorter and has V = 0 there. If the sequence was
-  cut off instead of ended, that value is unknown and the segment is not valid.
+  A segment that reaches the end of the sequence is shorter and has V = 0 there. A sequence that was
+  cut off goes on unseen: its segments end at its last known state, s_{n−1}, and count V(s_{n−1})
+  for what follows, so that not ending is no way around a bad value. Its last token begins none.
   Time O(T log d), memory O(T log d) per row.
 
   Example:
@@ -68,7 +70,7 @@ def path_consistency_error(
     rewards: r_t, nats: log μ of a student token, minus the price of an ask.
     entropies: e_t, nats, with gradient: α log π of the action taken.
     mask: True at the tokens of the sequence, EOS included; a prefix of the row.
-    ended: True where the last unmasked token is EOS; the state after it is terminal.
+    ended: True where the state after the last unmasked token is terminal.
     gamma: discount γ.
     segment_length: d in tokens; None extends every segment to the end of its sequence.
     stop_bootstrap: True stops the gradient through V(s_{i+d}).
@@ -87,14 +89,16 @@ def path_consistency_error(
   length = mask.shape[1] if segment_length is None else min(segment_length, mask.shape[1])
   asked = jnp.zeros_like(mask) if asked is None else mask & jnp.asarray(asked)
   values = _masked(values, mask)
-  terms = _masked(rewards, mask) - _masked(entropies, mask)
+  last_of_cut = mask & ~_shift_left(mask, 1) & ~jnp.asarray(ended)[:, None]
+  unseen = lax.stop_gradient(values) if stop_bootstrap else values
+  terms = jnp.where(last_of_cut, unseen, _masked(rewards, mask) - _masked(entropies, mask))
 
   sums, crossed = _segment_sums(terms, asked, gamma=gamma, length=length)
   bootstrap = _shift_left(values, length)  # zero from the end of the sequence on
   bootstrap = lax.stop_gradient(bootstrap) if stop_bootstrap else _stop_where(crossed, bootstrap)
   errors = -values + jnp.asarray(gamma, jnp.float32) ** length * bootstrap + sums
 
-  valid = mask & (jnp.asarray(ended)[:, None] | _shift_left(mask, length))
+  valid = mask & ~last_of_cut
   return jnp.where(valid, errors, 0.0), valid
 
 
@@ -124,6 +128,75 @@ def path_consistency_loss(
     raise ValueError(f"huber={huber}: must be > 0 nats, or None for the squared loss")
   errors = _masked(errors, jnp.asarray(valid))
   return 0.5 * jnp.square(errors) if huber is None else optax.huber_loss(errors, delta=huber)
+
+
+def expected_rewards(
+    teacher_logits: Float[ArrayLike, "B C V"],
+    student_logits: Float[ArrayLike, "B C V"],
+    *,
+    alpha: ScalarLike,
+    floor: ScalarLike,
+) -> Float[Array, "B C"]:
+  """Computes the immediate term of the student's own token in expectation, not for one sample.
+
+      x_t = E_{a~π}[max(log μ(a|s_t), floor) − α log π(a|s_t)]
+
+  At α = 1, without the floor, it is −KL(π‖μ).
+
+  Args:
+    teacher_logits: logits of μ.
+    student_logits: logits of π.
+    alpha: entropy temperature α.
+    floor: lowest reward, nats.
+
+  Returns:
+    Nats, float32, with gradient to the student.
+  """
+  rewards = jnp.maximum(log_softmax(teacher_logits), floor)
+  log_probs = log_softmax(student_logits)
+  terms = rewards - jnp.asarray(alpha, jnp.float32) * log_probs
+  return jnp.sum(jnp.exp(log_probs) * terms, axis=-1)
+
+
+def expected_consistency_loss(
+    errors: Float[ArrayLike, "B T"],
+    valid: Bool[ArrayLike, "B T"],
+    immediate: Float[ArrayLike, "B T"],
+    log_probs: Float[ArrayLike, "B T"],
+    *,
+    alpha: ScalarLike,
+    huber: float | None = None,
+) -> Float[Array, "B T"]:
+  """Computes the loss whose gradient takes the immediate term in expectation over the action.
+
+      ½ C_t² [V alone]  −  α x_t  −  α clip(C_t, ±δ) log π(a_t)      C_t, and δ, without gradient
+
+  with C_t the residual of the terms x = `expected_rewards`. The gradient of ½ C² on sampled terms
+  is −α times the policy gradient of the return, with the sampled token's reward as a part of its
+  own noise. Here that part is computed: x_t has the exact gradient of one step, and the token is
+  credited with what follows it alone, Σ_{k>t} γ^{k−t} x_k, less the baseline V(s_t) − x_t. At γ = 0
+  it is reverse KL on the student's own tokens. The same split of the first step, without V: Gu et
+  al. 2023, arXiv 2306.08543.
+
+  Args:
+    errors: residuals C, nats, with gradient to the values alone.
+    valid: True where the residual exists.
+    immediate: x_t, nats, with gradient.
+    log_probs: log π of the token taken, with gradient.
+    alpha: entropy temperature α.
+    huber: δ in nats, or None for the squared loss and no clipping.
+
+  Returns:
+    The losses, float32, zero where not valid; their values mean little, the gradient counts.
+  """
+  valid = jnp.asarray(valid)
+  credit = lax.stop_gradient(_masked(errors, valid))
+  if huber is not None:
+    credit = jnp.clip(credit, -huber, huber)
+  policy = -jnp.asarray(alpha, jnp.float32) * (
+      _masked(immediate, valid) + credit * _masked(log_probs, valid)
+  )
+  return path_consistency_loss(errors, valid, huber) + policy
 
 
 def logsumexp_values(

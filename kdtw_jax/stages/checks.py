@@ -30,7 +30,11 @@ def check_inputs(run: Run) -> None:
   """
   config = run.config
   for name in _NEEDS_LOSSES:
-    losses.weighted_losses(config[name].losses.to_dict(), field=f"config.{name}.losses")
+    losses.weighted_losses(
+        config[name].losses.to_dict(),
+        field=f"config.{name}.losses",
+        of_sequences=name != "warm_start",
+    )
   methods.check(config.evaluation)
   _check_stages(run)
   _check_splits(run)

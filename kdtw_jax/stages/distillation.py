@@ -1,6 +1,12 @@
-"""Stage `distillation`: path consistency on student samples and references, without asking.
+"""Stage `distillation`: path consistency on student samples, and any other loss, without asking.
 
 r_t = log μ(y_t|s_t), clipped far below;    C = −V(s_i) + γ^d V(s_{i+d}) + Σ γ^{t−i} (r_t − α log π)
+
+V is fitted to the student's own rows: one V for own rows and references is the baseline of neither.
+References have losses of their own, with `rows="off_policy"`. `immediate="expected"` computes
+r_t − α log π in expectation over the student's token, from the whole distributions that the
+stage has at hand anyway. All of the zoo of distillation is a config of this stage: `objectives.py`
+in `configs`, and `losses/README.md`.
 """
 
 import jax.numpy as jnp
@@ -22,7 +28,7 @@ def train(run: Run) -> None:
       "distillation",
       stage,
       start=lambda: run.params("warm_start"),
-      rollout=rollouts.make_rollout(models, stage),
+      rollout=rollouts.make_rollout(models, stage, max_length=run.config.decode.max_length),
       objective=path_consistency(models, stage),
       frozen=run.params("teacher"),
       budgets=run.config.budgets.train,

@@ -26,19 +26,20 @@ def _unaided(batch: Batch, tokens) -> Trajectory:
       batch,
       tokens,
       jnp.zeros(tokens.shape, bool),
+      ended=jnp.any(tokens == EOS_ID, axis=1),
       on_policy=False,
       own_gate=jnp.zeros(tokens.shape[:1], bool),
   )
 
 
-def _written(batch: Batch, tokens, asked, *, on_policy: bool, own_gate) -> Trajectory:
+def _written(batch: Batch, tokens, asked, *, ended, on_policy: bool, own_gate) -> Trajectory:
   rows = tokens.shape[0]
   return Trajectory(
       student_source=batch.student_source,
       teacher_source=batch.teacher_source,
       tokens=tokens,
       asked=asked,
-      ended=jnp.any(tokens == EOS_ID, axis=1),
+      ended=ended,
       on_policy=jnp.full((rows,), on_policy),
       own_gate=own_gate,
       budget=batch.budget,
@@ -51,20 +52,24 @@ def _rows(batch: Batch, start: int, stop: int) -> Batch:
 
 
 def make_rollout(
-    models: Models, stage: ml_collections.ConfigDict, *, may_ask: bool = False
+    models: Models, stage: ml_collections.ConfigDict, *, max_length: int, may_ask: bool = False
 ) -> Callable[..., Trajectory]:
   """Makes the jitted function that mixes a stage's on-policy and off-policy trajectories.
 
   On-policy rows are sampled from the student at `stage.rollout_temperature` (0 is greedy). If the
   student may ask, the gate decides when the teacher writes. Every second on-policy row also asks at
   random with probability `stage.explore`, so that the gate sees states that its own asks would not
-  reach. The other on-policy rows measure the use of the teacher. Outputs are as long as the batch's
-  targets.
+  reach. The other on-policy rows measure the use of the teacher. If it may not ask, the teacher
+  samples each token of an on-policy row with probability `stage.teacher_mixing`.
+
+  Outputs are as long as the batch's targets at most. One that is cut there goes on unseen, unless
+  the decoder would have cut it too, at `max_length`: that is its end.
 
   Args:
     models: student and teacher.
     stage: `on_policy_fraction`, `off_policy`, `rollout_temperature`, and if the student may ask,
-      `explore` and `gate_sampled`.
+      `explore` and `gate_sampled`, else `teacher_mixing`.
+    max_length: length at which the decoder cuts an output, tokens.
     may_ask: True if the student may ask.
 
   Returns:
@@ -98,12 +103,24 @@ def make_rollout(
       on = _rows(batch, 0, num_on)
       own_gate = jnp.arange(num_on) % 2 == 0 if may_ask else jnp.zeros((num_on,), bool)
       policy = decoding.StudentAlone()
+      if not may_ask and stage.teacher_mixing:
+        policy = decoding.RandomAsk(stage.teacher_mixing)
       if may_ask:
         policy = decoding.Mixture(
             jnp.where(own_gate, 0.0, stage.explore), sampled=stage.gate_sampled
         )
       result = decode(policy, length, params, teacher_params, on, student_key)
-      parts.append(_written(on, result.tokens, result.asked, on_policy=True, own_gate=own_gate))
+      has_end = jnp.any(result.tokens == EOS_ID, axis=1)
+      parts.append(
+          _written(
+              on,
+              result.tokens,
+              result.asked,
+              ended=has_end | (length >= max_length),
+              on_policy=True,
+              own_gate=own_gate,
+          )
+      )
     if num_on < num_rows:
       off = _rows(batch, num_on, num_rows)
       if stage.off_policy == "reference":

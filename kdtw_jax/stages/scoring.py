@@ -32,6 +32,7 @@ class Scores(NamedTuple):
     cost_values: V_C of the token's state: expected asks still to come.
     budgets: the budget that the student reads in its instruction, a share.
     token_losses: the values of each loss with a weight in the stage.
+    expected_rewards: the immediate term in expectation over π; zeros if the stage samples it.
     difficulties: what an ask would gain there, without gradient; zeros if nobody may ask.
     gate_logits: log-odds of asking; zeros if nobody may ask.
   """
@@ -44,6 +45,7 @@ class Scores(NamedTuple):
   cost_values: Float[Array, "B T"]
   budgets: Float[Array, " B"]
   token_losses: dict[str, Float[Array, "B T"]]
+  expected_rewards: Float[Array, "B T"]
   difficulties: Float[Array, "B T"]
   gate_logits: Float[Array, "B T"]
 
@@ -80,7 +82,10 @@ def score(
   teacher_hidden = teacher.hidden(
       teacher_params, teacher.encode(teacher_params, trajectory.teacher_source), inputs
   )
-  token_losses = losses.weighted_losses(stage.losses.to_dict())
+  weighted = losses.weighted_losses(stage.losses.to_dict())
+  token_losses = {name: loss.fn for name, loss in weighted.items() if not loss.of_sequences}
+  of_sequences = {name: loss.fn for name, loss in weighted.items() if loss.of_sequences}
+  floor = losses.highest_clip_floor(student.config.vocab_size)
 
   def per_token(hidden, teacher_hidden, tokens) -> dict:
     logits = student.logits(params, hidden)
@@ -90,9 +95,15 @@ def score(
         "teacher_log_probs": losses.taken_log_probs(teacher_logits, tokens),
         "teacher_entropies": distributions.entropy(teacher_logits),
         "token_losses": {
-            name: loss(teacher_logits, logits, tokens) for name, (_, loss) in token_losses.items()
+            name: loss(teacher_logits, logits, tokens) for name, loss in token_losses.items()
         },
     }
+    if of_sequences:
+      found["reverse_kl"] = losses.reverse_kl(teacher_logits, logits)
+    if is_expected(stage):
+      found["expected_rewards"] = losses.expected_rewards(
+          teacher_logits, logits, alpha=stage.alpha, floor=floor
+      )
     gate_logits = None
     if may_ask:
       gate_logits = student.gate_logits(params, logits, hidden, prices)
@@ -112,18 +123,33 @@ def score(
   found = losses.over_sequence_chunks(
       per_token, hidden, teacher_hidden, trajectory.tokens, chunk_size=stage.readout_chunk
   )
-  real_rows = (trajectory.example_id >= 0)[:, None]
+  mask = (trajectory.tokens != PAD_ID) & (trajectory.example_id >= 0)[:, None]
+  if of_sequences:
+    written = losses.Written(
+        log_probs=found["log_probs"],
+        teacher_log_probs=found["teacher_log_probs"],
+        reverse_kl=found.pop("reverse_kl"),
+        mask=mask,
+        teacher_mixing=stage.get("teacher_mixing", 0.0),
+    )
+    found["token_losses"] |= {name: loss(written) for name, loss in of_sequences.items()}
   return Scores(
       **{
-          "mask": (trajectory.tokens != PAD_ID) & real_rows,
+          "mask": mask,
           "values": values,
           "cost_values": cost_values,
           "budgets": student.budget(params, encoded),
+          "expected_rewards": jnp.zeros_like(values),
           "difficulties": jnp.zeros_like(values),
           "gate_logits": jnp.zeros_like(values),
           **found,
       }
   )
+
+
+def is_expected(stage: ml_collections.ConfigDict) -> bool:
+  """Returns True if a stage takes the immediate term of path consistency in expectation."""
+  return stage.get("immediate", "sampled") == "expected" and stage.path_consistency > 0
 
 
 def credited(
@@ -149,17 +175,18 @@ def consistency_terms(
     stage: the stage's section of the config.
     scores: scores of the trajectories.
     trajectory: the sequences.
-    rewards: reward of each action, nats.
-    entropies: α log π of each action, with gradient.
+    rewards: reward of each action, nats; not read if the stage takes it in expectation.
+    entropies: α log π of each action, with gradient; not read either, then.
     asked: True where the action was `<τ>`.
 
   Returns:
     Terms of the loss by the name of their weight, and metrics.
   """
+  expected = is_expected(stage)
   errors, valid = losses.path_consistency_error(
       scores.values,
-      rewards,
-      entropies,
+      jax.lax.stop_gradient(scores.expected_rewards) if expected else rewards,
+      jnp.zeros_like(entropies) if expected else entropies,
       scores.mask,
       trajectory.ended,
       gamma=stage.gamma,
@@ -167,11 +194,21 @@ def consistency_terms(
       stop_bootstrap=stage.stop_bootstrap,
       asked=asked,
   )
+  valid &= _rows(stage.consistency_rows, trajectory)
+  huber = stage.huber or None
+  if expected:
+    consistency = losses.expected_consistency_loss(
+        errors, valid, scores.expected_rewards, scores.log_probs, alpha=stage.alpha, huber=huber
+    )
+  else:
+    consistency = losses.path_consistency_loss(errors, valid, huber=huber)
+  weighted = losses.weighted_losses(stage.losses.to_dict())
   terms = {
-      "path_consistency": losses.token_mean(
-          losses.path_consistency_loss(errors, valid, huber=stage.huber or None), valid
-      ),
-      **{n: losses.token_mean(loss, scores.mask) for n, loss in scores.token_losses.items()},
+      "path_consistency": losses.token_mean(consistency, valid),
+      **{
+          name: losses.token_mean(loss, scores.mask & _rows(weighted[name].rows, trajectory))
+          for name, loss in scores.token_losses.items()
+      },
       "budget_loss": budget_error(scores.budgets, trajectory),
   }
   own = scores.mask & trajectory.on_policy[:, None] & ~asked
@@ -180,6 +217,12 @@ def consistency_terms(
       "residual": jnp.sqrt(losses.token_mean(errors**2, valid)),
   }
   return terms, metrics
+
+
+def _rows(rows: str, trajectory: Trajectory) -> Bool[Array, "B 1"]:
+  """Returns True for the rows that a loss takes: all, on_policy or off_policy."""
+  on_policy = jnp.asarray(trajectory.on_policy)[:, None]
+  return {"all": on_policy | True, "on_policy": on_policy, "off_policy": ~on_policy}[rows]
 
 
 def budget_error(budgets: Float[Array, " B"], batch: Batch | Trajectory) -> Float[Array, ""]:

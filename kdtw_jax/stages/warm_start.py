@@ -41,7 +41,7 @@ def distribution_matching(models: Models, stage: ml_collections.ConfigDict) -> O
     The objective; its data is a `Batch`, and `frozen` the teacher's parameters.
   """
   student, teacher = models
-  token_losses = losses.weighted_losses(stage.losses.to_dict())
+  token_losses = losses.weighted_losses(stage.losses.to_dict(), of_sequences=False)
 
   def objective(params: Params, teacher_params: Params, batch: Batch, key, duals):
     encode_key, decode_key = jax.random.split(key)
@@ -55,9 +55,7 @@ def distribution_matching(models: Models, stage: ml_collections.ConfigDict) -> O
     def per_token(hidden, teacher_hidden, target):
       logits = student.logits(params, hidden)
       teacher_logits = jax.lax.stop_gradient(teacher.logits(teacher_params, teacher_hidden))
-      return {
-          name: loss(teacher_logits, logits, target) for name, (_, loss) in token_losses.items()
-      }
+      return {name: loss.fn(teacher_logits, logits, target) for name, loss in token_losses.items()}
 
     values = losses.over_sequence_chunks(
         per_token, hidden, teacher_hidden, batch.target, chunk_size=stage.readout_chunk

@@ -40,7 +40,9 @@ def train(run: Run) -> None:
       "wheels",
       stage,
       start=lambda: start,
-      rollout=rollouts.make_rollout(models, stage, may_ask=True),
+      rollout=rollouts.make_rollout(
+          models, stage, max_length=run.config.decode.max_length, may_ask=True
+      ),
       objective=constrained_path_consistency(models, stage, knots=knots),
       frozen=teacher_params,
       budgets=run.config.budgets.train,

@@ -123,16 +123,18 @@ def path_probs(problem, paths, log_policy, gate_logits=None) -> np.ndarray:
 
 
 def residuals(values, terms, mask, ended, gamma, segment_length):
-  """C and its validity by the definition, one segment at a time."""
+  """C and its validity by the definition, one segment at a time.
+
+  A row that was cut ends at its last state, worth its value, before the last token.
+  """
   errors, valid = np.zeros(mask.shape), np.zeros(mask.shape, bool)
   for b, row in enumerate(mask):
     n = int(row.sum())
-    for i in range(n):
-      stop = n if segment_length is None else min(n, i + segment_length)
-      if stop == n and not ended[b]:
-        continue
-      last = 0.0 if stop == n else values[b, stop]
+    end = n if ended[b] else n - 1
+    after = np.append(values[b, :end], 0.0 if ended[b] else values[b, end])
+    for i in range(end):
+      stop = end if segment_length is None else min(end, i + segment_length)
       path = sum(gamma ** (t - i) * terms[b, t] for t in range(i, stop))
-      errors[b, i] = -values[b, i] + gamma ** (stop - i) * last + path
+      errors[b, i] = -values[b, i] + gamma ** (stop - i) * after[stop] + path
       valid[b, i] = True
   return errors, valid

@@ -45,6 +45,13 @@ CASES = {
     "generalized_jsd": Case(
         lambda t, s: losses.generalized_jsd(t, s, beta=0.3), ("teacher_logits", "logits")
     ),
+    "skew_kl": Case(losses.skew_kl, ("teacher_logits", "logits")),
+    "skew_reverse_kl": Case(losses.skew_reverse_kl, ("teacher_logits", "logits")),
+    "teacher_choice": Case(losses.teacher_choice, ("teacher_logits", "logits")),
+    "expected_rewards": Case(
+        lambda t, s: losses.expected_rewards(t, s, alpha=0.7, floor=-20.0),
+        ("teacher_logits", "logits"),
+    ),
     "log_prob_gap": Case(distributions.log_prob_gap, ("teacher_logits", "logits")),
     "entropy": Case(distributions.entropy, ("logits",)),
     "logsumexp_values": Case(
@@ -75,9 +82,11 @@ CASES = {
         path_loss, ("values", "log_probs", "entropies"), ("mask", "ended"), pointwise=False
     ),
     "cost_consistency": Case(
-        lambda v, *rest: losses.cost_consistency_error(v, *rest, segment_length=None)[0],
+        lambda v, asked, mask: losses.cost_consistency_error(
+            v, asked, mask, np.ones(len(mask), bool), segment_length=None
+        )[0],
         ("values",),
-        ("asked", "mask", "ended"),
+        ("asked", "mask"),
         pointwise=False,
     ),
 }

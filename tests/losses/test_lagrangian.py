@@ -143,8 +143,9 @@ def test_cost_consistency_bootstrap_and_monte_carlo():
   np.testing.assert_array_equal(errors, [[0.5, 0.0, 0.75, 0.0]])
   _, valid = cost_consistency_error(values, asked, mask, cut)
   np.testing.assert_array_equal(valid, [[True, True, False, False]])
-  _, valid = cost_consistency_error(values, asked, mask, cut, segment_length=None)
-  assert not valid.any()
+  errors, valid = cost_consistency_error(values, asked, mask, cut, segment_length=None)
+  np.testing.assert_array_equal(errors, [[-0.25, -0.75, 0.0, 0.0]])  # to V_C of the last state
+  np.testing.assert_array_equal(valid, [[True, True, False, False]])
 
   def total(values):
     return jnp.sum(cost_consistency_error(values, asked, mask, done)[0])

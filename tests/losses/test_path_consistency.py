@@ -59,14 +59,38 @@ def test_hand_derived_constant():
   )
 
 
-def test_cut_off_rows_lose_the_segments_that_need_their_end():
+def test_a_cut_off_row_counts_its_last_state_for_what_follows():
+  # x = (−1, −2, −4, ·), V = (1, 2, 3, 5), cut after 4 tokens, γ = ½, d = 2 and to the end:
+  # C_2 = −3 − 4 + ½·5 = −4.5;  C_1 = −2 − 2 − 2 + ¼·5 = −4.75;  C_0 = −1 − 1 − 1 + ¼·3 = −2.25,
+  # to the end −1 − 1 − 1 − 1 + ⅛·5 = −3.375. The last token begins no segment.
+  values = jnp.array([[1.0, 2.0, 3.0, 5.0, 9.0]])
+  rewards = jnp.array([[-1.0, -2.0, -4.0, 7.0, 9.0]])
   mask = jnp.array([[True, True, True, True, False]])
-  zeros = jnp.zeros((1, 5))
-  for d, want in [(1, [1, 1, 1, 0, 0]), (2, [1, 1, 0, 0, 0]), (4, [0] * 5), (None, [0] * 5)]:
-    _, valid = losses.path_consistency_error(
-        zeros, zeros, zeros, mask, jnp.array([False]), gamma=1.0, segment_length=d
+  for d, first in ((2, -2.25), (None, -3.375), (9, -3.375)):
+    errors, valid = residuals(
+        values, rewards, 0 * rewards, mask, jnp.array([False]), gamma=0.5, segment_length=d
     )
-    np.testing.assert_array_equal(valid, np.array([want], bool))
+    np.testing.assert_array_equal(errors, [[first, -4.75, -4.5, 0.0, 0.0]])
+    np.testing.assert_array_equal(valid, [[True, True, True, False, False]])
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_value_at_a_cut_carries_gradient_unless_bootstraps_stop(stop):
+  ones, mask = jnp.ones((1, 3)), jnp.ones((1, 3), bool)
+
+  def first(values):
+    return losses.path_consistency_error(
+        values,
+        ones,
+        ones,
+        mask,
+        jnp.array([False]),
+        gamma=0.5,
+        segment_length=None,
+        stop_bootstrap=stop,
+    )[0][0, 0]
+
+  np.testing.assert_array_equal(jax.grad(first)(ones), [[-1.0, 0.0, 0.0 if stop else 0.25]])
 
 
 def test_padding_changes_nothing():

@@ -25,7 +25,7 @@ def trajectory():
 def evaluate(knots, gate="difficulty_price", data=None, **overrides):
   models = tiny.models(gate)
   params, teacher_params = tiny.params(gate)
-  stage = tiny.stage("wheels", **overrides)
+  stage = tiny.stage("wheels" if knots else "distillation", **overrides)
   objective = (
       wheels.constrained_path_consistency(models, stage, knots=knots)
       if knots

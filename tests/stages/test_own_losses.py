@@ -41,7 +41,7 @@ def config(tmp_path, monkeypatch):
     for stage in (made.warm_start, made.distillation, made.wheels):
       stage.losses.total_variation = {"weight": 1.0, "scale": 2.0}
   yield made
-  losses.TOKEN_LOSSES.pop("total_variation", None)
+  losses.LOSSES.pop("total_variation", None)
   sys.modules.pop(name, None)
 
 

@@ -14,13 +14,13 @@ from tests import tiny
 
 
 @functools.cache
-def rollout(wheels, **overrides):
-  stage = tiny.stage("wheels", **overrides)
-  return rollouts.make_rollout(tiny.models(), stage, may_ask=wheels)
+def rollout(wheels, max_length, **overrides):
+  stage = tiny.stage("wheels" if wheels else "distillation", **overrides)
+  return rollouts.make_rollout(tiny.models(), stage, max_length=max_length, may_ask=wheels)
 
 
-def run(wheels, batch, duals=(3.0, 1.0, 0.2), **overrides):
-  fn = rollout(wheels, **overrides)
+def run(wheels, batch, duals=(3.0, 1.0, 0.2), max_length=99, **overrides):
+  fn = rollout(wheels, max_length, **overrides)
   student_params, teacher_params = tiny.params()
   student_params = with_duals(student_params, jnp.asarray(duals))
   return jax.tree.map(np.asarray, fn(student_params, teacher_params, batch, jax.random.key(3)))
@@ -81,6 +81,25 @@ def test_off_policy_rows_can_come_from_the_teacher():
   written = t.tokens != PAD_ID
   np.testing.assert_array_equal(t.tokens[written], teacher_greedy(t)[written])
   assert not t.on_policy.any()
+
+
+def test_the_teacher_writes_its_share_of_own_rows():
+  batch = jax.tree.map(lambda x: jnp.concatenate([x] * 8), tiny.batch())
+  t = run(False, batch, on_policy_fraction=1.0, teacher_mixing=0.3, rollout_temperature=1.0)
+  written = t.tokens != PAD_ID
+  share, n = t.asked[written].mean(), written.sum()
+  assert abs(share - 0.3) < 4 * (0.3 * 0.7 / n) ** 0.5  # four standard errors
+  assert not t.own_gate.any()
+
+
+def test_what_a_batch_cuts_goes_on_and_what_the_decoder_cuts_has_ended():
+  batch = tiny.batch()
+  length = batch.target.shape[1]
+  for max_length, all_ended in ((length + 1, False), (length, True)):
+    t = run(False, batch, max_length=max_length, on_policy_fraction=0.5, rollout_temperature=1.0)
+    has_end = (t.tokens == EOS_ID).any(axis=1)
+    assert not has_end[t.on_policy].all()  # or the test would show nothing
+    np.testing.assert_array_equal(t.ended, has_end | (t.on_policy & all_ended))
 
 
 @pytest.mark.parametrize("price, share", [(50.0, 0.0), (-50.0, 1.0)])
