@@ -1,7 +1,7 @@
 """ImitKD: the student imitates what the teacher would write in the states that the student visits.
 
-Lin et al. 2020, arXiv 2009.07253. The paper mixes sequences of the data and of the student by a share
-that changes over training; here the share is the stage's `on_policy_fraction`.
+Lin et al. 2020, arXiv 2009.07253. The paper mixes sequences of the data and of the student by a
+share that changes over training; here the share is the stage's `on_policy_fraction`.
 
 Shape letters: B batch, C chunk of positions, V vocabulary.
 """
