@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From a fresh clone to the documentation: virtual environment, installation, site.
-# Further arguments go to Sphinx, e.g. -b linkcheck
+# Further arguments go to Sphinx, e.g. --fresh-env
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh

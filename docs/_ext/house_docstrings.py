@@ -119,7 +119,8 @@ def signature(obj: Any) -> tuple[str, str | None] | None:
 def _record_signature(kind: type) -> str:
   """Returns the fields of a small record; those of a large one stand under its attributes alone."""
   if not dataclasses.is_dataclass(kind):
-    found = signature(kind.__init__) if "__init__" in vars(kind) else None
+    own = "__init__" in vars(kind) and not getattr(kind, "_is_protocol", False)
+    found = signature(kind.__init__) if own else None
     return found[0] if found else ""
   fields = [field for field in dataclasses.fields(kind) if not field.kw_only]
   if len(fields) > MOST_FIELDS:
