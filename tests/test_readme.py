@@ -8,16 +8,25 @@ from pathlib import Path
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from kdtw_jax import config as config_lib
+from kdtw_jax import losses
 from kdtw_jax.commands import cli
+from kdtw_jax.decoding.policies import registry
 from tests.smoke_run import environment
 from tests.test_config import load as load_config
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "CONTRIBUTING.md", "results/README.md", "kdtw_jax/decoding/README.md")
+DOCS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "docs").rglob("*.md")
+    if "_build" not in path.parts
+)
+WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "results/README.md")
+PAGES = (*WITH_COMMANDS, "kdtw_jax/decoding/README.md", *DOCS)
 SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("launch/*.sh"))
 
 
@@ -65,8 +74,10 @@ def check(command):
   name, *words = command
   if name == "kdtw":
     return check_kdtw(*words)
-  if name in ("source", "curl") or words[:2] == ["install", "kdtw_jax[serve]"]:
+  if name in ("source", "curl"):
     return None
+  if name == "pip":
+    return check_install(*words)
   if name == "bash":
     name, *words = words
   if name == "python":
@@ -74,7 +85,8 @@ def check(command):
       assert (ROOT / words[2]).is_file(), f"no file {words[2]}"
       return None
     if words[0] == "-m":
-      words[0:2] = [words[1].replace(".", "/") + ".py"]
+      module = words[1].replace(".", "/")
+      words[0:2] = [f"{module}/__main__.py" if (ROOT / module).is_dir() else f"{module}.py"]
     return check_python(*words)
   assert name in SCRIPTS, f"no script {name}"
   usage = re.search(rf"^# usage: (?:\w+=\S+ )*{name} (.*)$", read(name), re.MULTILINE)
@@ -87,6 +99,14 @@ def check(command):
     return check_python("kdtw_jax/main.py", f"--config={words[0]}", *flags)
   assert not [flag for flag in flags if flag.startswith("--")], f"{flags} of {name} are not known"
   return None
+
+
+def check_install(command, package):
+  """Checks that the extras that pip is to install are declared."""
+  extras = re.fullmatch(r"kdtw_jax\[(\w+)\]", package)
+  assert command == "install" and extras, f"pip {command} {package} installs something else"
+  project = tomllib.loads(read("pyproject.toml"))["project"]
+  assert extras[1] in project["optional-dependencies"], f"no extra {extras[1]}"
 
 
 def check_kdtw(command, *flags):
@@ -103,7 +123,8 @@ def check_kdtw(command, *flags):
 def check_python(script, *flags):
   """Checks a script and its flags; those of its config are set and validated."""
   assert (ROOT / script).is_file(), f"no file {script}"
-  known = {*re.findall(r'DEFINE_\w+\(\s*"(\w+)"', read(script)), "help"}
+  flag_names = r'(?:DEFINE_\w+\(\s*"|add_argument\(\s*"--)([\w-]+)"'
+  known = {*re.findall(flag_names, read(script)), "help"}
   config = None
   for flag in flags:
     if not flag.startswith("--"):
@@ -147,7 +168,7 @@ def test_every_command_of_a_page_names_what_exists(page):
   ]
   for command in commands:
     check(command)
-  assert commands or page == "kdtw_jax/decoding/README.md"
+  assert commands or page not in WITH_COMMANDS
 
 
 def test_the_usage_lines_of_the_scripts_name_what_exists():
@@ -186,11 +207,15 @@ def test_every_file_that_a_page_names_is_there(page):
   named = [name for name in named if re.fullmatch(r"[\w/]+\.(py|sh)", name)]
   starts = (here, ROOT, ROOT / "kdtw_jax", ROOT / "benchmarks")
   for name in named:
+    if name.startswith("my_"):  # a reader's own
+      continue
     assert any((start / name).is_file() for start in starts), name
   links = [link for link in re.findall(r"\]\(([^)]+)\)", read(page)) if not link.startswith("http")]
   for link in links:
     assert (here / link.partition("#")[0]).exists(), link
-  assert named or links
+  included = re.findall(r"^:::\{(?:include|literalinclude)\} (\S+)$", read(page), re.MULTILINE)
+  assert all((here / name).is_file() for name in included)
+  assert named or links or page in DOCS
 
 
 @pytest.mark.parametrize(
@@ -211,6 +236,8 @@ def test_every_file_that_a_page_names_is_there(page):
         ),
         ("kdtw wrote --pair=runs/demo", "no command wrote"),
         ("kdtw write --pair=runs/demo --buget=0.2", "are none of kdtw write"),
+        ("python -m kdtw_jax.report --workdir=runs/demo", "no flag --workdir"),
+        ("pip install 'kdtw_jax[server]'", "no extra server"),
         ("bash launch/demos.sh", "no script launch/demos.sh"),
         ("launch/smoke.sh wmd", "is none of"),
         ("launch/gpu.sh configs/wmt.py", "needs"),
@@ -255,6 +282,24 @@ def test_the_examples_of_docstrings_print_what_they_say(module, docstring):
 def test_an_example_that_prints_something_else_is_found():
   with pytest.raises(AssertionError, match=r"Expected:\s+3\s+Got:\s+2"):
     run_examples(">>> 1 + 1\n3\n", "page", {})
+
+
+@pytest.fixture
+def own_registries():
+  """What an example registers is gone after it."""
+  known = (registry._BY_NAME, losses.TOKEN_LOSSES)
+  before = [dict(names) for names in known]
+  yield
+  for names, old in zip(known, before, strict=True):
+    names.clear()
+    names.update(old)
+
+
+@pytest.mark.parametrize("page", [page for page in DOCS if fenced(read(page), "python")])
+def test_the_examples_of_the_site_print_what_they_say(page, own_registries):
+  blocks = fenced(read(page), "python")
+  assert all(">>> " in block for block in blocks)
+  run_examples("\n\n".join(blocks), page, {"__name__": "my_module"})
 
 
 SHORTER = (  # the demo without its baseline and evaluation, in fewer steps
