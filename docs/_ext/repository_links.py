@@ -15,6 +15,7 @@ PAGES = {
     "CHANGELOG.md": "changelog",
     "CONTRIBUTING.md": "contributing",
     "kdtw_jax/decoding/README.md": "policies",
+    "kdtw_jax/losses/README.md": "objectives",
     "notebooks/quickstart.ipynb": "notebooks/quickstart",
     "notebooks/the_method_by_hand.ipynb": "notebooks/the_method_by_hand",
     "docs/notebooks/quickstart.ipynb": "notebooks/quickstart",
