@@ -35,6 +35,8 @@ def spans(page):
   return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
 
 
+INSTALLS = [["install", f"kdtw_jax[{extra}]"] for extra in ("serve", "demo")]
+
 # Commands -----------------------------------------------------------------------------------------
 
 
@@ -65,7 +67,7 @@ def check(command):
   name, *words = command
   if name == "kdtw":
     return check_kdtw(*words)
-  if name in ("source", "curl") or words[:2] == ["install", "kdtw_jax[serve]"]:
+  if name in ("source", "curl") or words[:2] in INSTALLS:
     return None
   if name == "bash":
     name, *words = words
