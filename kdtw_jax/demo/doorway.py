@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PAGES = {"/", "/config", "/favicon.ico", "/login", "/manifest.json", "/robots.txt", "/theme.css"}
-_FOLDERS = ("/assets/", "/static/", "/gradio_api/queue/", "/gradio_api/heartbeat/")
+_FOLDERS = ("/assets/", "/static/", "/gradio_api/queue/")  # no heartbeat: it would not end
 _CALLS = {f"/gradio_api/{name}" for name in ("app_id", "cancel", "info", "login_check", "reset")}
 _CALLS |= {"/gradio_api/startup-events"}
 _POLICY = (
