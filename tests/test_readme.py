@@ -287,7 +287,7 @@ def test_an_example_that_prints_something_else_is_found():
 @pytest.fixture
 def own_registries():
   """What an example registers is gone after it."""
-  known = (registry._BY_NAME, losses.TOKEN_LOSSES)
+  known = (registry._BY_NAME, losses.LOSSES)
   before = [dict(names) for names in known]
   yield
   for names, old in zip(known, before, strict=True):

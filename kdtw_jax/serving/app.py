@@ -1,12 +1,11 @@
 """The server's pages: completions, models, health, figures.
 
-Not here: writing (engine.py), the format of bodies (protocol.py), who may come in (guard.py).
+Not here: writing (engine.py, job.py), the format of bodies (protocol.py), who comes in (guard.py).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 import contextlib
-import dataclasses
 import json
 import time
 from typing import Any
@@ -19,26 +18,12 @@ import pydantic
 from kdtw_jax.live import Piece
 from kdtw_jax.orders import Order, read_policy
 from kdtw_jax.serving import protocol
-from kdtw_jax.serving.engine import BusyError, End, Engine, Event, StoppedError, Ticket
+from kdtw_jax.serving.engine import BusyError, End, Engine, StoppedError
 from kdtw_jax.serving.figures import Figures
 from kdtw_jax.serving.guard import Guard, Limits
+from kdtw_jax.serving.job import Job
 
 _EVENTS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # not kept back by proxies
-
-
-@dataclasses.dataclass
-class _Job:
-  """The texts of one request, in the engine.
-
-  Attributes:
-    tickets: one per text.
-    events: (number of the text, event), as they come.
-    since: when the request came, by time.monotonic.
-  """
-
-  tickets: list[Ticket]
-  events: asyncio.Queue[tuple[int, Event]]
-  since: float = dataclasses.field(default_factory=time.monotonic)
 
 
 class Desk:
@@ -57,57 +42,33 @@ class Desk:
       budget = self._budget
     return self.engine.order(budget, body.form, policy)
 
-  def submit(self, body: protocol.CompletionRequest) -> _Job:
+  def submit(self, body: protocol.CompletionRequest) -> Job:
     """Gives all texts of a request to the engine, or none; errors as in `Engine.submit`."""
-    texts, order, loop = body.texts(), self.order(body), asyncio.get_running_loop()
-    job = _Job([], asyncio.Queue())
+    return Job(self.engine, body.texts(), self.order(body), most=body.max_tokens)
 
-    def teller(number: int) -> Callable[[Event], None]:
-      def tell(event: Event) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-          loop.call_soon_threadsafe(job.events.put_nowait, (number, event))
-
-      return tell
-
-    try:
-      for number, text in enumerate(texts):
-        ticket = self.engine.submit(text, order, teller(number), most=body.max_tokens)
-        job.tickets.append(ticket)
-    except BaseException:
-      self.give_up(job)
-      raise
-    return job
-
-  def give_up(self, job: _Job) -> None:
-    """Forgets what is left of a request."""
-    for ticket in job.tickets:
-      self.engine.give_up(ticket)
-
-  async def events(self, job: _Job) -> AsyncGenerator[tuple[int, list[Piece] | End], None]:
-    """Iterates over what is written, until all texts have ended.
+  async def events(self, job: Job) -> AsyncGenerator[tuple[int, list[Piece] | End], None]:
+    """Iterates over what is written, and counts it.
 
     Raises:
       StoppedError: if the engine has stopped.
     """
-    left, begun, how = len(job.tickets), set(), "gone"
+    begun, how = set(), "gone"
     try:
-      while left:
-        number, event = await job.events.get()
-        if isinstance(event, StoppedError):
-          how = "failed"
-          raise event
-        seconds = time.monotonic() - job.since
-        if number not in begun:
-          begun.add(number)
-          self.figures.began(seconds)
-        if isinstance(event, End):
-          left -= 1
-          self.figures.finished(event, seconds)
-        yield number, event
+      async with contextlib.aclosing(job.events()) as events:
+        async for number, event in events:
+          seconds = time.monotonic() - job.since
+          if number not in begun:
+            begun.add(number)
+            self.figures.began(seconds)
+          if isinstance(event, End):
+            self.figures.finished(event, seconds)
+          yield number, event
+    except StoppedError:
+      how = "failed"
+      raise
     finally:
-      if left:
-        self.figures.ended(how, left)
-        self.give_up(job)
+      if job.left:
+        self.figures.ended(how, job.left)
 
 
 def make_app(
@@ -170,7 +131,7 @@ def make_app(
 
 
 async def _whole(
-    desk: Desk, job: _Job, answer: dict[str, Any], request: fastapi.Request
+    desk: Desk, job: Job, answer: dict[str, Any], request: fastapi.Request
 ) -> responses.Response:
   """Waits for all outputs of a request, unless its client goes."""
 
@@ -206,7 +167,7 @@ async def _whole(
 
 
 async def _stream(
-    desk: Desk, job: _Job, answer: dict[str, Any], options: protocol.StreamOptions | None
+    desk: Desk, job: Job, answer: dict[str, Any], options: protocol.StreamOptions | None
 ) -> AsyncIterator[str]:
   """Sends the pieces of all outputs of a request as server-sent events."""
   ends: list[End] = []

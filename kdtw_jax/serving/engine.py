@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterator
 import dataclasses
 import queue
 import threading
+import time
 
 from absl import logging
 import numpy as np
@@ -59,11 +60,13 @@ class End:
     written: the output.
     cut: True if it ended at the most tokens that were asked for or that the pair writes.
     read: number of tokens that the student read.
+    seconds: from entering a slot to the end, beside all others that were written then.
   """
 
   written: Written
   cut: bool
   read: int
+  seconds: float
 
 
 Event = list[Piece] | End | StoppedError
@@ -79,6 +82,7 @@ class Ticket:
     most: most tokens of its output; None leaves it to the pair.
     tell: takes its events, in the engine's thread; the last one is an End or a StoppedError.
     given_up: True once nobody waits for it.
+    entered: when it got its slot, by time.monotonic.
   """
 
   row: Row
@@ -86,6 +90,7 @@ class Ticket:
   most: int | None
   tell: Callable[[Event], None]
   given_up: bool = False
+  entered: float = 0.0
 
 
 class _Lane:
@@ -128,7 +133,8 @@ class _Lane:
         calls = int(results.teacher_calls[slot])
         written = self._reader.written(tokens, np.asarray(by_teacher), length=length, calls=calls)
         cut = int(tokens[length - 1]) != EOS_ID
-        ended[slot] = ticket, End(written, cut, len(ticket.row.student))
+        seconds = time.monotonic() - ticket.entered
+        ended[slot] = ticket, End(written, cut, len(ticket.row.student), seconds)
     self._leave([*ended])
     return [*ended.values()]
 
@@ -146,6 +152,7 @@ class _Lane:
       ticket = self.queue.popleft()
       if not ticket.given_up:
         slot = free.pop(0)
+        ticket.entered = time.monotonic()
         self._owners[slot] = ticket, Pieces(self._reader.text)
         request = self._lanes.request(ticket.row, ticket.order, self._width)
         placed[slot] = (request, ticket.order.policy)

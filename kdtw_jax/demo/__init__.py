@@ -1,0 +1,1 @@
+"""A page for people: one text, written by several methods, with what each of them costs."""

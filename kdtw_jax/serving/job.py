@@ -1,0 +1,67 @@
+"""One client's texts in the engine, for asyncio: what an engine's thread tells, a coroutine reads.
+
+Not here: what a client may ask for, and what it is answered (app.py, demo/).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+import contextlib
+import time
+
+from kdtw_jax.live import Piece
+from kdtw_jax.orders import Order
+from kdtw_jax.serving.engine import End, Engine, Event, StoppedError, Ticket
+
+
+class Job:
+  """The texts of one client, while they are written.
+
+  Attributes:
+    since: when they came, by time.monotonic.
+    left: number of texts that have not ended.
+  """
+
+  def __init__(
+      self, engine: Engine, texts: Sequence[str], order: Order, *, most: int | None = None
+  ):
+    """Gives all texts to the engine, or none; errors as in `Engine.submit`."""
+    self.since = time.monotonic()
+    self._engine, self._tickets = engine, list[Ticket]()
+    self._loop = asyncio.get_running_loop()
+    self._told: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+    try:
+      for number, text in enumerate(texts):
+        self._tickets.append(engine.submit(text, order, self._teller(number), most=most))
+    except BaseException:
+      self.give_up()
+      raise
+    self.left = len(self._tickets)
+
+  def give_up(self) -> None:
+    """Forgets what is left."""
+    for ticket in self._tickets:
+      self._engine.give_up(ticket)
+
+  async def events(self) -> AsyncGenerator[tuple[int, list[Piece] | End], None]:
+    """Iterates over (number of the text, event) until all texts have ended; closed, it gives up.
+
+    Raises:
+      StoppedError: if the engine has stopped.
+    """
+    try:
+      while self.left:
+        number, event = await self._told.get()
+        if isinstance(event, StoppedError):
+          raise event
+        self.left -= isinstance(event, End)
+        yield number, event
+    finally:
+      if self.left:
+        self.give_up()
+
+  def _teller(self, number: int) -> Callable[[Event], None]:
+    def tell(event: Event) -> None:
+      with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+        self._loop.call_soon_threadsafe(self._told.put_nowait, (number, event))
+
+    return tell
