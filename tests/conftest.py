@@ -3,8 +3,14 @@
 import gc
 import os
 from pathlib import Path
+import tempfile
 
 from kdtw_jax import config
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # pytest-xdist's workers inherit it
+  _programs = tempfile.TemporaryDirectory(prefix="kdtw-tests-")  # many tests compile the same
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = " ".join(

@@ -25,8 +25,9 @@ def environment(cache):
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-  return tmp_path_factory.mktemp("compiled")
+def cache():
+  """The programs that all tests share, those of processes of their own included."""
+  return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
 def command(workdir, *flags, config=SMOKE):
