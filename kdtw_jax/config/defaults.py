@@ -167,9 +167,10 @@ def defaults() -> ml_collections.ConfigDict:
   config.distillation = _path_consistency(
       steps=300,
       on_policy_fraction=0.5,
-      immediate="sampled",  # sampled | expected: the student's own token in r_t − α log π
+      immediate="expected",  # sampled | expected: the student's own token in r_t − α log π
       teacher_mixing=0.0,  # probability with which the teacher writes a token of an on-policy row
   )
+  config.distillation.losses.forward_kl.update(weight=1.0, rows="off_policy")
   # Constrained path consistency: gate, duals, cost value.
   config.wheels = _path_consistency(
       steps=400,

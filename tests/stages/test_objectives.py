@@ -26,6 +26,7 @@ def evaluate(knots, gate="difficulty_price", data=None, **overrides):
   models = tiny.models(gate)
   params, teacher_params = tiny.params(gate)
   stage = tiny.stage("wheels" if knots else "distillation", **overrides)
+  stage.losses.forward_kl.weight = 0.0
   objective = (
       wheels.constrained_path_consistency(models, stage, knots=knots)
       if knots
