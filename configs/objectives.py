@@ -134,7 +134,7 @@ def use(config: ml_collections.ConfigDict, name: str) -> None:
     raise ValueError(f"objective={name}: is unknown; there are {', '.join(OBJECTIVES)}")
   if name:
     for loss in config.distillation.losses.values():
-      loss.weight = 0.0
+      loss.update(weight=0.0, rows="all")
     OBJECTIVES[name](config.distillation)
 
 

@@ -90,6 +90,26 @@ def test_both_values_give_finite_losses(value, knots):
   assert np.isfinite(loss) and moved["value"] == (value == "head")
 
 
+@pytest.mark.parametrize("immediate", ["sampled", "expected"])
+@pytest.mark.parametrize("rows, kept", [("on_policy", range(4)), ("off_policy", range(4, 8))])
+def test_losses_take_their_rows_alone(rows, kept, immediate):
+  models, (params, teacher_params) = tiny.models(), tiny.params()
+
+  def terms(data, rows):
+    stage = tiny.stage("distillation", consistency_rows=rows, immediate=immediate)
+    stage.losses.forward_kl.update(weight=1.0, rows=rows)
+    objective = jax.jit(distillation.path_consistency(models, stage))
+    return objective(params, teacher_params, data, jax.random.key(0), None)[1]
+
+  both = trajectory()
+  number = jnp.arange(8)
+  alone = both._replace(example_id=jnp.where(jnp.isin(number, jnp.asarray(kept)), number, -1))
+  got, want, other = terms(both, rows), terms(alone, "all"), terms(both, "all")
+  for name in ("loss_path_consistency", "loss_forward_kl"):
+    np.testing.assert_allclose(got[name], want[name], rtol=1e-5)
+    assert abs(got[name] - other[name]) > 1e-4
+
+
 def test_padding_rows_change_nothing():
   t = trajectory()
   padded = jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros((3, *x.shape[1:]), x.dtype)]), t)
