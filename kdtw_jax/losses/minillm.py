@@ -4,8 +4,9 @@ Gu et al. 2023, arXiv 2306.08543. With ℓ_t = log π(y_t|s_t) − log μ(y_t|s_
 student writes and the teacher at a share a of the tokens (its "teacher-mixed sampling"):
 
     w_t = π(y_t) / ((1 − a) π(y_t) + a μ(y_t))                importance of token t alone
-    L_t = w_t KL(π‖μ)(s_t) + w_t mean_{k>t} ℓ_k · log π(y_t)  w and the mean without gradient
+    L_t = w_t KL(π‖μ)(s_t) + w_t mean_{k>t} ℓ_k · (log π(y_t) − [log π(y_t)])
 
+with w, the mean and the bracket without gradient, so that the second term is 0 and has a gradient.
 The first term is its single-step decomposition, the mean its length normalisation.
 Its loss on the pre-training corpus is another entry of the stage's losses. Not here: clipping of
 the importance of old samples, as every sequence trains one step.
@@ -28,7 +29,7 @@ def minillm(written: Written) -> Float[Array, "B T"]:
     written: the scores of the sequences.
 
   Returns:
-    Nats per token, float32, zero where masked; the values mean little, the gradient counts.
+    Nats per token, float32, zero where masked.
   """
   mask = written.mask
   log_probs, teacher = (
@@ -41,5 +42,5 @@ def minillm(written: Written) -> Float[Array, "B T"]:
   mean_of_rest = follow / jnp.maximum(left, 1)
   mixing = written.teacher_mixing
   importance = 1.0 / ((1.0 - mixing) + mixing * jnp.exp(jnp.minimum(-excess, 80.0)))
-  loss = importance * (written.reverse_kl + mean_of_rest * log_probs)
+  loss = importance * (written.reverse_kl + mean_of_rest * (log_probs - own))
   return jnp.where(mask, loss, 0.0)

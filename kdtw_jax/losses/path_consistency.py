@@ -169,14 +169,15 @@ def expected_consistency_loss(
 ) -> Float[Array, "B T"]:
   """Computes the loss whose gradient takes the immediate term in expectation over the action.
 
-      ½ C_t² [V alone]  −  α x_t  −  α clip(C_t, ±δ) log π(a_t)      C_t, and δ, without gradient
+      ½ C_t²  −  α x_t  −  α clip(C_t, ±δ) (log π(a_t) − [log π(a_t)])     in brackets: no gradient
 
-  with C_t the residual of the terms x = `expected_rewards`. The gradient of ½ C² on sampled terms
-  is −α times the policy gradient of the return, with the sampled token's reward as a part of its
-  own noise. Here that part is computed: x_t has the exact gradient of one step, and the token is
-  credited with what follows it alone, Σ_{k>t} γ^{k−t} x_k, less the baseline V(s_t) − x_t. At γ = 0
-  it is reverse KL on the student's own tokens. The same split of the first step, without V: Gu et
-  al. 2023, arXiv 2306.08543.
+  with C_t the residual of the terms x = `expected_rewards`, without gradient in the last term,
+  which is 0 and has the gradient of log π alone. The gradient of ½ C² on sampled terms is −α times
+  the policy gradient of the return, with the sampled token's reward as a part of its own noise.
+  Here that part is computed: x_t has the exact gradient of one step, and the token is credited with
+  what follows it alone, Σ_{k>t} γ^{k−t} x_k, less the baseline V(s_t) − x_t. At γ = 0 it is reverse
+  KL on the student's own tokens. The same split of the first step, without V: Gu et al. 2023, arXiv
+  2306.08543.
 
   Args:
     errors: residuals C, nats, with gradient to the values alone.
@@ -187,16 +188,15 @@ def expected_consistency_loss(
     huber: δ in nats, or None for the squared loss and no clipping.
 
   Returns:
-    The losses, float32, zero where not valid; their values mean little, the gradient counts.
+    The losses, float32, zero where not valid.
   """
   valid = jnp.asarray(valid)
   credit = lax.stop_gradient(_masked(errors, valid))
   if huber is not None:
     credit = jnp.clip(credit, -huber, huber)
-  policy = -jnp.asarray(alpha, jnp.float32) * (
-      _masked(immediate, valid) + credit * _masked(log_probs, valid)
-  )
-  return path_consistency_loss(errors, valid, huber) + policy
+  log_probs = _masked(log_probs, valid)
+  gained = _masked(immediate, valid) + credit * (log_probs - lax.stop_gradient(log_probs))
+  return path_consistency_loss(errors, valid, huber) - jnp.asarray(alpha, jnp.float32) * gained
 
 
 def logsumexp_values(
