@@ -10,7 +10,7 @@ from kdtw_jax.config import defaults
 def get_config(arg=None):
   """Returns the config of a mode: "", "smoke" or "paper".
 
-  "" takes about twelve minutes on two CPU cores, installation included, and "smoke" a minute.
+  "" takes about a quarter of an hour on two CPU cores, installation included, and "smoke" a minute.
   "paper" is the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as in arXiv
   2502.17717. `objective=NAME` distils by another method, see objectives.py.
   """
@@ -47,7 +47,7 @@ def get_config(arg=None):
     config.wheels.losses.forward_kl.weight = 1.0
     config.calibration.steps = 40
     config.worth.num_sources = 1024
-    config.decode.paces = (1.0, 4.0, 16.0)
+    config.decode.paces = (1.0,)
     config.evaluation.dials.update(
         random=(0.05, 0.1, 0.2, 0.35, 0.5),
         max_prob=(0.1, 0.2, 0.3, 0.5, 0.8),

@@ -310,7 +310,6 @@ SHORTER = (  # the demo without its baseline and evaluation, in fewer steps
     "--config.wheels.warmup_steps=20",
     "--config.worth.num_sources=256",
     "--config.worth.steps=500",
-    "--config.decode.paces=(1.0,)",
 )
 
 
