@@ -164,13 +164,14 @@ def defaults() -> ml_collections.ConfigDict:
   # Distillation of the teacher's distribution, with random budget prompts.
   config.warm_start = _training(losses=_losses(forward_kl=1.0), budget_loss=1.0)
   # Path consistency without the gate.
-  config.distillation = _path_consistency(
+  distillation = _path_consistency(
       steps=300,
       on_policy_fraction=0.5,
       immediate="expected",  # sampled | expected: the student's own token in r_t − α log π
       teacher_mixing=0.0,  # probability with which the teacher writes a token of an on-policy row
   )
-  config.distillation.losses.forward_kl.update(weight=1.0, rows="off_policy")
+  distillation["losses"]["forward_kl"].update(weight=1.0, rows="off_policy")
+  config.distillation = distillation
   # Constrained path consistency: gate, duals, cost value.
   config.wheels = _path_consistency(
       steps=400,
