@@ -10,7 +10,7 @@ from kdtw_jax.config import defaults
 def get_config(arg=None):
   """Returns the config of a mode: "", "smoke" or "paper".
 
-  "" takes about a quarter of an hour on two CPU cores, installation included, and "smoke" a minute.
+  "" takes about twenty minutes on two CPU cores, installation included, and "smoke" a minute.
   "paper" is the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as in arXiv
   2502.17717. `objective=NAME` distils by another method, see objectives.py.
   """
