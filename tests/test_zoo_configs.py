@@ -53,3 +53,12 @@ def test_a_loss_without_rows_is_refused(changes, field):
   config.distillation.update_from_flattened_dict(changes)
   with pytest.raises(ValueError, match=f"config.{field}.*leaves none: set the weight to 0"):
     config_lib.validate(config)
+
+
+def test_the_expectation_is_over_own_tokens():
+  config = load("demo")
+  config.distillation.consistency_rows = "all"
+  with pytest.raises(ValueError, match="consistency_rows='all': must be on_policy, or .* sampled"):
+    config_lib.validate(config)
+  config.distillation.immediate = "sampled"
+  config_lib.validate(config)

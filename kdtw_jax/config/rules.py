@@ -175,6 +175,13 @@ def _losses(config: ml_collections.ConfigDict) -> _Faults:
           f"takes {lacking} rows, and config.{name}.on_policy_fraction={stage.on_policy_fraction} "
           "leaves none: set the weight to 0, or change the fraction"
       )
+  stage = config.distillation
+  if stage.path_consistency and stage.immediate == "expected":
+    if stage.consistency_rows != "on_policy":
+      yield "distillation.consistency_rows", (
+          "must be on_policy, or config.distillation.immediate sampled: the expectation is over "
+          "the student's own tokens"
+      )
 
 
 def _data(config: ml_collections.ConfigDict) -> _Faults:

@@ -121,6 +121,7 @@ _BATCH = _between(1, 2**20)
 _RATE = _between(0, 1, above=True)
 _SHARE = _between(0, 1)
 _WEIGHT = _between(0, 1000)
+_ROWS = _one_of("all", "on_policy", "off_policy")
 _TEXT = Rule(str.isprintable, "must be one line of printable characters")
 _PATH = Rule(
     lambda v: v.isprintable() and "://" not in v,
@@ -131,7 +132,7 @@ _NAME = Rule(_is_text, "must be one line of printable characters, not empty")
 # The first pattern that matches a field's name applies; "*" matches any part of a name.
 RULES = {
     "*.losses.*.weight": _WEIGHT,
-    "*.losses.*.rows": _one_of("all", "on_policy", "off_policy"),
+    "*.losses.*.rows": _ROWS,
     "*.losses.generalized_jsd.beta": _between(0, 1, above=True, below=True),
     "*.losses.*.*": Rule(lambda v: not isinstance(v, float) or math.isfinite(v), "must be finite"),
     "name": Rule(
@@ -211,7 +212,7 @@ RULES = {
     "*.readout_chunk": _between(0, _LONGEST),
     "*.label_smoothing": _between(0, 1, below=True),
     "*.value": _one_of("head", "logsumexp"),
-    "*.consistency_rows": _one_of("all", "on_policy", "off_policy"),
+    "*.consistency_rows": _ROWS,
     "distillation.immediate": _one_of("sampled", "expected"),
     "distillation.teacher_mixing": _between(0, 1, below=True),
     "*.off_policy": _one_of("reference", "teacher"),
