@@ -6,8 +6,6 @@ import dataclasses
 import itertools
 import json
 import re
-import socket
-import threading
 import time
 import uuid
 
@@ -15,7 +13,6 @@ import gradio_client
 import httpx
 import jax
 import pytest
-import uvicorn
 
 from kdtw_jax import decoding
 from kdtw_jax.demo import methods
@@ -24,6 +21,7 @@ from kdtw_jax.pair import load_pair
 from kdtw_jax.serving.engine import Engine, Settings
 from tests import tiny_pair
 from tests.demo.test_markup import Reading
+from tests.served import served
 
 TEXT = tiny_pair.TEXTS[7]
 COMPARED = ["student", "speculative", "teacher"]
@@ -33,22 +31,12 @@ COMPARED = ["student", "speculative", "teacher"]
 def serving(pair, **options):
   """The page on a free port of this machine, as its address."""
   engine = Engine(pair, Settings(kinds=16))
-  engine.start()
-  listening = socket.create_server(("127.0.0.1", 0))
 
   async def make():  # Gradio's locks take a loop that runs, or leave one behind
     return make_app(pair, engine, **options)
 
-  server = uvicorn.Server(uvicorn.Config(asyncio.run(make()), log_level="warning"))
-  thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-  thread.start()
-  try:
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}", engine
-  finally:
-    server.should_exit = True
-    thread.join(30)
-    engine.close()
-    listening.close()
+  with served(asyncio.run(make()), engine) as address:
+    yield address, engine
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,11 @@ import asyncio
 import contextlib
 import json
 import socket
-import threading
 import time
 
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from kdtw_jax import decoding
 from kdtw_jax.pair import load_pair
@@ -18,6 +16,7 @@ from kdtw_jax.serving.app import make_app
 from kdtw_jax.serving.engine import Engine, Settings
 from kdtw_jax.serving.guard import Limits
 from tests import tiny_pair
+from tests.served import served
 
 TEXT = tiny_pair.TEXTS[7]
 
@@ -26,19 +25,8 @@ TEXT = tiny_pair.TEXTS[7]
 def serving(pair, settings=None, **options):
   """A server on a free port of this machine, as its address."""
   engine = Engine(pair, settings or Settings(slots=4, passes=2))
-  engine.start()
-  listening = socket.create_server(("127.0.0.1", 0))
-  config = uvicorn.Config(make_app(engine, model="tiny", **options), log_level="warning")
-  server = uvicorn.Server(config)
-  thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-  thread.start()
-  try:
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}", engine
-  finally:
-    server.should_exit = True
-    thread.join(30)
-    engine.close()
-    listening.close()
+  with served(make_app(engine, model="tiny", **options), engine) as address:
+    yield address, engine
 
 
 @pytest.fixture(scope="module")
