@@ -14,7 +14,6 @@ one only. With `--table`, the mean over the files, one per seed, and the range.
 import json
 import logging
 from pathlib import Path
-import shutil
 
 from absl import app, flags
 import jax
@@ -22,6 +21,8 @@ import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
 from rich.console import Console
+import seeds
+from variants import branch
 
 from configs import objectives
 from kdtw_jax import config as config_lib
@@ -29,9 +30,8 @@ from kdtw_jax import data, decoding, devices
 from kdtw_jax.base import Params
 from kdtw_jax.evaluation import metrics
 from kdtw_jax.evaluation.bootstrap import paired_bootstrap
-from kdtw_jax.evaluation.outputs import Outputs, Runner
+from kdtw_jax.evaluation.outputs import Outputs
 from kdtw_jax.files import write_json
-from kdtw_jax.run import open_run
 from kdtw_jax.stages import distillation, rollouts, scoring
 from kdtw_jax.stages.stage import Run
 
@@ -52,15 +52,7 @@ class Scorer:
   def __init__(self, run: Run):
     """Opens validation and test of a run."""
     self._run, self._config = run, run.config
-    self._runner = Runner(
-        run.config,
-        run.inputs.models,
-        run.mesh,
-        run.inputs.tokenizer,
-        run.params("teacher"),
-        sources={split: run.inputs.source(split) for split in SPLITS},
-        tokenised={split: run.inputs.tokenised(split) for split in SPLITS},
-    )
+    self._runner = run.runner(*SPLITS)
     self._sums = jax.jit(self._token_sums, static_argnums=3)
 
   def outputs(self, split: str, params: Params) -> Outputs:
@@ -129,19 +121,10 @@ class Scorer:
 def train(config, base: Path, name: str, rate: float) -> Run:
   """Trains one objective at one learning rate, from the base's warm start."""
   config = config.copy_and_resolve_references()
-  config.teacher.checkpoint = config.teacher.checkpoint or str(base)
   with config.unlocked():
     objectives.use(config, name)
   config.distillation.learning_rate = rate
-  run = open_run(config, base / "objectives" / f"{name}-{rate:g}")
-  source, copy = (folder / "stages" / "warm_start" for folder in (base, run.workdir.path))
-  if not (copy / "summary.json").exists():  # copied last, just as it is written last
-    run.workdir.begin("warm_start", data={})
-    shutil.copytree(source / "params", copy / "params", dirs_exist_ok=True)
-    shutil.copyfile(source / "summary.json", copy / "summary.json")
-  tokenizer = run.workdir.path / "stages" / "tokenizer"
-  if not tokenizer.exists():
-    shutil.copytree(base / "stages" / "tokenizer", tokenizer)
+  run = branch(config, base, base / "objectives" / f"{name}-{rate:g}", "warm_start")
   distillation.train(run)
   return run
 
@@ -165,7 +148,7 @@ def measure(scorer: Scorer, params: Params, start: Outputs | None) -> tuple[dict
 def main(argv):
   """Runs the objectives that are missing in the file of figures, or prints the table."""
   if _TABLE.value:
-    print(table([json.loads(Path(path).read_text(encoding="utf-8")) for path in argv[1:]]))
+    print(tabulated([json.loads(Path(path).read_text(encoding="utf-8")) for path in argv[1:]]))
     return
   for flag in ("config", "base", "out"):
     if flags.FLAGS[flag].value is None:
@@ -202,33 +185,26 @@ def main(argv):
     console.print(f"{name}: test {row['test'][key]:.2f}", highlight=False)
 
 
-def table(runs: list[dict]) -> str:
-  """Formats the mean over seeds, with the range in brackets."""
-
-  def cell(values, digits=1):
-    low, mean, high = min(values), np.mean(values), max(values)
-    spread = f" [{low:.{digits}f}, {high:.{digits}f}]" if len(values) > 1 else ""
-    return f"{mean:.{digits}f}{spread}"
-
+def tabulated(runs: list[dict]) -> str:
+  """Formats the mean over seeds, with the range in brackets; the best on test first."""
   keys = list(runs[0][START]["test"])
-  lines = [
-      ["objective", *keys, "log μ per token", "reverse KL per output, sampled", "ended", "rate"],
-      ["---"] * (len(keys) + 5),
-  ]
   names = [name for name in runs[0] if all(name in run for run in runs)]
+  rows = []
   for name in sorted(names, key=lambda n: -np.mean([run[n]["test"][keys[0]] for run in runs])):
-    rows = [run[name] for run in runs]
-    lines.append(
+    found = [run[name] for run in runs]
+    rows.append(
         [
             name,
-            *(cell([row["test"][key] for row in rows]) for key in keys),
-            cell([row["greedy"]["teacher_log_prob"] for row in rows], 2),
-            cell([row["sampled"]["reverse_kl_per_output"] for row in rows], 2),
-            cell([100 * row["greedy"]["ended"] for row in rows], 0) + "%",
-            ", ".join(sorted({f"{row['learning_rate']:g}" for row in rows if "seed" in row})),
+            *(seeds.over_seeds(row["test"][key] for row in found) for key in keys[:-1]),
+            seeds.over_seeds((row["test"][keys[-1]] for row in found), 2),
+            seeds.over_seeds((row["greedy"]["teacher_log_prob"] for row in found), 2),
+            seeds.over_seeds((row["sampled"]["reverse_kl_per_output"] for row in found), 2),
+            seeds.over_seeds((100 * row["greedy"]["ended"] for row in found), 0),
+            ", ".join(sorted({f"{row['learning_rate']:g}" for row in found if "seed" in row})),
         ]
     )
-  return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+  head = ["objective", *keys, "log μ per token", "reverse KL, sampled", "ended, %", "rate"]
+  return seeds.table(head, rows)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,18 @@ Other kinds of gate have other parameters and need a separate base.
 import json
 import logging
 from pathlib import Path
-import shutil
 
 from absl import app, flags
 import jax
 from ml_collections import config_flags
 from rich.console import Console
+from variants import branch
 
-from kdtw_jax import config as config_lib
 from kdtw_jax.evaluation import sweeps
 from kdtw_jax.evaluation.comparing import comparisons
 from kdtw_jax.evaluation.measure import Measure
 from kdtw_jax.evaluation.typed_json import to_json
 from kdtw_jax.files import write_json
-from kdtw_jax.run import open_run
 from kdtw_jax.stages import wheels
 
 VARIANTS = {
@@ -67,17 +65,9 @@ flags.mark_flags_as_required(["config", "base", "out"])
 def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
   """Trains, calibrates and scores one variant, on validation."""
   config = config.copy_and_resolve_references()
-  config.teacher.checkpoint = config.teacher.checkpoint or str(base)
   config.update_from_flattened_dict(overrides)
-  config_lib.validate(config)
   workdir = base / "variants" / "".join(c if c.isalnum() else "_" for c in name)
-  run = open_run(config, workdir)
-  for stage in ("warm_start", "distillation"):
-    source, copy = (folder / "stages" / stage for folder in (base, workdir))
-    if not (copy / "summary.json").exists():  # copied last, just as it is written last
-      run.workdir.begin(stage, data={})
-      shutil.copytree(source / "params", copy / "params", dirs_exist_ok=True)
-      shutil.copyfile(source / "summary.json", copy / "summary.json")
+  run = branch(config, base, workdir, "warm_start", "distillation")
   wheels.train(run)
   params, splits = run.params("wheels"), ("validation",)
   measure = Measure(

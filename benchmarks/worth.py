@@ -52,15 +52,7 @@ def main(argv):
   logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs there
   config, workdir, console = _CONFIG.value, Path(_WORKDIR.value), Console(width=120)
   run = open_run(config, workdir)
-  runner = Runner(
-      config,
-      run.inputs.models,
-      run.mesh,
-      run.inputs.tokenizer,
-      run.params("teacher"),
-      sources={split: run.inputs.source(split) for split in SPLITS},
-      tokenised={split: run.inputs.tokenised(split) for split in SPLITS},
-  )
+  runner = run.runner(*SPLITS)
   found = _Figures(Path(_OUT.value), console)
   for row in cost_values(run, runner):
     found.add("cost_value", row)

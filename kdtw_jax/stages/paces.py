@@ -1,7 +1,6 @@
 """The paces of the pair: how strictly its gate is held to each form of a budget, by validation."""
 
 from kdtw_jax import decoding
-from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.evaluation.pacing import PACED_FORMS, pace_on_validation
 from kdtw_jax.stages.stage import Run
 from kdtw_jax.terminal import tracked
@@ -9,18 +8,10 @@ from kdtw_jax.terminal import tracked
 
 def chosen(run: Run) -> dict[str, float]:
   """Returns κ by form of budget, for the gate of the pair's student."""
-  config, inputs = run.config, run.inputs
+  config = run.config
   if len(config.decode.paces) == 1:
     return dict.fromkeys(PACED_FORMS, float(config.decode.paces[0]))
-  runner = Runner(
-      config,
-      inputs.models,
-      run.mesh,
-      inputs.tokenizer,
-      run.params("teacher"),
-      sources={"validation": inputs.source("validation")},
-      tokenised={"validation": inputs.tokenised("validation")},
-  )
+  runner = run.runner("validation")
   gate, params = decoding.make_policy("handover"), run.params(run.pair_stage)
   return {
       form: pace_on_validation(runner, gate, params, form, config=config)

@@ -14,6 +14,7 @@ import numpy as np
 from kdtw_jax import checkpoint, config_models, devices
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, BatchIterator, Params
+from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.models import HEADS, build, clear_tau, num_params, with_duals
 from kdtw_jax.training import loop, optim
@@ -67,6 +68,18 @@ class Run:
   def pair_stage(self) -> str:
     """The stage whose student is the pair's: `worth` if it is done, else `wheels`."""
     return "worth" if self.workdir.summary("worth") else "wheels"
+
+  def runner(self, *splits: str) -> Runner:
+    """Opens splits to decode them with any policy."""
+    return Runner(
+        self.config,
+        self.inputs.models,
+        self.mesh,
+        self.inputs.tokenizer,
+        self.params("teacher"),
+        sources={split: self.inputs.source(split) for split in splits},
+        tokenised={split: self.inputs.tokenised(split) for split in splits},
+    )
 
   @functools.cache  # noqa: B019  one run per process
   def params(self, stage: str) -> Params:
