@@ -281,7 +281,10 @@ CONTRADICTIONS = [
         "config.sft.weight_decay=0.1: must be 0 with adafactor",
     ),
     ({"warm_start.losses.forward_kl.weight": 0.0}, "config.warm_start.losses={'cross_entropy'"),
-    ({"distillation.path_consistency": 0.0}, "every weight is 0: give one of them a weight"),
+    (
+        {"distillation.path_consistency": 0.0, "distillation.losses.forward_kl.weight": 0.0},
+        "every weight is 0: give one of them a weight",
+    ),
     ({"budgets.knots": (0.0, 0.3)}, "must cover config.budgets.train, from 0.0 to 0.5"),
     ({"budgets.knots": (0.1, 0.5)}, "must cover config.budgets.train, from 0.0 to 0.5"),
     ({"budgets.held_out": (0.7,)}, "config.budgets.held_out=(0.7,): must lie within"),
