@@ -253,6 +253,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
       tolerances=(2.0,),
       compare_at=(0.2,),
       num_latency=2,
+      time_every_method=False,
       num_resamples=50,
       num_samples=4,
       batch_size=1,

@@ -82,6 +82,11 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
   )
 
 
+def replicated(mesh: Mesh, tree: Any) -> Any:
+  """Puts a pytree of arrays on the mesh, the whole on every device."""
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
 def keep_programs() -> None:
   """Keeps compiled programs on disk, so that the next process starts without compiling them.
 

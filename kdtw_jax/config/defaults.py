@@ -215,6 +215,9 @@ def defaults() -> ml_collections.ConfigDict:
       metric="bleu",  # bleu | rouge
       batch_size=64,
       num_latency=32,  # number of sentences timed one by one
+      # False times only the models alone, exact speculation and the gate: one row takes a program
+      # of its own, which takes as long to compile as a method's sweep takes to run
+      time_every_method=True,
       throughput_batch=32,
       # registered policies to sweep, or ("all",); one missing from `dials` uses its default dials
       methods=("random", "max_prob", "entropy", "margin", "oracle", "speculative"),

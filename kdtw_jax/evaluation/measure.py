@@ -18,10 +18,11 @@ from kdtw_jax.evaluation.latency import seconds_per_sentence
 from kdtw_jax.evaluation.methods import Setting, Sweep
 from kdtw_jax.evaluation.outputs import Outputs, Runner
 from kdtw_jax.evaluation.pacing import pace_on_validation
-from kdtw_jax.evaluation.record import Alone, Curve, Point, Seconds
+from kdtw_jax.evaluation.record import EXACT_METHOD, Alone, Curve, Point, Seconds
 from kdtw_jax.models import Model
 
 PAIR_STAGE = "wheels"  # the stage whose student is the pair's
+ALWAYS_TIMED = ("handover", EXACT_METHOD)
 
 
 class Measure:
@@ -107,7 +108,8 @@ class Measure:
 
   @functools.cache  # noqa: B019
   def curve(self, split: str, sweep: Sweep) -> Curve:
-    """Measures a method's points on a split; points on test are timed."""
+    """Measures a method's points on a split; on test, they are timed as the config says."""
+    timed = self.config.evaluation.time_every_method or sweep.method in ALWAYS_TIMED
     return Curve(
         method=sweep.method,
         title=sweep.title,
@@ -117,7 +119,7 @@ class Measure:
         dial_name=sweep.dial_name,
         student=sweep.settings[0][2].stage,
         points=tuple(
-            self.point(split, setting, dial=dial, label=label, timed=split == "test")
+            self.point(split, setting, dial=dial, label=label, timed=timed and split == "test")
             for dial, label, setting in sweep.settings
         ),
     )
@@ -206,8 +208,8 @@ class Measure:
     batches = self.runner.batches(
         split, budget=budget, wording=data.TRAIN_WORDINGS[0], batch_size=1
     )
-    params = self.students[stage] if stage else None
+    params, evaluation = self.students[stage] if stage else None, self.config.evaluation
     return seconds_per_sentence(
         lambda batch: self.runner.decode(policy, params, batch, form=form, calls=calls, pace=pace),
-        list(itertools.islice(batches, self.config.evaluation.num_latency)),
+        [self.runner.placed(b) for b in itertools.islice(batches, evaluation.num_latency)],
     )

@@ -156,6 +156,12 @@ class Runner:
     ):
       yield batch if wording else batch._replace(student_source=batch.teacher_source)
 
+  def placed(self, batch: Batch) -> Batch:
+    """Puts a batch on the devices, its rows over them if they divide."""
+    if len(batch.budget) % self._mesh.shape["data"]:
+      return batch
+    return devices.shard_batch(self._mesh, batch)
+
   def decode(
       self,
       policy: decoding.Policy,
@@ -174,7 +180,7 @@ class Runner:
         pace=np.float32(pace),
         shortest=self.shortest if form == "hard" else (0.0, 0.0),
         calls=np.full(len(batch.budget), calls, np.int32),
-        credit=jnp.int32(credit),
+        credit=devices.replicated(self._mesh, jnp.int32(credit)),  # also of the first batch
         form=form,
     )
     return self._decode(eager, params, self._teacher_params, batch, budget, policy)
@@ -216,13 +222,7 @@ class Runner:
         batch_size=self._config.evaluation.batch_size,
     ):
       result = self.decode(
-          policy,
-          params,
-          devices.shard_batch(self._mesh, batch),
-          form=form,
-          calls=calls,
-          pace=pace,
-          credit=credit,
+          policy, params, self.placed(batch), form=form, calls=calls, pace=pace, credit=credit
       )
       credit = result.credit
       results.append((batch.example_id, result))  # fetched later, to keep the device busy

@@ -87,6 +87,7 @@ def _latency(
           batch_size=throughput_batch(measure),
       )
   )
+  batch = measure.runner.placed(batch)
   params = measure.students[stage] if stage else None
   throughput = tokens_per_second(lambda batch: measure.runner.decode(policy, params, batch), batch)
   return Latency(

@@ -56,6 +56,14 @@ def test_the_dial_of_a_handover_is_its_budget_and_validation_is_not_timed(measur
   assert measure.curve("validation", sweep).is_handover
 
 
+def test_methods_that_need_no_time_are_not_timed(measure):
+  measure.config.evaluation.time_every_method = False
+  always, other = handover_sweeps((0.3,), ())[0], method_sweep("random", (0.2,), "wheels")
+  assert measure.curve("test", always).points[0].seconds_per_sentence is not None
+  assert measure.curve("test", other).points[0].seconds_per_sentence is None
+  measure.config.evaluation.time_every_method = True
+
+
 def test_each_setting_is_decoded_once(measure):
   setting = method_sweep("random", (0.9,), "wheels").settings[0][2]
   assert measure.outputs("test", setting) is measure.outputs("test", setting)

@@ -90,6 +90,16 @@ def test_outputs_are_those_of_each_sentence_alone(parts, policy):
   assert len({tuple(ids) for ids in alone.ids}) > 2  # else any order would do
 
 
+def test_a_policy_compiles_once_for_all_batches_budgets_and_dials(parts):
+  decoder = runner(parts, 3)  # three batches
+  for dial, budget in ((0.3, 0.2), (0.6, 0.1)):
+    decoder.run("test", decoding.make_policy("max_prob", dial), parts[2][0], budget=budget)
+  assert decoder._decode._cache_size() == 1
+  row = next(decoder.batches("test", budget=0.2, wording=data.TRAIN_WORDINGS[0], batch_size=3))
+  decoder.decode(decoding.make_policy("max_prob", 0.3), parts[2][0], decoder.placed(row))
+  assert decoder._decode._cache_size() == 1  # what is timed is the same program
+
+
 def test_coins_fall_anew_for_each_batch(parts):
   out = runner(parts, 1).run("test", decoding.make_policy("random", 0.5), parts[2][0])
   shortest = min(map(len, out.by_teacher))
