@@ -44,6 +44,7 @@ def _find_config_folder(argv: list[str]) -> None:
 def _parse(argv: list[str]) -> list[str]:
   """Returns the arguments that are not flags."""
   failure = None
+  argv = command_line.with_installed_config(argv)
   _find_config_folder(argv)
   try:
     words = flags.FLAGS(argv)

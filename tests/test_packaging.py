@@ -64,6 +64,12 @@ def test_files_that_are_not_python_are_package_data(pattern):
   assert list((ROOT / "kdtw_jax").rglob(pattern)) and pattern in settings["package-data"]["*"]
 
 
+def test_configs_are_installed_with_the_package():
+  settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+  assert settings["setuptools"]["data-files"]["share/kdtw_jax/configs"] == ["configs/*.py"]
+  assert all(path.parent == ROOT / "configs" for path in (ROOT / "configs").rglob("*.py"))
+
+
 @pytest.mark.parametrize("name", PROJECT["scripts"])
 def test_a_command_is_a_function_of_the_package(name):
   module, _, function = PROJECT["scripts"][name].partition(":")

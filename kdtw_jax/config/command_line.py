@@ -7,6 +7,7 @@ exception for each kind of mistake. This module repeats the steps one by one to 
 from collections.abc import Iterator
 import os
 import runpy
+import sysconfig
 import traceback
 from typing import Any
 
@@ -23,6 +24,25 @@ _PARSERS = {
     float: (flags.FloatParser(), "a number"),
     tuple: (tuple_parser.TupleParser(), "a tuple in quotation marks, e.g. '(0.1, 0.2)'"),
 }
+
+
+def with_installed_config(argv: list[str]) -> list[str]:
+  """Lets `--config=configs/demo.py` name a config file of the installed package from any folder.
+
+  Args:
+    argv: the command line. A file in the working directory takes precedence.
+
+  Returns:
+    The command line, with the path of the installed file.
+  """
+  share = os.path.join(sysconfig.get_path("data"), "share", "kdtw_jax")
+  found = []
+  for flag in argv:
+    path = flag.removeprefix("--config=").partition(":")[0]
+    installed = os.path.join(share, path)
+    ours = flag.startswith("--config=configs/") and not os.path.exists(path)
+    found.append(flag.replace(path, installed, 1) if ours and os.path.isfile(installed) else flag)
+  return found
 
 
 def one_line(error: BaseException) -> str:
