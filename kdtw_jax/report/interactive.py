@@ -75,7 +75,6 @@ def _traces(line: Line) -> list[dict[str, Any]]:
       "type": "scatter",
       "mode": "+".join(parts),
       "name": _text(line.title),
-      "legendgroup": _text(line.title),
       "x": x,
       "y": y,
       "line": {"color": look.colour, "width": look.width, "dash": _DASHES[look.dashes]},
@@ -114,9 +113,9 @@ def _traces(line: Line) -> list[dict[str, Any]]:
       "line": {"width": 0},
       "hoverinfo": "skip",
       "showlegend": False,
-      "legendgroup": trace["legendgroup"],
+      "legendgroup": trace["name"],
   }
-  return [shade, trace]
+  return [shade, trace | {"legendgroup": trace["name"]}]
 
 
 def _axis(axis: Axis) -> dict[str, Any]:

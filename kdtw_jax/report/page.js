@@ -42,7 +42,7 @@ function fitted(plot) {
       plot_bgcolor: "transparent",
       hovermode: "closest",
       hoverlabel: { bgcolor: paper, font: { color: ink, size: 13 }, align: "left" },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container", font: { size: size - 1 } },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container", maxheight: 30 * rows + 2, tracegroupgap: 0, font: { size: size - 1 } },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     },
   };

@@ -44,7 +44,7 @@ def render_page(metrics: Metrics) -> str:
       m=metrics,
       title=metrics.name,
       headline=hulls.headline(metrics) or summary.headline(metrics),
-      lead=_lead(metrics),
+      lead=summary.headline(metrics) if hulls.headline(metrics) else "",
       quality=quality,
       first_figures=hull_figures,
       trade_offs=trade_offs,
@@ -90,19 +90,9 @@ def _tiles(
     if score is not None:
       at = style.percent(summary.HEADLINE_SHARE)
       tiles.append((style.number(score), quality, f"handover at {at} teacher share"))
-    if main.area is not None:
-      words = "handover’s area between student (0) and teacher (1)"
-      tiles.append((style.number(main.area, 2), "", words))
   for kind, error in summary.calibration(metrics).items():
     tiles.append((style.number(100 * error), "points", f"mean |use − budget| of {kind}"))
   return tiles
-
-
-def _lead(metrics: Metrics) -> str:
-  """Returns what follows a headline of hulls: the other prices, and the gate."""
-  if hulls.headline(metrics):
-    return f"{hulls.in_short(metrics)} {summary.headline(metrics)}"
-  return ""
 
 
 class Table(NamedTuple):
