@@ -98,16 +98,17 @@ def main_comparison(metrics: Metrics) -> HullComparison | None:
 
 
 def at_headline(metrics: Metrics) -> tuple[Gap | None, float | None]:
-  """Returns the first family's comparison with HEADLINE_CALLS, and its part of the way."""
+  """Returns the first family with HEADLINE_CALLS, None if not reached, and its part of the way."""
   found = main_comparison(metrics)
-  gap = next((g for g in found.gaps if g.at == HEADLINE_CALLS), None) if found else None
+  gaps = found.gaps if found else ()
+  gap = next((gap for gap in gaps if gap.at == HEADLINE_CALLS and gap.reached), None)
   return gap, way(metrics, metrics.metric, gap.ours.scores[metrics.metric]) if gap else None
 
 
 def headline(metrics: Metrics) -> str:
   """Says what the first family reaches with HEADLINE_CALLS; "" if it was not compared there."""
   found, (gap, come) = main_comparison(metrics), at_headline(metrics)
-  if found is None or gap is None or not gap.reached:
+  if found is None or gap is None:
     return ""
   score = gap.ours.scores[found.score]
   words = (

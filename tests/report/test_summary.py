@@ -27,6 +27,9 @@ def test_the_headline_of_the_hulls(full_metrics):
   one = dataclasses.replace(found, gaps=(lost,))
   said = hulls.headline(dataclasses.replace(full_metrics, hulls=(one,)))
   assert ", and 0.5 below the best mixture" in said
+  ended = dataclasses.replace(found, gaps=(dataclasses.replace(found.gaps[0], reached=False),))
+  unreached = dataclasses.replace(full_metrics, hulls=(ended,))
+  assert hulls.headline(unreached) == "" and hulls.at_headline(unreached) == (None, None)
   elsewhere = dataclasses.replace(found, gaps=found.gaps[1:])
   assert hulls.headline(dataclasses.replace(full_metrics, hulls=(elsewhere,))) == ""
   assert hulls.headline(dataclasses.replace(full_metrics, hulls=())) == ""
