@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from kdtw_jax.evaluation.record import Comparison, Metrics, read_metrics
+from kdtw_jax.evaluation.record import Metrics, read_metrics
 from kdtw_jax.report import hulls, summary
 
 Runs = Sequence[Metrics]
@@ -68,41 +68,10 @@ def equal_shares(runs: Runs) -> str:
   return table(["", *(f"{share:.0%}" for share in summary.EQUAL_SHARES), "area", "volume"], rows)
 
 
-def comparisons(runs: Runs) -> str:
-  """Tabulates the handover against each method, run by run, unless hulls have been compared."""
-  if any(run.hulls for run in runs):
-    return ""
-  found: dict[tuple, list[Comparison]] = {}
-  for run in runs:
-    for row in run.comparisons:
-      found.setdefault((row.budget, row.equal, row.title), []).append(row)
-  rows = []
-  for (budget, equal, title), same in found.items():
-    if len(same) == len(runs):
-      differences = "; ".join(
-          f"{row.delta:+.1f} ({row.interval[0]:+.1f} to {row.interval[1]:+.1f})" for row in same
-      )
-      ours = "; ".join(
-          _spent(row.handover, row.equal, row.handover_share, row.handover_cost) for row in same
-      )
-      theirs = "; ".join(
-          _spent(row.baseline_score, row.equal, row.baseline_share, row.baseline_cost)
-          + ("" if row.reached else " (its nearest)")
-          for row in same
-      )
-      rows.append([f"{budget:.0%}", equal, title, ours, theirs, differences])
-  header = ["budget", "equal", "handover against", "handover", "other", "difference, each run"]
-  return table(header, rows)
-
-
-def _spent(score: float, equal: str, share: float, cost: float) -> str:
-  return f"{score:.1f} @ {f'{100 * share:.0f}%' if equal == 'share' else f'{cost:.2f}'}"
-
-
 def hull_comparisons(runs: Runs) -> str:
   """Tabulates each family against the hull of all other methods, over the seeds and run by run."""
   by_run = [hulls.tables(run) for run in runs]
-  names = [[_name(table) for table in tables] for tables in by_run]
+  names = [[hulls.kind(table.found) for table in tables] for tables in by_run]
   rows = []
   for i, first in enumerate(by_run[0]):
     if all(names[0][i] in others for others in names):
@@ -114,12 +83,6 @@ def hull_comparisons(runs: Runs) -> str:
   if not rows:
     return ""
   return table([*header, "difference (95% interval; p), each run", "of the way, %"], rows)
-
-
-def _name(found: hulls.Table) -> tuple:
-  """Returns what a comparison has in common with that of another run; each has its own ratio."""
-  row = found.found
-  return row.family, row.price, row.measured or row.step_ratio, row.score
 
 
 def _hull_row(first: hulls.Table, rows: list[hulls.Row]) -> list[str]:
@@ -183,7 +146,7 @@ def main() -> None:
   parser.add_argument("metrics", nargs="+", help="metrics.json of each seed")
   runs = [read_metrics(name) for name in parser.parse_args().metrics]
   print(runs[0].signature, "\n")
-  for part in (references, equal_shares, hull_comparisons, comparisons, frontier, budgets):
+  for part in (references, equal_shares, hull_comparisons, frontier, budgets):
     if tabulated := part(runs):
       print(tabulated, "\n")
 

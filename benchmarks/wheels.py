@@ -3,6 +3,7 @@
     python benchmarks/wheels.py --config=configs/multi30k.py --config.data.path=DIR \
         --base=runs/m30k --out=results/multi30k/wheels.json
 
+Scores are read off each method's curve at equal shares of teacher tokens; None is out of its reach.
 `--base` is a workdir of the same config whose stages up to `distillation` are done. Each variant is
 a separate, resumable run in `BASE/variants/NAME`. Scores are on validation; test is not touched.
 Other kinds of gate have other parameters and need a separate base.
@@ -19,9 +20,8 @@ from rich.console import Console
 from variants import branch
 
 from kdtw_jax.evaluation import sweeps
-from kdtw_jax.evaluation.comparing import comparisons
 from kdtw_jax.evaluation.measure import Measure
-from kdtw_jax.evaluation.typed_json import to_json
+from kdtw_jax.evaluation.tradeoff import score_at_share
 from kdtw_jax.files import write_json
 from kdtw_jax.stages import wheels
 
@@ -82,23 +82,21 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
       paces={},
   )
   alone = measure.alone("wheels", "validation")
-  compared = comparisons(
-      measure,
-      sweeps.baselines(measure, METHODS),
-      budgets=config.evaluation.compare_at,
-      references=measure.runner.references["validation"],
-      vocab_size=measure.tokenizer.vocab_size,
-      metric=config.evaluation.metric,
-      seed=config.seed,
-      num_resamples=config.evaluation.num_resamples,
-      split="validation",
-  )
+  swept = [sweeps.handovers(measure)[0], *sweeps.baselines(measure, METHODS)]
+  curves = [measure.curve("validation", sweep) for sweep in swept]
   return {
       "variant": name,
       "overrides": overrides,
       "seed": config.seed,
       "student": measure.runner.scores("validation", alone)[measure.key],
-      "comparisons": to_json(compared),
+      "scores": {
+          curve.method: {
+              f"{share:g}": found.score if found and not found.clamped else None
+              for share in config.evaluation.compare_at
+              for found in (score_at_share(curve, measure.key, share),)
+          }
+          for curve in curves
+      },
       "duals": run.workdir.summary("wheels")["duals"],
       "seconds": run.workdir.summary("wheels")["seconds"],
       "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
@@ -115,12 +113,7 @@ def main(_):
       continue
     rows.append(run_variant(_CONFIG.value, Path(_BASE.value), name, VARIANTS[name]))
     write_json(out, rows)
-    for row in (row for row in rows[-1]["comparisons"] if row["equal"] == "share"):
-      console.print(
-          f"{name}: {row['handover']:.1f}@{row['handover_share']:.0%} against "
-          f"{row['baseline']} {row['baseline_score']:.1f}@{row['baseline_share']:.0%}",
-          highlight=False,
-      )
+    console.print(f"{name}: {json.dumps(rows[-1]['scores'])}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def test_every_file_that_a_page_names_is_there(page):
         ),
         ("kdtw wrote --pair=runs/demo", "no command wrote"),
         ("kdtw write --pair=runs/demo --buget=0.2", "are none of kdtw write"),
-        ("python -m kdtw_jax.report --workdir=runs/demo", "no flag --workdir"),
+        ("kdtw report --workdir=runs/demo", "are none of kdtw report"),
         ("pip install 'kdtw_jax[server]'", "no extra server"),
         ("bash launch/demos.sh", "no script launch/demos.sh"),
         ("launch/smoke.sh wmd", "is none of"),

@@ -11,10 +11,17 @@ import signal
 import sys
 
 from kdtw_jax import main as training
-from kdtw_jax.commands import demo, evaluate, export, serve, write
+from kdtw_jax.commands import demo, evaluate, export, report, serve, write
 from kdtw_jax.config import command_line
 
-COMMANDS = {"write": write, "evaluate": evaluate, "export": export, "serve": serve, "demo": demo}
+COMMANDS = {
+    "write": write,
+    "evaluate": evaluate,
+    "report": report,
+    "export": export,
+    "serve": serve,
+    "demo": demo,
+}
 _TRAIN = "train and evaluate a pair: python -m kdtw_jax.main"
 
 

@@ -233,7 +233,7 @@ def defaults() -> ml_collections.ConfigDict:
       tolerances=(),  # nats that a checking handover tolerates; each gives a curve over budgets
       # stages whose students the baselines may use; each uses the one best on validation
       baseline_students=("distillation", "wheels"),
-      compare_at=(0.1, 0.2, 0.3),
+      compare_at=(0.1, 0.2, 0.3),  # budgets that are timed; the middle one gives the word map
       ours=("handover",),  # families to compare with the hull of all methods outside them
       # calls, or tokens of the teacher, per output token at which they are compared
       equal_calls=(0.05, 0.1, 0.15, 0.2),

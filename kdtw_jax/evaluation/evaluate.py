@@ -15,12 +15,11 @@ from kdtw_jax.base import Params
 from kdtw_jax.evaluation import metrics, speed, sweeps
 from kdtw_jax.evaluation.area import AREA_UP_TO, area_between, hypervolume
 from kdtw_jax.evaluation.budget_use import budget_uses
-from kdtw_jax.evaluation.comparing import comparisons
 from kdtw_jax.evaluation.comparing_hulls import candidates, hull_comparisons, prices
 from kdtw_jax.evaluation.difficulty import difficulty_map
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
 from kdtw_jax.evaluation.methods import Setting
-from kdtw_jax.evaluation.record import Metrics
+from kdtw_jax.evaluation.record import Metrics, TestSet
 from kdtw_jax.evaluation.samples import samples
 from kdtw_jax.models import Model
 from kdtw_jax.terminal import print_line
@@ -85,16 +84,6 @@ def evaluate(
     for split, found in curves.items():
       found.append(measure.curve(split, sweep))
     print_line("evaluation", f"{sweep.title}, student of stage {curves['test'][-1].student}")
-  compared = comparisons(
-      measure,
-      swept,
-      budgets=config.evaluation.compare_at,
-      references=measure.runner.references["test"],
-      vocab_size=tokenizer.vocab_size,
-      metric=config.evaluation.metric,
-      seed=config.seed,
-      num_resamples=config.evaluation.num_resamples,
-  )
   hulls = hull_comparisons(
       candidates(measure, swept),
       families=config.evaluation.ours,
@@ -117,6 +106,7 @@ def evaluate(
       signature=metrics.signature(
           measure.runner.references["test"], metric=config.evaluation.metric
       ),
+      test=TestSet.of(measure.runner.references["test"]),
       created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
       command=shlex.join(["python", *sys.orig_argv[1:]]),
       hardware=f"{jax.device_count()} x {jax.devices()[0].device_kind}, {platform.machine()}",
@@ -133,17 +123,15 @@ def evaluate(
           for curve in curves["test"]
       },
       budgets=budget_uses(measure, duals),
-      comparisons=compared,
       hulls=hulls,
       throughput_batch=speed.throughput_batch(measure),
       latency=speed.latencies(measure, curves["test"]),
       samples=samples(
           examples[: config.evaluation.num_samples],
-          handover,
+          {setting.budget: measure.outputs("test", setting) for _, _, setting in swept[0].settings},
           student=measure.alone(PAIR_STAGE),
           teacher=measure.alone("teacher"),
           tokenizer=tokenizer,
-          budget=middle,
       ),
       difficulty=difficulty_map(handover, examples, tokenizer, sources["train"]),
   )

@@ -94,16 +94,19 @@ class Measure:
 
   def alone_scores(self, who: str) -> Alone:
     """Returns test scores of the teacher or a stage's student alone, with 95% intervals."""
-    outputs, evaluation = self.alone(who), self.config.evaluation
-    return Alone(
-        scores=self.runner.scores("test", outputs),
-        intervals=score_intervals(
-            outputs.texts,
-            self.runner.references["test"],
-            seed=self.config.seed,
-            metric=evaluation.metric,
-            num_resamples=evaluation.num_resamples,
-        ),
+    outputs = self.alone(who)
+    scores = self.runner.scores("test", outputs)
+    return Alone(scores=scores, intervals=self._intervals(outputs))
+
+  def _intervals(self, outputs: Outputs) -> dict[str, tuple[float, float]]:
+    """Returns 95% intervals of scores on test, over resamples of its sentences."""
+    evaluation = self.config.evaluation
+    return score_intervals(
+        outputs.texts,
+        self.runner.references["test"],
+        seed=self.config.seed,
+        metric=evaluation.metric,
+        num_resamples=evaluation.num_resamples,
     )
 
   @functools.cache  # noqa: B019
@@ -157,6 +160,7 @@ class Measure:
         teacher_tokens=per_token["teacher_tokens"],
         student_steps=per_token["student_row_steps"],
         cost=self.step_ratio * per_token["student_row_steps"] + per_token["teacher_row_passes"],
+        interval=self._intervals(outputs)[self.key] if split == "test" else None,
         seconds_per_sentence=(
             self.seconds(
                 setting.policy(),

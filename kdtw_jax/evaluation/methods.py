@@ -4,9 +4,8 @@ A method is a registered policy (decoding/policies/). The values of its dial com
 (`evaluation.dials`) or from the policy. Not here: measuring (measure.py).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
-import math
 
 import ml_collections
 
@@ -135,12 +134,8 @@ class Sweep:
     dial_name: the field that is swept.
     settings: (dial, label, setting) of each point.
     family: methods of one family look alike in plots.
-    by_token: True if it asks token by token, so that the teacher's share is its use.
     bound: True if it sees the teacher's answer before it decides, so that it is only an upper
       bound.
-    continuous: True if dials between the settings may be decoded too, by `at`.
-    never: the dial at which it never asks, or a function from V to it; None if there is no finite
-      one.
     is_handover: True if the learned gate asks.
   """
 
@@ -149,18 +144,8 @@ class Sweep:
   dial_name: str
   settings: tuple[tuple[float, str, Setting], ...]
   family: str
-  by_token: bool
   bound: bool = False
-  continuous: bool = False
-  never: float | Callable[[int], float] | None = None
   is_handover: bool = False
-
-  def at(self, dial: float) -> Setting:
-    """Returns the setting of a dial: a measured one or, for a continuous method, any."""
-    for known, _, setting in self.settings:
-      if known == dial:
-        return setting
-    return dataclasses.replace(self.settings[0][2], dial=dial)
 
 
 def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
@@ -172,19 +157,13 @@ def method_sweep(name: str, dials: tuple[float, ...], stage: str) -> Sweep:
   if not _has_dial(name):
     raise ValueError(f"{name!r} is not a method; choose one of {', '.join(METHODS)}")
   method = decoding.POLICIES[name]
-  never = method.never
-  if isinstance(never, float) and math.isinf(never):
-    never = None
   return Sweep(
       name,
       method.title,
       method.dial_name or "",
       tuple((dial, f"{dial:g}", Setting(name, dial, stage)) for dial in dials),
       family=method.family,
-      by_token=method.by_token,
       bound=method.bound,
-      continuous=method.continuous,
-      never=never,
   )
 
 
@@ -199,7 +178,6 @@ def handover_sweeps(budgets: tuple[float, ...], tolerances: tuple[float, ...]) -
         "budget",
         tuple((b, f"{b:.0%}", Setting(policy, dial, "wheels", b, form)) for b in budgets),
         family=method.family,
-        by_token=method.by_token,
         is_handover=True,
     )
 
@@ -236,8 +214,6 @@ def paced_sweep(sweep: Sweep, budgets: tuple[float, ...]) -> Sweep:
       settings=tuple(
           (b, f"{b:.0%}", dataclasses.replace(middle, budget=b, form="paced")) for b in budgets
       ),
-      continuous=False,
-      never=None,
   )
 
 
@@ -258,7 +234,5 @@ def offset_sweep(budget: float, offsets: dict[float, float]) -> Sweep:
       "offset",
       settings,
       family=decoding.POLICIES["handover"].family,
-      by_token=True,
-      continuous=True,
       is_handover=True,
   )

@@ -4,8 +4,10 @@ Only `write_metrics` and `read_metrics` access the file. Not here: measuring (me
 the numbers say (report/summary.py). Never imports jax.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ from kdtw_jax.evaluation.hull_record import HullComparison
 from kdtw_jax.evaluation.typed_json import from_json, to_json
 from kdtw_jax.files import read_json_object, write_json
 
-VERSION = 3  # of the file; increases when a field is added, renamed or removed
+VERSION = 4  # of the file; increases when a field is added, renamed or removed
 
 # The method whose outputs are the teacher's own. Its dial does not change its quality, so it is
 # judged and timed by cost alone.
@@ -54,6 +56,8 @@ class Point:
     teacher_tokens: tokens that the teacher processed.
     student_steps: forward passes of the student.
     cost: sequential cost in teacher passes, including student steps.
+    interval: 95% interval of the run's own score over resamples of the test set; None on
+      validation.
     seconds_per_sentence: None if time was not measured.
   """
 
@@ -67,6 +71,7 @@ class Point:
   teacher_tokens: float
   student_steps: float
   cost: float
+  interval: tuple[float, float] | None = None
   seconds_per_sentence: Seconds | None = None
 
 
@@ -137,48 +142,6 @@ class BudgetUse:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison:
-  """The handover under one budget against one other method, matched in share or cost.
-
-  Attributes:
-    baseline: the other method's name in code.
-    title: its display name.
-    is_handover: True if the other method is the same gate used in another way.
-    budget: the handover's stated budget.
-    equal: what the other's dial was set to match, teacher share or sequential cost.
-    reached: whether the other's value on validation is within a tenth of the target; if not, its
-      nearest setting is used.
-    dial: the other's dial.
-    student: the stage whose student the other uses.
-    handover: the handover's score.
-    baseline_score: the other's score.
-    delta: handover − baseline_score.
-    interval: 95% interval of the difference over paired resamples.
-    handover_share: the handover's share of tokens that the teacher wrote, 0..1.
-    baseline_share: the other's share.
-    handover_cost: the handover's teacher passes per token, including student steps.
-    baseline_cost: the other's cost.
-  """
-
-  baseline: str
-  title: str
-  is_handover: bool
-  budget: float
-  equal: Literal["share", "cost"]
-  reached: bool
-  dial: float
-  student: str
-  handover: float
-  baseline_score: float
-  delta: float
-  interval: tuple[float, float]
-  handover_share: float
-  baseline_share: float
-  handover_cost: float
-  baseline_cost: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Latency:
   """The speed of one setting.
 
@@ -206,15 +169,23 @@ class Token:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleOutput:
+  """What the handover wrote under one budget, with so many calls."""
+
+  budget: float
+  calls: int
+  tokens: tuple[Token, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-  """One test sentence as written by the handover and by each model alone."""
+  """One test sentence as written by each model alone, and by the handover from budget to budget."""
 
   source: str
   reference: str
-  budget: float
   student: str
   teacher: str
-  tokens: tuple[Token, ...]
+  outputs: tuple[SampleOutput, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +200,11 @@ class WordGroup:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-  """The results of one stage of the run; a field is None if the stage has no such result."""
+  """The results of one stage of the run; a field is None if the stage has no such result.
+
+  Attributes:
+    log: what was logged while it trained, by name, each a value per log point; `step` is one.
+  """
 
   stage: str
   seconds: float
@@ -237,6 +212,7 @@ class Stage:
   loss: float | None = None
   num_params: int | None = None
   duals: tuple[float, ...] | None = None
+  log: Mapping[str, tuple[float, ...]] | None = None
 
   @classmethod
   def from_summary(cls, summary: Mapping[str, Any]) -> "Stage":
@@ -245,6 +221,25 @@ class Stage:
     return from_json(
         cls, dict.fromkeys(known) | {k: v for k, v in summary.items() if k in known}, "summary"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class TestSet:
+  """What the scores were taken against, so that only scores of one test set are compared.
+
+  Attributes:
+    examples: number of test examples.
+    sha256: of their references.
+  """
+
+  examples: int
+  sha256: str
+
+  @classmethod
+  def of(cls, references: Sequence[Sequence[str]]) -> "TestSet":
+    """Takes the references of each example."""
+    text = json.dumps([[*texts] for texts in references])
+    return cls(len(references), hashlib.sha256(text.encode()).hexdigest())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,6 +251,7 @@ class Metrics:
     metric: the score that stands for quality, e.g. "bleu".
     seed: the run's seed.
     signature: what a reader needs to repeat the scores.
+    test: the test set.
     created: date and time, ISO 8601.
     command: the command that started the run.
     hardware: the hardware of the run.
@@ -266,7 +262,6 @@ class Metrics:
     areas: by method on test, see `area.area_between`; None if it has none.
     hypervolumes: by method on test, see `area.hypervolume`.
     budgets: stated budgets and measured use.
-    comparisons: the handover against every other method.
     hulls: families of methods against the hull of all others.
     throughput_batch: sentences in a batch of `Latency.tokens_per_second`.
     latency: speed of a few settings.
@@ -280,6 +275,7 @@ class Metrics:
   metric: str
   seed: int
   signature: str
+  test: TestSet
   created: str
   command: str
   hardware: str
@@ -290,7 +286,6 @@ class Metrics:
   areas: Mapping[str, float | None]
   hypervolumes: Mapping[str, float | None]
   budgets: tuple[BudgetUse, ...]
-  comparisons: tuple[Comparison, ...]
   hulls: tuple[HullComparison, ...]
   throughput_batch: int
   latency: tuple[Latency, ...]

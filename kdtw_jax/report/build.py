@@ -1,11 +1,16 @@
-"""The files of a report: numbers, table, plots and page."""
+"""The files of a report: numbers, table, plots and page; and the page that compares runs."""
 
+from collections.abc import Sequence
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 from kdtw_jax.evaluation.record import Metrics, write_metrics
 from kdtw_jax.files import write_atomically
-from kdtw_jax.report import plots
+from kdtw_jax.report import charts, drawing
 from kdtw_jax.report.page import render_page
+from kdtw_jax.report.runs import Run, names
+from kdtw_jax.report.runs_page import render_runs
 from kdtw_jax.report.table import write_tradeoff_csv
 
 METRICS_FILE = "metrics.json"
@@ -31,5 +36,36 @@ def write_report(metrics: Metrics, workdir: Path | str) -> Path:
   write_metrics(metrics, workdir / METRICS_FILE)
   splits = {split: metrics.curves.get(split, ()) for split in ("test", "validation")}
   write_tradeoff_csv(splits, workdir / TABLE_FILE)
-  figures = plots.save(plots.all_figures(metrics), workdir)
-  return write_atomically(workdir / PAGE_FILE, render_page(metrics, figures))
+  drawing.save(charts.saved(metrics), workdir)
+  return write_page(metrics, workdir / PAGE_FILE)
+
+
+def write_page(metrics: Metrics, page: Path) -> Path:
+  """Writes the page of a run alone, and returns its path."""
+  return write_atomically(page, render_page(metrics))
+
+
+def write_comparison(runs: Sequence[tuple[Path, Metrics]], page: Path) -> Path:
+  """Writes the page that compares runs, with links to the pages that they have.
+
+  Args:
+    runs: folder and numbers of each run, two or more.
+    page: the file to write.
+
+  Returns:
+    The path of the page.
+
+  Raises:
+    ValueError: if a run is given twice, or they have not one metric and test set.
+  """
+  folders = [folder for folder, _ in runs]
+  shown = [
+      Run(name, metrics, _address(folder / PAGE_FILE, page.parent))
+      for name, (folder, metrics) in zip(names(folders), runs, strict=True)
+  ]
+  return write_atomically(page, render_runs(shown))
+
+
+def _address(page: Path, start: Path) -> str:
+  """Returns a page's address as seen from a folder; "" if there is no such page."""
+  return quote(Path(os.path.relpath(page, start)).as_posix()) if page.is_file() else ""

@@ -32,10 +32,12 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-  """All prices of one comparison."""
+  """All prices of one comparison, and in words what both hulls were chosen from."""
 
   found: HullComparison
   rows: list[Row]
+  ours: str
+  others: str
 
 
 def tables(metrics: Metrics) -> list[Table]:
@@ -53,9 +55,39 @@ def tables(metrics: Metrics) -> list[Table]:
               )
               for gap in found.gaps
           ],
+          settings_words(found.ours),
+          settings_words(found.others),
       )
       for found in metrics.hulls
   ]
+
+
+class Equal(NamedTuple):
+  """The tables of one price, under a heading that says what was equal."""
+
+  heading: str
+  tables: list[Table]
+
+
+def equals(metrics: Metrics) -> list[Equal]:
+  """Groups the tables by price, teacher calls first."""
+  grouped: dict[str, list[Table]] = {}
+  for table in tables(metrics):
+    grouped.setdefault(equal_words(table.found), []).append(table)
+  return [Equal(heading, same) for heading, same in grouped.items()]
+
+
+def equal_words(found: HullComparison) -> str:
+  """Says what was equal, e.g. "At equal teacher calls"."""
+  if found.step_ratio is None:
+    return f"At equal {'teacher calls' if found.price == 'calls' else 'share of teacher tokens'}"
+  measured = ", as measured" if found.measured else ""
+  return f"At equal cost, a student step at {found.step_ratio:.2g} teacher passes{measured}"
+
+
+def kind(found: HullComparison) -> tuple:
+  """Returns what a comparison has in common with that of another run; each has its own ratio."""
+  return found.family, found.price, found.measured or found.step_ratio, found.score
 
 
 def main_comparison(metrics: Metrics) -> HullComparison | None:
@@ -65,18 +97,24 @@ def main_comparison(metrics: Metrics) -> HullComparison | None:
   )
 
 
+def at_headline(metrics: Metrics) -> tuple[Gap | None, float | None]:
+  """Returns the first family with HEADLINE_CALLS, None if not reached, and its part of the way."""
+  found = main_comparison(metrics)
+  gaps = found.gaps if found else ()
+  gap = next((gap for gap in gaps if gap.at == HEADLINE_CALLS and gap.reached), None)
+  return gap, way(metrics, metrics.metric, gap.ours.scores[metrics.metric]) if gap else None
+
+
 def headline(metrics: Metrics) -> str:
   """Says what the first family reaches with HEADLINE_CALLS; "" if it was not compared there."""
-  found = main_comparison(metrics)
-  gap = next((g for g in found.gaps if g.at == HEADLINE_CALLS), None) if found else None
-  if found is None or gap is None or not gap.reached:
+  found, (gap, come) = main_comparison(metrics), at_headline(metrics)
+  if found is None or gap is None:
     return ""
   score = gap.ours.scores[found.score]
   words = (
       f"With {100 * gap.at:g} teacher calls per 100 tokens, {_name(found)} reaches "
       f"{style.number(score)} {summary.METRIC_TITLES[found.score]}"
   )
-  come = way(metrics, found.score, score)
   if come is not None:
     student, teacher = (metrics.alone[who].scores[found.score] for who in ("student", "teacher"))
     words += (

@@ -1,47 +1,18 @@
-"""The report as one self-contained HTML page: inlined SVG, style and script, nothing fetched.
+"""The page of one run: its numbers in the words and tables of `page.html.jinja`.
 
-Numbers are formatted here and in `page.html.jinja`; the template engine escapes every text. A
-section without measurements is omitted.
+A section without measurements is omitted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-import re
-from typing import Any, Literal, NamedTuple
-
-import jinja2
-from markupsafe import Markup
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from kdtw_jax.evaluation.area import AREA_UP_TO
-from kdtw_jax.evaluation.record import Comparison, Metrics, Point, Sample, WordGroup
-from kdtw_jax.report import hulls, samples, style, summary
+from kdtw_jax.evaluation.record import Metrics, Point, Sample, SampleOutput, WordGroup
+from kdtw_jax.report import charts, hulls, samples, style, summary
+from kdtw_jax.report.template import render
 
-CAPTIONS = {
-    "quality_hull": (
-        "Quality over the teacher’s calls (test split). Shaded: what all other methods reach, "
-        "mixed by a coin. The settings of both hulls were chosen on validation."
-    ),
-    "quality_share": "Quality over the share of output tokens that the teacher wrote (test split).",
-    "quality_calls": (
-        "Quality over the teacher's calls per output token (test split). A call may check the "
-        "student's tokens as well as write one."
-    ),
-    "quality_cost": (
-        "Quality over sequential cost: teacher passes per output token, with student steps at "
-        "their measured relative cost."
-    ),
-    "quality_latency": "Quality over measured time per sentence, one sentence at a time.",
-    "budget_calibration": "The share that the teacher wrote, over the budget in the instruction.",
-}
 _BUDGET_TAGS = {summary.SEEN: "", summary.REWORDED: "new words", summary.UNSEEN: "unseen"}
 SHORT_TITLES = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
-EQUAL_HEADINGS = {
-    "share": ("At equal teacher share", "the share of tokens that the teacher wrote"),
-    "cost": (
-        "At equal sequential cost",
-        "the cost in teacher passes per token, including student steps",
-    ),
-}
 # Heading, value and format of the columns of "All measurements" before and after the scores.
 _SETTING_COLUMNS = (
     ("Setting", lambda point: point.label, str),
@@ -59,36 +30,26 @@ _COST_COLUMNS = (
 )
 
 
-def render_page(metrics: Metrics, figures: Mapping[str, str]) -> str:
-  """Returns the page's HTML.
-
-  Args:
-    metrics: the run's numbers.
-    figures: SVG text by file stem.
-  """
-  environment = jinja2.Environment(
-      loader=jinja2.FileSystemLoader(Path(__file__).parent),
-      autoescape=True,
-      undefined=jinja2.StrictUndefined,
-      trim_blocks=True,
-      lstrip_blocks=True,
-  )
-  environment.filters |= {
-      "number": style.number,
-      "signed": style.signed,
-      "percent": style.percent,
-      "milliseconds": style.milliseconds,
-      "duration": style.duration,
-  }
+def render_page(metrics: Metrics) -> str:
+  """Returns the HTML of a run's page."""
   quality, rows = summary.quality_title(metrics), summary.equal_share_table(metrics)
-  return environment.get_template("page.html.jinja").render(
+  hull_figures, trade_offs = charts.hull_figures(metrics), charts.trade_offs(metrics)
+  calibration, learning = charts.budget_calibration(metrics), charts.learning(metrics.stages)
+  shown = [_sample(sample) for sample in metrics.samples]
+  budgets = [output.found.budget for output in shown[0].outputs] if shown else []
+  figures = [*hull_figures, *trade_offs, *([calibration] if calibration else []), *learning]
+  return render(
+      "page.html.jinja",
+      figures,
       m=metrics,
+      title=metrics.name,
       headline=hulls.headline(metrics) or summary.headline(metrics),
-      lead=_lead(metrics),
+      lead=summary.headline(metrics) if hulls.headline(metrics) else "",
       quality=quality,
-      figures={n: inline_svg(text, n, CAPTIONS[n]) for n, text in figures.items()},
-      captions=CAPTIONS,
-      metric_titles=summary.METRIC_TITLES,
+      first_figures=hull_figures,
+      trade_offs=trade_offs,
+      calibration_figure=calibration,
+      learning=learning,
       titles={**summary.REFERENCE_TITLES, **{row.curve.method: row.curve.title for row in rows}},
       handovers={row.curve.method for row in rows if row.curve.is_handover},
       tiles=_tiles(metrics, quality, rows),
@@ -98,55 +59,20 @@ def render_page(metrics: Metrics, figures: Mapping[str, str]) -> str:
       calibration=summary.calibration(metrics),
       budgets=[(row, _BUDGET_TAGS[summary.budget_kind(row)]) for row in metrics.budgets],
       area_up_to=AREA_UP_TO,
-      comparisons=_comparisons(metrics),
-      hulls=_hulls(metrics),
+      equals=hulls.equals(metrics),
+      all_reached=all(gap.reached for row in metrics.hulls for gap in row.gaps),
       points=_points(metrics),
       difficulty=_difficulty(metrics),
-      samples=[_sample(sample) for sample in metrics.samples],
+      samples=shown,
+      budgets_shown=budgets,
+      budget_first=_nearest(budgets, summary.HEADLINE_SHARE),
       config=summary.flatten(metrics.config),
-      css=Markup(_css_variables()),
   )
 
 
-def inline_svg(text: str, name: str, caption: str) -> Markup:
-  """Prepares a figure's SVG for a page with other figures.
-
-  Ids get the figure's name as a prefix. The fixed size and the metadata are removed, and the
-  palette's colours become CSS variables, so that the page can darken them.
-
-  Args:
-    text: a whole SVG file as matplotlib writes it.
-    name: the figure's file stem.
-    caption: text for screen readers.
-  """
-  text = text[text.index("<svg") :]
-  text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-  text = re.sub(r'\bid="', f'id="{name}-', text)
-  text = re.sub(r'((?:xlink:)?href=")#', rf"\1#{name}-", text)
-  text = re.sub(r"url\(#", f"url(#{name}-", text)
-  text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1inherit", text)
-  text = re.sub(r"font-family: 'DejaVu Sans'[^;\"]*", "font-family: inherit", text)
-  for colour in (*style.DARK, "#ffffff"):
-    text = text.replace(colour, f"var({_variable(colour)})")
-  head, _, body = text.partition(">")
-  head = re.sub(r' (?:width|height|xmlns(?::\w+)?|version)="[^"]*"', "", head)
-  body = body.replace("xlink:href", "href")
-  label = Markup('<svg role="img" aria-label="{}"').format(caption)
-  return label + Markup(head.removeprefix("<svg") + ">" + body)
-
-
-def _variable(colour: str) -> str:
-  return f"--c-{colour.removeprefix('#')}"
-
-
-def _css_variables() -> str:
-  light = "".join(f"{_variable(colour)}:{colour};" for colour in style.DARK)
-  dark = "".join(f"{_variable(colour)}:{other};" for colour, other in style.DARK.items())
-  return (
-      f":root{{{light}--c-ffffff:#ffffff}}"
-      f"@media (prefers-color-scheme:dark){{:root{{{dark}--c-ffffff:#1b1f25}}}}"
-      f"@media print{{:root{{{light}--c-ffffff:#ffffff}}}}"
-  )
+def _nearest(values: Sequence[float], wanted: float) -> int:
+  """Returns the index of the value nearest to the wanted one; 0 without values."""
+  return min(range(len(values)), key=lambda i: abs(values[i] - wanted), default=0)
 
 
 def _tiles(
@@ -164,78 +90,9 @@ def _tiles(
     if score is not None:
       at = style.percent(summary.HEADLINE_SHARE)
       tiles.append((style.number(score), quality, f"handover at {at} teacher share"))
-    if main.area is not None:
-      words = "handover’s area between student (0) and teacher (1)"
-      tiles.append((style.number(main.area, 2), "", words))
   for kind, error in summary.calibration(metrics).items():
     tiles.append((style.number(100 * error), "points", f"mean |use − budget| of {kind}"))
   return tiles
-
-
-class ComparisonRow(NamedTuple):
-  """A comparison and the position of its interval's bar, in percent of the width."""
-
-  found: Comparison
-  verdict: Literal["better", "worse", "unclear"]
-  zero: float
-  left: float
-  width: float
-  dot: float
-
-
-def _comparisons(metrics: Metrics) -> list[tuple[str, str, list[ComparisonRow]]]:
-  """Returns a table for each way of matching methods: heading, what was matched, rows."""
-  ends = [0.0, *(value for row in metrics.comparisons for value in (row.delta, *row.interval))]
-  margin = 0.06 * (max(ends) - min(ends)) or 1.0
-  low, span = min(ends) - margin, max(ends) - min(ends) + 2 * margin
-  tables = {equal: [] for equal in EQUAL_HEADINGS}
-  for row in metrics.comparisons:
-    zero, left, right, dot = ((v - low) / span * 100 for v in (0.0, *row.interval, row.delta))
-    verdict = "better" if row.interval[0] > 0 else "worse" if row.interval[1] < 0 else "unclear"
-    tables[row.equal].append(ComparisonRow(row, verdict, zero, left, right - left, dot))
-  return [(*EQUAL_HEADINGS[equal], rows) for equal, rows in tables.items() if rows]
-
-
-class Family(NamedTuple):
-  """The comparisons of one family.
-
-  Attributes:
-    name: the family.
-    ours: what its hull was chosen from.
-    others: what the other hull was chosen from.
-    all_reached: True if both hulls reach every price.
-    tables: the comparisons.
-  """
-
-  name: str
-  ours: str
-  others: str
-  all_reached: bool
-  tables: list[hulls.Table]
-
-
-def _lead(metrics: Metrics) -> str:
-  """Returns what follows the headline: the other prices and the gate, or how the gate compares."""
-  if hulls.headline(metrics):
-    return f"{hulls.in_short(metrics)} {summary.headline(metrics)}"
-  return summary.lead(metrics)
-
-
-def _hulls(metrics: Metrics) -> list[Family]:
-  """Groups the comparisons with the hull of all other methods by family."""
-  grouped: dict[str, list[hulls.Table]] = {}
-  for table in hulls.tables(metrics):
-    grouped.setdefault(table.found.family, []).append(table)
-  return [
-      Family(
-          name,
-          ours=hulls.settings_words(same[0].found.ours),
-          others=hulls.settings_words(same[0].found.others),
-          all_reached=all(row.gap.reached for table in same for row in table.rows),
-          tables=same,
-      )
-      for name, same in grouped.items()
-  ]
 
 
 class Table(NamedTuple):
@@ -292,14 +149,30 @@ def _difficulty(metrics: Metrics) -> list[Kind]:
   return sorted(found, key=lambda kind: -kind.mean)
 
 
-class ShownSample(NamedTuple):
-  """A sample, its output as runs of one author, and the number of the teacher's tokens."""
+class ShownOutput(NamedTuple):
+  """An output as runs of one author, and the number of the teacher's tokens."""
 
-  found: Sample
+  found: SampleOutput
   runs: list[samples.Run]
   written: int
 
 
+class ShownSample(NamedTuple):
+  """A sample and its outputs, the least budget first."""
+
+  found: Sample
+  outputs: list[ShownOutput]
+
+
 def _sample(sample: Sample) -> ShownSample:
-  written = sum(token.author == "teacher" for token in sample.tokens)
-  return ShownSample(sample, samples.author_runs(sample.tokens), written)
+  return ShownSample(
+      sample,
+      [
+          ShownOutput(
+              found,
+              samples.author_runs(found.tokens),
+              sum(token.author == "teacher" for token in found.tokens),
+          )
+          for found in sample.outputs
+      ],
+  )

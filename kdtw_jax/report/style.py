@@ -16,7 +16,7 @@ MUTED = "#68707c"
 GRID = "#e4e7eb"
 ACCENT = "#d2500f"  # the handover and the teacher's tokens
 
-# Each light colour and its replacement on a dark page; the page turns them into CSS variables.
+# Each light colour and its replacement on a dark page, where the page's script puts it.
 DARK = {
     INK: "#e8eaed",
     MUTED: "#9aa3af",
@@ -29,6 +29,8 @@ DARK = {
     "#3d8fb8": "#8ccbe8",
     "#7a5cc4": "#b7a2f2",
 }
+
+SERIES = (ACCENT, "#0a6ab0", "#00855f", "#a8508c", "#9a6c00", "#7a5cc4")  # runs, or parts of a log
 
 MISSING = "–"
 

@@ -5,10 +5,10 @@ They take a typed record and return plain values. Nothing here formats HTML.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from kdtw_jax.evaluation.metrics import calibration_error
-from kdtw_jax.evaluation.record import EXACT_METHOD, BudgetUse, Comparison, Curve, Metrics
+from kdtw_jax.evaluation.record import EXACT_METHOD, BudgetUse, Curve, Metrics
 from kdtw_jax.evaluation.tradeoff import score_at_share
 from kdtw_jax.report import style
 
@@ -171,7 +171,8 @@ def headline(metrics: Metrics) -> str:
   """Returns a sentence on how far the handover closes the gap, or on whatever was measured."""
   title = quality_title(metrics)
   student, teacher = reference_score(metrics, "student"), reference_score(metrics, "teacher")
-  at = _handover_at(metrics, _headline_comparison(metrics, "share"))
+  main = main_curve(curves(metrics))
+  at = score_at_share(main, metrics.metric, HEADLINE_SHARE) if main else None
   if at is None:
     known = [
         f"the {name} alone reaches {style.number(score)} {title}"
@@ -180,62 +181,17 @@ def headline(metrics: Metrics) -> str:
     ]
     sentence = " and ".join(known) or "no quality has been measured yet"
     return sentence[0].upper() + sentence[1:] + "."
-  score, share = at
   words = (
-      f"With {style.percent(share)} of its tokens written by the teacher, the handover student "
-      f"reaches {style.number(score)} {title}"
+      f"With {style.percent(at.share)} of its tokens written by the teacher, the handover student "
+      f"reaches {style.number(at.score)} {title}"
   )
   if student is not None and teacher is not None and teacher > student:
-    way = (score - student) / (teacher - student)
+    way = (at.score - student) / (teacher - student)
     words += (
         f": {style.percent(way)} of the way from the student alone ({style.number(student)}) "
         f"to the teacher ({style.number(teacher)})"
     )
   return words + "."
-
-
-def lead(metrics: Metrics) -> str:
-  """Compares the headline's handover with the strongest other method; "" if it cannot."""
-  at_share = _headline_comparison(metrics, "share")
-  at_cost = _headline_comparison(metrics, "cost")
-  parts = []
-  if at_share:
-    words = "That is {} the strongest method at the same teacher share, {}"
-    parts.append(_difference(at_share, words))
-  if at_cost:
-    words = "At equal sequential cost it is {} the strongest method, {}"
-    parts.append(_difference(at_cost, words))
-  return " ".join(parts)
-
-
-def _difference(row: Comparison, words: str) -> str:
-  """Puts one comparison into words, including its interval."""
-  direction = "above" if row.delta >= 0 else "below"
-  words = words.format(f"{style.number(abs(row.delta))} {direction}", row.title)
-  low, high = row.interval
-  words += f" (95% interval {style.signed(low)} to {style.signed(high)})"
-  if low <= 0 <= high:
-    words += ": a difference that this test set cannot tell from chance"
-  return words + "."
-
-
-def _headline_comparison(metrics: Metrics, equal: Literal["share", "cost"]) -> Comparison | None:
-  """Returns the comparison with the strongest other method at the budget nearest HEADLINE_SHARE."""
-  rows = [
-      row
-      for row in metrics.comparisons
-      if row.equal == equal and row.reached and not row.is_handover
-  ]
-  return min(rows, key=lambda row: (abs(row.budget - HEADLINE_SHARE), row.delta), default=None)
-
-
-def _handover_at(metrics: Metrics, comparison: Comparison | None) -> tuple[float, float] | None:
-  """Returns the handover's score and share for the headline."""
-  if comparison is not None:
-    return comparison.handover, comparison.handover_share
-  main = main_curve(curves(metrics))
-  found = score_at_share(main, metrics.metric, HEADLINE_SHARE) if main else None
-  return (found.score, found.share) if found else None
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from kdtw_jax.evaluation.record import Curve, Point
 from kdtw_jax.files import write_atomically
 
 _FIRST = ("split", "method", "title", "dial_name", "dial", "label", "teacher_share")
-_NESTED = ("scores", "seconds_per_sentence")
+_NESTED = ("scores", "interval", "seconds_per_sentence")
 
 
 def write_tradeoff_csv(curves: Mapping[str, Sequence[Curve]], path: str | os.PathLike) -> Path:
@@ -43,7 +43,7 @@ def _rows(curves: Mapping[str, Sequence[Curve]]) -> Iterator[dict[str, Any]]:
 
 
 def _flat(point: Point) -> dict[str, Any]:
-  """Flattens a point's numbers and scores; seconds become `seconds_per_sentence.mean` etc."""
+  """Flattens a point's numbers; intervals and seconds become `interval.low`, `….mean` etc."""
   row = {
       field.name: getattr(point, field.name)
       for field in dataclasses.fields(point)
@@ -51,4 +51,6 @@ def _flat(point: Point) -> dict[str, Any]:
   }
   seconds = point.seconds_per_sentence
   timed = dataclasses.asdict(seconds) if seconds else {}
+  if point.interval is not None:
+    row |= {"interval.low": point.interval[0], "interval.high": point.interval[1]}
   return row | dict(point.scores) | {f"seconds_per_sentence.{k}": v for k, v in timed.items()}

@@ -1,4 +1,4 @@
-"""A short table of the results for the terminal."""
+"""Short tables of the results for the terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +24,7 @@ def print_summary(
   console = console or Console()
   if words := f"{hulls.headline(metrics)} {hulls.in_short(metrics)}".strip():
     console.print(escape(words), highlight=False)
-  words = f"{summary.headline(metrics)} {summary.lead(metrics)}".strip()
-  console.print(escape(words), highlight=False)
+  console.print(escape(summary.headline(metrics)), highlight=False)
   rows = summary.equal_share_table(metrics)
   if rows:
     console.print(_table(metrics, rows))
@@ -35,6 +34,33 @@ def print_summary(
     console.print(f"Mean |use − budget|: {words}", highlight=False)
   if page is not None:
     console.print(f"Report: {escape(str(page))}", highlight=False, soft_wrap=True)
+
+
+def print_runs(
+    found: Sequence[tuple[Path, Metrics]], page: Path, console: Console | None = None
+) -> None:
+  """Prints a line for each run, and the page's path.
+
+  Args:
+    found: folder and numbers of each run.
+    page: path of the page to name at the end.
+    console: where to print; standard output by default.
+  """
+  console = console or Console()
+  title = summary.quality_title(found[0][1])
+  calls = f"{100 * hulls.HEADLINE_CALLS:g} calls"
+  table = Table("run", "seed", "student", "teacher", calls, title=title, title_justify="left")
+  for folder, metrics in found:
+    gap, _ = hulls.at_headline(metrics)
+    alone = (summary.reference_score(metrics, name) for name in ("student", "teacher"))
+    table.add_row(
+        escape(str(folder)),
+        str(metrics.seed),
+        *map(style.number, alone),
+        style.number(gap.ours.scores[metrics.metric] if gap else None),
+    )
+  console.print(table)
+  console.print(f"Report: {escape(str(page))}", highlight=False, soft_wrap=True)
 
 
 def _table(metrics: Metrics, rows: Sequence[summary.EqualShares]) -> Table:

@@ -11,6 +11,7 @@ from kdtw_jax.evaluation.record import Stage
 from kdtw_jax.pair_checks import read_saved
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.stages.stage import Run
+from kdtw_jax.terminal import read_log
 
 STUDENTS = ("sft", "warm_start", "distillation", "wheels")
 
@@ -41,8 +42,12 @@ def measure(run: Run) -> Path:
       tokenised={split: run.inputs.tokenised(split) for split in ("validation", "test")},
       paces=read_saved(run.workdir.path / "pair" / "pair.json").paces,
   )
-  summaries = [run.workdir.summary(name) for name in config_lib.STAGES]
-  stages = [Stage.from_summary(s) for s in summaries if s is not None and "steps" in s]
+  summaries = {name: run.workdir.summary(name) for name in config_lib.STAGES}
+  stages = [
+      dataclasses.replace(Stage.from_summary(found), log=read_log(run.workdir.folder(name)))
+      for name, found in summaries.items()
+      if found is not None and "steps" in found
+  ]
   stages.append(Stage(stage="evaluation", seconds=time.monotonic() - started))
   metrics = dataclasses.replace(metrics, stages=tuple(stages))
   report = write_report(metrics, run.workdir.path)

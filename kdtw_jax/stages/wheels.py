@@ -102,6 +102,7 @@ def constrained_path_consistency(
     }
     metrics |= {f"loss_{name}": term for name, term in terms.items()}
     metrics |= _use_metrics(stage, scores, trajectory, prices)
+    metrics |= {f"dual_{knot:g}": dual for knot, dual in zip(knots, duals, strict=True)}
     return scoring.weighted_sum(stage, terms), metrics
 
   return objective

@@ -65,7 +65,7 @@ def run_stage(
     steps: number of the last step.
     log_every: steps between log points.
     checkpoint_every: steps between checkpoints; the last step is always saved.
-    directory: folder of the stage, for `checkpoints/` and TensorBoard's files.
+    directory: folder of the stage, for `checkpoints/` and logs.
     keep: number of checkpoints to keep.
 
   Returns:
@@ -87,9 +87,7 @@ def run_stage(
   prepare_key, step_key = jax.random.split(key)
   pending: list[tuple[int, ArrayLike, int, dict]] = []
   try:
-    with StageProgress(
-        name, first_step=first_step, steps=steps, log_dir=directory / "tensorboard"
-    ) as progress:
+    with StageProgress(name, first_step=first_step, steps=steps, folder=directory) as progress:
       for step in range(first_step + 1, steps + 1):
         batch = next(batches)
         data = prepare(state, batch, jax.random.fold_in(prepare_key, step))

@@ -99,14 +99,6 @@ def test_methods_that_choose_their_student_come_before_those_that_share_it():
       assert names.index(method.student) < names.index(name)
 
 
-def test_a_sweep_decodes_measured_and_other_dials():
-  sweep = methods.method_sweep("max_prob", (0.1, 0.5), "wheels")
-  assert sweep.continuous and [dial for dial, *_ in sweep.settings] == [0.1, 0.5]
-  assert sweep.at(0.5) is sweep.settings[1][2]
-  assert sweep.at(0.3) == methods.Setting("max_prob", 0.3, "wheels")
-  assert not methods.method_sweep("speculative", (2.0, 4.0), "wheels").continuous
-
-
 @pytest.mark.parametrize("name", ["handover", "student", "max_probability"])
 def test_what_is_not_swept_over_a_dial_is_refused(name):
   with pytest.raises(ValueError, match=f"{name!r} is not a method; choose one of"):
@@ -121,18 +113,11 @@ def sweep_of(name):
 
 def test_a_sweep_says_what_its_method_is():
   sweeps = {name: sweep_of(name) for name in methods.METHODS}
-  drafting = {name for name, method in methods.METHODS.items() if method.policy.drafts}
-  assert {name for name, sweep in sweeps.items() if not sweep.by_token} == drafting
   assert {name for name, sweep in sweeps.items() if sweep.bound} == {"oracle"}
   assert not any(sweep.is_handover for sweep in sweeps.values())
   families = {"cascade_opt": "cascades", "lenient_8": "speculative", "big_little": "verify"}
   for name, family in {**families, "margin": "thresholds", "prefix": "schedules"}.items():
     assert sweeps[name].family == family
-  assert sweeps["entropy"].never(100) == pytest.approx(np.log(100))
-  for name in ("random", "max_prob", "margin", "periodic", "prefix", "span_max_prob"):
-    assert sweeps[name].never == 0.0
-  for name in ("oracle", *drafting):
-    assert sweeps[name].never is None
 
 
 def test_handovers_sweep_budgets():
@@ -142,11 +127,10 @@ def test_handovers_sweep_budgets():
   assert budgets["handover"] == budgets["handover_hard"] == [0.0, 0.2]
   offsets = methods.offset_sweep(0.2, {0.1: -1.5, 0.3: 0.5})
   assert [(dial, label) for dial, label, _ in offsets.settings] == [(-1.5, "10%"), (0.5, "30%")]
-  assert all(setting.budget == 0.2 for *_, setting in offsets.settings) and offsets.continuous
+  assert all(setting.budget == 0.2 for *_, setting in offsets.settings)
   assert {s.form for _, _, s in sweeps["handover_hard"].settings} == {"hard"}
   checked = sweeps["handover_checked_2"].settings[1][2].policy()
   assert isinstance(checked, decoding.Verify) and checked.tolerance == 2 and checked.dial == 0
   assert checked.rule == "handover" and checked.end
   for sweep in (*sweeps.values(), offsets):
-    assert sweep.is_handover and sweep.family == "handover" and sweep.never is None
-    assert sweep.by_token == (sweep.method != "handover_checked_2")
+    assert sweep.is_handover and sweep.family == "handover"

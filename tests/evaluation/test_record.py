@@ -64,18 +64,15 @@ def put(value, *keys):
 @pytest.mark.parametrize(
     "change, field",
     [
-        (put(..., "comparisons"), "comparisons is missing"),
-        (put(..., "comparisons", 0, "interval"), "comparisons[0].interval is missing"),
-        (put(0.01, "comparisons", 0, "p_value"), "comparisons[0].p_value is unknown"),
+        (put(..., "hulls"), "hulls is missing"),
+        (put(..., "hulls", 0, "gaps", 0, "interval"), "hulls[0].gaps[0].interval is missing"),
+        (put(0.01, "hulls", 0, "gaps", 0, "z"), "hulls[0].gaps[0].z is unknown"),
         (
-            put([1.0], "comparisons", 0, "interval"),
-            "comparisons[0].interval is '[1.0]', not a list of 2",
+            put([1.0], "hulls", 0, "gaps", 0, "interval"),
+            "hulls[0].gaps[0].interval is '[1.0]', not a list of 2",
         ),
-        (
-            put("most", "comparisons", 0, "equal"),
-            "comparisons[0].equal is 'most', not 'share' or 'cost'",
-        ),
-        (put(1, "comparisons", 0, "reached"), "comparisons[0].reached is '1', not a bool"),
+        (put("time", "hulls", 0, "price"), "hulls[0].price is 'time', not 'calls' or 'share' or"),
+        (put(1, "hulls", 0, "gaps", 0, "reached"), "gaps[0].reached is '1', not a bool"),
         (put(None, "name"), "name is 'None', not text"),
         (put(True, "step_ratio"), "step_ratio is 'True', not a finite number"),
         (put(10**400, "step_ratio"), "not a finite number"),
@@ -84,7 +81,10 @@ def put(value, *keys):
         (put([], "areas"), "areas is '[]', not an object"),
         (put("x", "alone", "student", "scores", "bleu"), "alone.student.scores.bleu is 'x'"),
         (put(3, "curves", "test", 1), "curves.test[1] is '3', not an object"),
-        (put("nobody", "samples", 0, "tokens", 0, "author"), "samples[0].tokens[0].author"),
+        (
+            put("nobody", "samples", 0, "outputs", 0, "tokens", 0, "author"),
+            "samples[0].outputs[0].tokens[0].author",
+        ),
         (put("1", "areas", "oracle"), "areas.oracle is '1', not a finite number"),
         (put("1", "stages", 0, "steps"), "stages[0].steps is '1', not a whole number"),
     ],
@@ -100,7 +100,7 @@ def test_a_damaged_field_is_named_with_file_and_remedy(path, change, field):
   assert message.endswith("run the evaluation stage of this workdir again") and "\n" not in message
 
 
-@pytest.mark.parametrize("version", [2, 4, None, "3"])
+@pytest.mark.parametrize("version", [3, 5, None, "4"])
 def test_a_file_of_another_version_says_so(path, version):
   other = json.loads(path.read_text(encoding="utf-8")) | {"version": version}
   path.write_text(json.dumps(other), encoding="utf-8")
@@ -127,3 +127,9 @@ def test_a_stage_keeps_what_a_report_shows_of_its_summary():
   assert record.Stage.from_summary(summary) == record.Stage(
       stage="sft", seconds=3.0, steps=8, loss=1.5
   )
+
+
+def test_a_test_set_is_known_by_its_references():
+  found = record.TestSet.of([("a", "b"), ("c",)])
+  assert found.examples == 2 and found == record.TestSet.of([["a", "b"], ["c"]])
+  assert found != record.TestSet.of([("b", "a"), ("c",)])

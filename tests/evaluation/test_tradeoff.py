@@ -2,9 +2,6 @@
 
 import math
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-import numpy as np
 import pytest
 
 from kdtw_jax.evaluation import tradeoff
@@ -39,60 +36,6 @@ def curve(pairs, costs=None):
       student="wheels",
       points=points,
   )
-
-
-def test_isotonic_fit_by_hand():
-  np.testing.assert_allclose(tradeoff.isotonic_fit(np.array([0.0, 3, 1, 4])), [0, 2, 2, 4])
-  np.testing.assert_allclose(tradeoff.isotonic_fit(np.array([3.0, 2, 1])), [2, 2, 2])
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-@settings(max_examples=60, deadline=None)
-def test_isotonic_fit_is_monotone_and_keeps_the_mean(values):
-  fit = tradeoff.isotonic_fit(np.array(values))
-  assert np.all(np.diff(fit) >= 0)
-  assert fit.mean() == pytest.approx(np.mean(values), abs=1e-9)
-
-
-def test_dial_on_a_rising_sweep():
-  found = tradeoff.dial_for_share([0.0, 1.0, 2.0], [0.0, 0.1, 0.3], 0.2)
-  assert found.dial == pytest.approx(1.5) and found.share == 0.2 and not found.clamped
-
-
-def test_dial_on_a_falling_sweep_in_any_order():
-  found = tradeoff.dial_for_share([3.0, -1.0, 1.0], [0.0, 0.4, 0.2], 0.3)
-  assert found.dial == pytest.approx(0.0) and not found.clamped
-
-
-def test_dial_with_noise_goes_through_the_pooled_stretch():
-  # Shares .3 and .1 at dials 1 and 2 violate the order and become .2 each.
-  dials, shares = [0.0, 1.0, 2.0, 3.0], [0.0, 0.3, 0.1, 0.4]
-  assert tradeoff.dial_for_share(dials, shares, 0.2).dial == pytest.approx(1.5)
-  assert tradeoff.dial_for_share(dials, shares, 0.1).dial == pytest.approx(0.5)
-  assert tradeoff.dial_for_share(dials, shares, 0.3).dial == pytest.approx(2.5)
-
-
-def test_dial_beyond_the_sweep_is_clamped():
-  high = tradeoff.dial_for_share([0.0, 1.0], [0.1, 0.3], 0.5)
-  assert (high.dial, high.share, high.clamped) == (1.0, 0.3, True)
-  low = tradeoff.dial_for_share([0.0, 1.0], [0.1, 0.3], 0.0)
-  assert (low.dial, low.share, low.clamped) == (0.0, 0.1, True)
-  falling = tradeoff.dial_for_share([0.0, 1.0], [0.3, 0.1], 0.0)
-  assert (falling.dial, falling.share) == (1.0, 0.1)
-
-
-def test_repeated_dials_are_averaged():
-  found = tradeoff.dial_for_share([0.0, 1.0, 1.0], [0.0, 0.1, 0.3], 0.1)
-  assert found.dial == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    ("dials", "shares", "target"),
-    [([], [], 0.1), ([1.0], [0.1, 0.2], 0.1), ([1.0, 2.0], [0.1, math.nan], 0.1)],
-)
-def test_unusable_sweeps_are_refused(dials, shares, target):
-  with pytest.raises(ValueError):
-    tradeoff.dial_for_share(dials, shares, target)
 
 
 def test_score_at_share():

@@ -21,6 +21,7 @@ def point(share, bleu):
       teacher_tokens=0.9,
       student_steps=1.0,
       cost=0.1 + share,
+      interval=(bleu - 1.5, bleu + 1.2),
       seconds_per_sentence=Seconds(0.01 + share / 10, 0.01, 0.2, 12.0),
   )
 
@@ -35,27 +36,6 @@ def curve(name, title, family, pairs, *, bound=False):
       dial_name="budget",
       student="wheels",
       points=tuple(point(share, bleu) for share, bleu in pairs),
-  )
-
-
-def comparison(baseline, title, score):
-  return record.Comparison(
-      baseline=baseline,
-      title=title,
-      is_handover=False,
-      budget=0.2,
-      equal="share",
-      reached=True,
-      dial=0.3,
-      student="wheels",
-      handover=36.0,
-      baseline_score=score,
-      delta=36.0 - score,
-      interval=(36.0 - score - 0.8, 36.0 - score + 0.8),
-      handover_share=0.201,
-      baseline_share=0.199,
-      handover_cost=0.301,
-      baseline_cost=0.299,
   )
 
 
@@ -115,6 +95,16 @@ def budget_use(budget, seen, realised):
   )
 
 
+def sample_output(budget, author):
+  """Who wrote the house is told; the rest is the student's."""
+  tokens = (("▁Ein", "student"), ("▁Haus", author), ("boot", author), (".", "student"))
+  return record.SampleOutput(
+      budget=budget,
+      calls=2 * (author == "teacher"),
+      tokens=tuple(record.Token(*token) for token in tokens),
+  )
+
+
 @pytest.fixture
 def full_metrics():
   """Metrics in which everything was measured."""
@@ -123,6 +113,7 @@ def full_metrics():
       metric="bleu",
       seed=17,
       signature="BLEU|nrefs:1",
+      test=record.TestSet(200, "5e1f"),
       created="2025-01-02T03:04:05Z",
       command="python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo",
       hardware="2 CPU cores",
@@ -156,7 +147,6 @@ def full_metrics():
           budget_use(0.2, True, 0.2),
           budget_use(0.15, False, 0.1),
       ),
-      comparisons=(comparison("max_prob", "Max-prob", 34.0),),
       hulls=(hull_comparison(),),
       throughput_batch=8,
       latency=tuple(
@@ -177,15 +167,9 @@ def full_metrics():
           record.Sample(
               source="A house boat.",
               reference="Ein Hausboot.",
-              budget=0.2,
               student="Ein Boot.",
               teacher="Ein Hausboot.",
-              tokens=(
-                  record.Token("▁Ein", "student"),
-                  record.Token("▁Haus", "teacher"),
-                  record.Token("boot", "teacher"),
-                  record.Token(".", "student"),
-              ),
+              outputs=(sample_output(0.1, "student"), sample_output(0.2, "teacher")),
           ),
       ),
       difficulty=(
@@ -195,6 +179,20 @@ def full_metrics():
       ),
       stages=(
           record.Stage(stage="teacher", steps=1200, seconds=75.0, loss=1.25),
+          record.Stage(
+              stage="wheels",
+              steps=20,
+              seconds=5.0,
+              loss=2.0,
+              log={
+                  "step": (10.0, 20.0),
+                  "loss": (3.0, 2.0),
+                  "asked": (0.3, 0.2),
+                  "budget": (0.2, 0.2),
+                  "dual_0.2": (1.0, 1.5),
+                  "residual": (4.0, 3.0),
+              },
+          ),
           record.Stage(stage="evaluation", seconds=5.0),
       ),
   )
@@ -209,7 +207,6 @@ def bare_metrics(full_metrics):
       "areas": {},
       "hypervolumes": {},
       "budgets": (),
-      "comparisons": (),
       "hulls": (),
       "latency": (),
       "samples": (),

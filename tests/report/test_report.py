@@ -1,12 +1,12 @@
-"""The written report: complete, escaped, self-contained, rebuilt from its numbers, free of jax."""
+"""The written report: complete, escaped, self-contained, drawn from its numbers."""
 
+import base64
 import csv
 import dataclasses
-from html.parser import HTMLParser
+import hashlib
 import io
-from pathlib import Path
-import subprocess
-import sys
+import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,10 +14,13 @@ import pytest
 from rich.console import Console
 
 from kdtw_jax import report
-from kdtw_jax.evaluation.record import Token, read_metrics, write_metrics
-from kdtw_jax.report import __main__ as command
+from kdtw_jax.evaluation.record import SampleOutput, Token, read_metrics
+from kdtw_jax.report import charts, drawing, interactive
 from kdtw_jax.report import page as page_module
-from kdtw_jax.report import plots
+from kdtw_jax.report.figures import Axis, Figure, Line, Mark
+from kdtw_jax.report.page import render_page
+from kdtw_jax.report.style import MethodStyle
+from tests.report.pages import Page
 
 FIGURES = (
     "quality_hull",
@@ -27,48 +30,27 @@ FIGURES = (
     "quality_latency",
     "budget_calibration",
 )
-VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
-class Page(HTMLParser):
-  """Collects elements and text, and checks that tags nest."""
-
-  def __init__(self, html):
-    super().__init__()
-    self.elements, self.open, self.marked, self.text = [], [], [], []
-    self.feed(html)
-    self.close()
-    assert not self.open, f"unclosed: {self.open}"
-
-  def handle_starttag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
-    if tag not in VOID:
-      self.open.append(tag)
-
-  def handle_startendtag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
-
-  def handle_endtag(self, tag):
-    assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
-    self.open.pop()
-
-  def handle_data(self, data):
-    self.text.append(data)
-    if "mark" in self.open:
-      self.marked.append(data)
-
-  def ids(self, tag):
-    return [attrs["id"] for name, attrs in self.elements if name == tag and "id" in attrs]
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+  """A folder for what is drawn once."""
+  return tmp_path_factory.mktemp("run")
 
 
 @pytest.fixture
-def built(full_metrics, tmp_path):
-  path = report.write_report(full_metrics, tmp_path / "run")
-  return path, Page(path.read_text(encoding="utf-8"))
+def built(full_metrics, drawn):
+  path = drawn / "report.html"
+  return path if path.exists() else report.write_report(full_metrics, drawn)
+
+
+@pytest.fixture
+def page(full_metrics):
+  return Page(render_page(full_metrics))
 
 
 def test_every_file_is_written_and_whole(built):
-  path, _ = built
+  path = built
   expected = {"metrics.json", "tradeoff.csv", "report.html"}
   expected |= {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
   assert {file.name for file in path.parent.iterdir()} == expected
@@ -78,7 +60,7 @@ def test_every_file_is_written_and_whole(built):
 
 
 def test_numbers_reach_the_files(built, full_metrics):
-  path, _ = built
+  path = built
   assert read_metrics(path.with_name("metrics.json")) == full_metrics
   with path.with_name("tradeoff.csv").open(newline="", encoding="utf-8") as file:
     rows = list(csv.DictReader(file))
@@ -86,18 +68,18 @@ def test_numbers_reach_the_files(built, full_metrics):
   third = rows[2]
   assert (third["split"], third["method"], third["label"]) == ("test", "handover", "20%")
   assert (third["bleu"], third["seconds_per_sentence.mean"]) == ("36.0", "0.03")
+  assert (third["interval.low"], third["interval.high"]) == ("34.5", "37.2")
   assert (rows[-1]["split"], rows[-1]["bleu"]) == ("validation", "34.5")
 
 
-def test_page_has_all_sections_and_their_numbers(built):
-  _, page = built
+def test_page_has_all_sections_and_their_numbers(page):
   assert page.ids("section") == [
+      "first",
       "hulls",
       "tradeoff",
-      "comparisons",
       "budgets",
       "difficulty",
-      "samples",
+      "learning",
       "latency",
       "points",
       "settings",
@@ -105,11 +87,9 @@ def test_page_has_all_sections_and_their_numbers(built):
   text = " ".join(" ".join(page.text).split())
   for words in (
       "With 20% of its tokens written by the teacher",
-      "+2.0",
-      "+1.2 to +2.8",
-      "At equal teacher share",  # the comparison
-      "handover: 1 method of 4 settings, against 2 methods of 1 to 3 settings",
-      "10 calls per 100 tokens BLEU 33.0 32.5 +0.5 +0.2 to +0.9 0.012 30%",
+      "At equal teacher calls",  # the comparison
+      "handover, BLEU 1 method of 4 settings, against 2 methods of 1 to 3 settings",
+      "10 calls per 100 tokens 33.0 32.5 +0.5 +0.2 to +0.9 0.012 30%",
       "50% Student, 50% Handover 20%",
       "75% Student, 25% Speculative 4",
       "1.0 points",
@@ -123,7 +103,7 @@ def test_page_has_all_sections_and_their_numbers(built):
       "31.5",  # interpolated at 5%
       "40.0 38.7 to 41.3",  # the teacher alone
       "--config=configs/demo.py",
-      "1 min 20 s",
+      "1 min 25 s",
       "1.250",
       "phrasebook",
       "BLEU|nrefs:1",
@@ -131,9 +111,32 @@ def test_page_has_all_sections_and_their_numbers(built):
     assert words in text, words
 
 
-def test_the_teachers_words_are_marked(built):
-  _, page = built
+def test_the_teachers_words_are_marked(page):
   assert page.marked[-1] == "Hausboot"
+
+
+def test_the_dial_shows_the_same_sentence_at_each_budget(page):
+  (dial,) = [attrs for tag, attrs in page.elements if "data-dial" in attrs]
+  assert (dial["min"], dial["max"], dial["value"]) == ("0", "1", "1")  # 10% and 20%
+  shown = [
+      (attrs["data-at"], "hidden" in attrs) for _, attrs in page.elements if "data-at" in attrs
+  ]
+  assert shown == [("0", True), ("1", False)] * 2  # the number beside the dial, and the output
+  text = " ".join(" ".join(page.text).split())
+  assert "budget 10% · teacher wrote 0 of 4 tokens · 0 calls" in text
+  assert "budget 20% · teacher wrote 2 of 4 tokens · 2 calls" in text
+
+
+def test_what_was_logged_is_drawn(full_metrics):
+  loss, *others = [figure for figure in charts.learning(full_metrics.stages)]
+  assert loss.caption == "wheels: loss"
+  assert [(mark.x, mark.y) for mark in loss.lines[0].marks] == [(10.0, 3.0), (20.0, 2.0)]
+  titles = {figure.caption: [line.title for line in figure.lines] for figure in others}
+  assert titles == {
+      "wheels: use": ["asked", "budget"],
+      "wheels: prices": ["λ at 20%"],
+      "wheels: error of V": ["residual"],
+  }
 
 
 def test_hardest_kinds_come_first(full_metrics):
@@ -142,26 +145,42 @@ def test_hardest_kinds_come_first(full_metrics):
   assert groups[1].mean == pytest.approx((300 * 0.1 + 100 * 0.625) / 400)
 
 
-def test_nothing_is_fetched(built):
-  path, page = built
-  html = path.read_text(encoding="utf-8")
-  assert "http://" not in html and "https://" not in html and "@import" not in html
+def test_nothing_is_fetched(page):
+  own = page.html.replace(interactive.library(), "")
+  assert (
+      "http://" not in own and "https://" not in own and "@import" not in own and "url(" not in own
+  )
   for tag, attrs in page.elements:
-    assert tag not in {"img", "link", "iframe", "object", "embed"}
-    assert "src" not in attrs
-    for name in ("href", "xlink:href"):
-      assert attrs.get(name, "#").startswith("#")
-  assert html.count("url(") == html.count("url(#")
+    assert tag not in {"img", "link", "iframe", "object", "embed", "base"}
+    assert "src" not in attrs and attrs.get("href", "#").startswith("#")
 
 
-def test_ids_are_unique_and_references_resolve(built):
-  path, page = built
+def test_the_pages_own_policy_allows_its_scripts_and_nothing_else(page):
+  (policy,) = [attrs["content"] for tag, attrs in page.elements if "http-equiv" in attrs]
+  scripts = re.findall(r"<script>(.*?)</script>", page.html, re.DOTALL)
+  assert len(scripts) == 2 and scripts[0] == interactive.library()
+  for script in scripts:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in policy
+  assert policy.startswith("default-src 'none'") and "unsafe-eval" not in policy
+  assert policy.count("sha256-") == 2 and "script-src 'unsafe-inline'" not in policy
+
+
+def test_the_library_is_as_published():
+  """npm, plotly.js-basic-dist-min 4.1.1."""
+  digest = hashlib.sha256(interactive.library().encode()).hexdigest()
+  assert digest == "99784e3abfb07b142a15e521a439e6d9addceadb3f79553fd24c72774f0649ba"
+  assert not re.search(r"new Function|\beval\(", interactive.library())
+
+
+def test_ids_are_unique_and_references_resolve(page):
   ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
   assert len(ids) == len(set(ids))
-  targets = {attrs["href"][1:] for _, attrs in page.elements if "href" in attrs}
-  html = path.read_text(encoding="utf-8")
-  targets |= {part.partition(")")[0] for part in html.split("url(#")[1:]}
+  pointing = ("aria-controls", "aria-labelledby", "for")
+  targets = {attrs[name] for _, attrs in page.elements for name in pointing if name in attrs}
   assert targets and targets <= set(ids)
+  drawn = {attrs["data-figure"] for _, attrs in page.elements if "data-figure" in attrs}
+  assert drawn == set(page.json("figures"))
 
 
 def test_every_text_is_escaped(full_metrics, tmp_path):
@@ -179,7 +198,6 @@ def test_every_text_is_escaped(full_metrics, tmp_path):
       signature=evil,
       config={evil: evil},
       curves={"test": first(full_metrics.curves["test"], title=evil), "validation": ()},
-      comparisons=first(full_metrics.comparisons, title=evil),
       hulls=first(full_metrics.hulls, family=evil),
       budgets=first(full_metrics.budgets, template=evil),
       difficulty=first(full_metrics.difficulty, kind=evil),
@@ -191,15 +209,24 @@ def test_every_text_is_escaped(full_metrics, tmp_path):
           reference=evil,
           student=evil,
           teacher=evil,
-          tokens=(Token("▁Ein", "student"), Token("▁" + evil, "teacher")),
+          outputs=(
+              SampleOutput(
+                  budget=0.2,
+                  calls=1,
+                  tokens=(Token("▁Ein", "student"), Token("▁" + evil, "teacher")),
+              ),
+          ),
       ),
   )
-  path = report.write_report(full_metrics, tmp_path)
-  html = path.read_text(encoding="utf-8")
-  assert "<script>alert" not in html
-  page = Page(html)
-  assert [tag for tag, _ in page.elements].count("script") == 1
+  page = Page(render_page(full_metrics))
+  assert "<script>alert" not in page.html
+  kinds = [attrs.get("type") for tag, attrs in page.elements if tag == "script"]
+  assert kinds == ["application/json", "application/json", None, None]
   assert "".join(page.marked[1:]).startswith(evil)
+  trace, *_ = page.json("figures")["quality_share"]["data"]
+  assert trace["name"] == "&lt;script&gt;alert('x')&lt;/script&gt;&amp;\"$a$"
+  assert "<script" not in json.dumps(page.json("figures"))
+  drawing.save([charts.saved(full_metrics)[1]], tmp_path)
   ElementTree.parse(tmp_path / "quality_share.svg")
   assert "$a$" in (tmp_path / "quality_share.svg").read_text(encoding="utf-8")
 
@@ -209,7 +236,7 @@ def test_page_of_next_to_nothing(bare_metrics, tmp_path):
   page = Page(path.read_text(encoding="utf-8"))
   assert page.ids("section") == ["settings"]
   assert "No quality has been measured yet." in page.text
-  assert not list(tmp_path.glob("*.png"))
+  assert not list(tmp_path.glob("*.png")) and path.stat().st_size < 50_000  # without the library
 
 
 @pytest.mark.parametrize(
@@ -217,22 +244,20 @@ def test_page_of_next_to_nothing(bare_metrics, tmp_path):
     [
         ("curves", ["tradeoff", "points"]),
         ("budgets", ["budgets"]),
-        ("comparisons", ["comparisons"]),
-        ("hulls", ["hulls"]),
+        ("hulls", ["first", "hulls"]),
         ("latency", ["latency"]),
         ("difficulty", ["difficulty"]),
-        ("samples", ["samples"]),
+        ("samples", ["first"]),
         ("alone", ["points"]),
-        ("stages", []),
+        ("stages", ["learning"]),
     ],
 )
-def test_each_section_stands_alone(full_metrics, bare_metrics, tmp_path, field, sections):
+def test_each_section_stands_alone(full_metrics, bare_metrics, field, sections):
   metrics = dataclasses.replace(bare_metrics, **{field: getattr(full_metrics, field)})
-  path = report.write_report(metrics, tmp_path)
-  assert Page(path.read_text(encoding="utf-8")).ids("section") == [*sections, "settings"]
+  assert Page(render_page(metrics)).ids("section") == [*sections, "settings"]
 
 
-def test_what_was_not_measured_is_a_dash(full_metrics, tmp_path):
+def test_what_was_not_measured_is_a_dash(full_metrics):
   curve = full_metrics.curves["test"][0]
   untimed = tuple(dataclasses.replace(p, seconds_per_sentence=None) for p in curve.points)
   metrics = dataclasses.replace(
@@ -241,35 +266,47 @@ def test_what_was_not_measured_is_a_dash(full_metrics, tmp_path):
       areas={"handover": None},
       hypervolumes={"handover": None},
   )
-  page = Page(report.write_report(metrics, tmp_path).read_text(encoding="utf-8"))
-  assert "None" not in "".join(page.text) and "–" in page.text
-  assert not (tmp_path / "quality_latency.png").exists()
+  page = Page(render_page(metrics))
+  assert "–" in page.text and "None" not in "".join(page.text)
+  assert "quality_latency" not in {figure.name for figure in charts.saved(metrics)}
 
 
-def test_comparisons_at_equal_cost_have_a_table_of_their_own(full_metrics, tmp_path):
-  row = full_metrics.comparisons[0]
-  dear = dataclasses.replace(row, equal="cost", title="Dear", baseline_cost=0.777, reached=False)
-  metrics = dataclasses.replace(full_metrics, comparisons=(row, dear))
-  page = Page(report.write_report(metrics, tmp_path).read_text(encoding="utf-8"))
-  text = " ".join(" ".join(page.text).split())
-  text = text[text.index("Handover against every other method") :]
-  share, cost = (text.index(f"At equal {what}") for what in ("teacher share", "sequential cost"))
-  assert "@ 19.9%" in text[share:cost] and "Dear" not in text[share:cost]
-  assert "Dear" in text[cost:] and "@ 0.78, its nearest" in text[cost:]
+def test_each_price_has_one_table_and_one_figure(full_metrics):
+  (calls,) = full_metrics.hulls
+  costs = [dataclasses.replace(calls, price="cost", step_ratio=c) for c in (0.02, 0.3)]
+  metrics = dataclasses.replace(full_metrics, hulls=(calls, *costs))
+  text = " ".join(" ".join(Page(render_page(metrics)).text).split())
+  for ratio in (0.02, 0.3):
+    assert text.count(f"At equal cost, a student step at {ratio} teacher passes") == 1
+  assert [figure.tab for figure in charts.hull_figures(metrics)] == [
+      "Calls",
+      "Cost, c = 0.02",
+      "Cost, c = 0.3",
+  ]
+  priced = {figure.name: figure for figure in charts.trade_offs(metrics)}
+  assert list(priced) == [
+      "quality_share",
+      "quality_calls",
+      "quality_cost_0.02",
+      "quality_cost_0.3",
+      "quality_cost",
+      "quality_latency",
+  ]
+  x = [mark.x for mark in priced["quality_cost_0.3"].lines[0].marks]
+  np.testing.assert_allclose(x, [0.3, 0.4, 0.5, 0.8])  # a step at 0.3, and the calls
 
 
-def test_a_hull_that_ends_before_the_price_says_what_it_costs(full_metrics, tmp_path):
+def test_a_hull_that_ends_before_the_price_says_what_it_costs(full_metrics):
   (found,) = full_metrics.hulls
   cheaper = dataclasses.replace(found.gaps[1].others, price=0.123)
   gaps = (found.gaps[0], dataclasses.replace(found.gaps[1], reached=False, others=cheaper))
   metrics = dataclasses.replace(full_metrics, hulls=(dataclasses.replace(found, gaps=gaps),))
-  page = Page(report.write_report(metrics, tmp_path).read_text(encoding="utf-8"))
-  text = " ".join(" ".join(page.text).split())
+  text = " ".join(" ".join(Page(render_page(metrics)).text).split())
   assert "20 calls per 100 tokens 0.200 against 0.123" in text and "In small type: what the" in text
 
 
 def test_the_figure_of_hulls(full_metrics):
-  axes = plots.all_figures(full_metrics)["quality_hull"].axes[0]
+  axes = drawing.draw(charts.hull_figures(full_metrics)[0]).axes[0]
   lines = {line.get_label(): line for line in axes.lines}
   ours, theirs = lines["hull of handover"], lines["hull of all other methods"]
   np.testing.assert_allclose(ours.get_xydata(), [[0, 30], [20, 36]])
@@ -280,38 +317,48 @@ def test_the_figure_of_hulls(full_metrics):
   assert axes.collections  # the shading
 
 
-def test_figures_are_the_same_each_time(full_metrics, tmp_path):
-  first = plots.save(plots.all_figures(full_metrics), tmp_path)
-  assert plots.save(plots.all_figures(full_metrics), tmp_path) == first
+def test_files_and_page_show_the_same_numbers(full_metrics):
+  for figure in charts.saved(full_metrics):
+    axes = drawing.draw(figure).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    traces = {trace.get("name"): trace for trace in interactive.spec(figure)["data"]}
+    assert figure.lines
+    for line in figure.lines:
+      np.testing.assert_allclose(lines[line.title].get_xdata(), traces[line.title]["x"])
+      np.testing.assert_allclose(lines[line.title].get_ydata(), traces[line.title]["y"])
+      assert len(traces[line.title]["hovertext"]) == len(line.marks)
 
 
-def test_lines_carry_the_numbers(full_metrics):
-  figures = plots.all_figures(full_metrics)
-  lines = {line.get_label(): line for line in figures["quality_share"].axes[0].lines}
-  np.testing.assert_allclose(lines["Handover"].get_xdata(), [0.0, 0.1, 0.2, 0.5])
-  np.testing.assert_allclose(lines["Handover"].get_ydata(), [30.0, 33.0, 36.0, 39.0])
-  timed = {line.get_label(): line for line in figures["quality_latency"].axes[0].lines}
-  np.testing.assert_allclose(timed["Handover"].get_xdata(), [0.01, 0.02, 0.03, 0.06])
-  texts = [text.get_text() for text in figures["quality_share"].axes[0].texts]
-  assert "teacher 40.0" in texts and "student alone 30.0" in texts
+def test_a_mark_says_everything_about_its_point(full_metrics):
+  figure = next(f for f in charts.saved(full_metrics) if f.name == "quality_share")
+  assert list(figure.lines[0].marks[2].says) == [
+      "Handover",
+      "budget 20%",
+      "36.0 BLEU (95% interval 34.5 to 37.2)",
+      "20.0% of the tokens by the teacher",
+      "20.0 calls per 100 tokens",
+      "cost 0.30 passes per token",
+  ]
+  levels = {level.label: level.y for level in figure.levels}
+  assert levels == {"teacher 40.0": 40.0, "student alone 30.0": 30.0}
 
 
-def test_command_rebuilds_the_page(built, full_metrics, capsys):
-  path, _ = built
-  before = path.read_text(encoding="utf-8")
-  path.unlink()
-  assert command.main([str(path.parent)]) == 0
-  assert path.read_text(encoding="utf-8") == before
-  out = capsys.readouterr().out
-  assert "Handover" in out and "36.0" in out and path.name in out
+def test_an_interval_is_a_bar_in_both_drawings():
+  mark = Mark(1.0, 2.0, interval=(1.5, 3.0))
+  line = Line(title="bars", marks=[mark], look=MethodStyle("#1c2128", "o", width=0.0))
+  figure = Figure(name="a", tab="", caption="", x=Axis("x"), y=Axis("y"), lines=[line])
+  (bar,) = drawing.draw(figure).axes[0].collections
+  np.testing.assert_allclose(bar.get_segments()[0], [[1.0, 1.5], [1.0, 3.0]])
+  (trace,) = interactive.spec(figure)["data"]
+  assert (trace["error_y"]["array"], trace["error_y"]["arrayminus"]) == ([1.0], [0.5])
+  assert trace["mode"] == "markers"
 
 
-def test_command_without_metrics_says_so(tmp_path, capsys):
-  assert command.main([str(tmp_path)]) == 2
-  assert "metrics.json: no such file" in capsys.readouterr().err
-  (tmp_path / "metrics.json").write_text("{")
-  assert command.main([str(tmp_path)]) == 2
-  assert "metrics.json: damaged, not JSON" in capsys.readouterr().err
+def test_figures_are_the_same_each_time(built, full_metrics, tmp_path):
+  drawing.save(charts.saved(full_metrics)[:1], tmp_path)
+  for kind in ("png", "svg"):
+    again, first = (folder / f"quality_hull.{kind}" for folder in (tmp_path, built.parent))
+    assert again.read_bytes() == first.read_bytes()
 
 
 def test_terminal_table(full_metrics):
@@ -330,17 +377,3 @@ def test_terminal_table(full_metrics):
       "Report: runs/demo/report.html",
   ):
     assert words in text
-
-
-def test_report_never_imports_jax(full_metrics, tmp_path):
-  write_metrics(full_metrics, tmp_path / "metrics.json")
-  code = (
-      "import sys; from kdtw_jax.report.__main__ import main; "
-      "assert main([sys.argv[1]]) == 0; assert 'jax' not in sys.modules, 'jax was imported'"
-  )
-  subprocess.run(
-      [sys.executable, "-c", code, str(tmp_path)],
-      check=True,
-      cwd=Path(report.__file__).parents[2],
-      stdout=subprocess.DEVNULL,
-  )

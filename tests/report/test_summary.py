@@ -8,14 +8,10 @@ from kdtw_jax.evaluation.record import Alone, Token
 from kdtw_jax.report import hulls, samples, style, summary
 
 
-def test_headline_and_lead(full_metrics):
+def test_headline(full_metrics):
   assert summary.headline(full_metrics) == (
       "With 20% of its tokens written by the teacher, the handover student reaches 36.0 BLEU: "
       "60% of the way from the student alone (30.0) to the teacher (40.0)."
-  )
-  assert summary.lead(full_metrics) == (
-      "That is 2.0 above the strongest method at the same teacher share, Max-prob "
-      "(95% interval +1.2 to +2.8)."
   )
 
 
@@ -31,21 +27,12 @@ def test_the_headline_of_the_hulls(full_metrics):
   one = dataclasses.replace(found, gaps=(lost,))
   said = hulls.headline(dataclasses.replace(full_metrics, hulls=(one,)))
   assert ", and 0.5 below the best mixture" in said
+  ended = dataclasses.replace(found, gaps=(dataclasses.replace(found.gaps[0], reached=False),))
+  unreached = dataclasses.replace(full_metrics, hulls=(ended,))
+  assert hulls.headline(unreached) == "" and hulls.at_headline(unreached) == (None, None)
   elsewhere = dataclasses.replace(found, gaps=found.gaps[1:])
   assert hulls.headline(dataclasses.replace(full_metrics, hulls=(elsewhere,))) == ""
   assert hulls.headline(dataclasses.replace(full_metrics, hulls=())) == ""
-
-
-def test_lead_names_the_strongest_at_equal_cost_too(full_metrics):
-  row = full_metrics.comparisons[0]
-  dear = dataclasses.replace(row, title="New", equal="cost", delta=-3.0, interval=(-4.0, -2.0))
-  ours = dataclasses.replace(dear, title="Handover that checks", is_handover=True, delta=-5.0)
-  out_of_reach = dataclasses.replace(dear, title="Other", delta=-9.0, reached=False)
-  rows = (row, dear, ours, out_of_reach)
-  assert summary.lead(dataclasses.replace(full_metrics, comparisons=rows)).endswith(
-      "At equal sequential cost it is 3.0 below the strongest method, New "
-      "(95% interval −4.0 to −2.0)."
-  )
 
 
 def test_a_plot_of_many_methods_shows_the_strongest_of_each_family(full_metrics):
@@ -63,25 +50,13 @@ def test_a_plot_of_many_methods_shows_the_strongest_of_each_family(full_metrics)
   assert {"handover", "oracle", "speculative", "other8"} <= set(shown) and "other0" not in shown
 
 
-def test_a_loss_is_called_a_loss(full_metrics):
-  lost = dataclasses.replace(full_metrics.comparisons[0], delta=-1.5, interval=(-2.0, 0.25))
-  assert summary.lead(dataclasses.replace(full_metrics, comparisons=(lost,))) == (
-      "That is 1.5 below the strongest method at the same teacher share, Max-prob "
-      "(95% interval −2.0 to +0.2): "
-      "a difference that this test set cannot tell from chance."
-  )
-
-
-def test_headline_without_comparisons_interpolates(full_metrics):
+def test_the_headline_interpolates(full_metrics):
   first, *rest = full_metrics.curves["test"]
   points = (*first.points[:2], first.points[3])  # from 33 at 10% to 39 at 50%: 34.5 at 20%
   without = dataclasses.replace(first, points=points)
-  full_metrics = dataclasses.replace(
-      full_metrics, comparisons=(), curves={"test": (without, *rest)}
-  )
+  full_metrics = dataclasses.replace(full_metrics, curves={"test": (without, *rest)})
   assert "With 20% of its tokens" in summary.headline(full_metrics)
   assert "reaches 34.5 BLEU: 45% of the way" in summary.headline(full_metrics)
-  assert summary.lead(full_metrics) == ""
 
 
 def test_headline_of_little(full_metrics, bare_metrics):
@@ -127,6 +102,10 @@ def test_prices_and_ways_in_words(full_metrics):
   worse = {"student": Alone({"bleu": 41.0}, {}), "teacher": Alone({"bleu": 40.0}, {})}
   assert hulls.way(dataclasses.replace(full_metrics, alone=worse), "bleu", 40.0) is None
   assert hulls.settings_words(dataclasses.replace(found.ours, settings={})) == "no methods"
+  assert hulls.equal_words(found) == "At equal teacher calls"
+  assert hulls.equal_words(dataclasses.replace(cost, measured=True)) == (
+      "At equal cost, a student step at 0.02 teacher passes, as measured"
+  )
   (table,) = hulls.tables(full_metrics)
   assert [row.ours for row in table.rows] == ["50% Student, 50% Handover 20%", "100% Handover 20%"]
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from kdtw_jax.terminal import read_log
 from kdtw_jax.training import loop, step
 from kdtw_jax.training import state as state_lib
 from tests import tiny
@@ -58,8 +59,30 @@ def test_a_resumed_stage_gives_the_numbers_of_an_unbroken_one(tmp_path):
   run(tmp_path / "parts", 3)
   parts = run(tmp_path / "parts", 7)
   np.testing.assert_array_equal(whole.state.params["w"], parts.state.params["w"])
-  assert whole.summary["loss"] == parts.summary["loss"]
-  assert int(parts.state.step) == 7
+  logs = [
+      (tmp_path / name / "log.jsonl").read_text(encoding="utf-8") for name in ("whole", "parts")
+  ]
+  assert logs[0] == logs[1] and read_log(tmp_path / "parts")["step"] == (2, 3, 4, 6, 7)
+
+
+def test_a_resumed_log_drops_what_comes_again(tmp_path):
+  run(tmp_path, 3)
+  path = tmp_path / "log.jsonl"
+  before = path.read_text(encoding="utf-8")
+  killed = '{"step": 4, "loss": 9.0}\n{"step": 5, "lo'  # logged after the last checkpoint
+  path.write_text(before + killed, encoding="utf-8")
+  run(tmp_path, 4)
+  after = path.read_text(encoding="utf-8")
+  assert after.startswith(before) and after.count("\n") == before.count("\n") + 1
+  assert "9.0" not in after and len(read_log(tmp_path)["loss"]) == 3
+
+
+def test_a_log_is_thinned_and_leaves_out_what_is_not_finite(tmp_path):
+  lines = [f'{{"step": {i}, "a": {i}, "b": {"null" if i == 8 else i}}}\n' for i in range(1, 402)]
+  (tmp_path / "log.jsonl").write_text("".join(lines), encoding="utf-8")
+  found = read_log(tmp_path)
+  assert set(found) == {"step", "a"} and found["step"] == tuple(range(2, 402, 3))
+  assert read_log(tmp_path / "none") == {}
 
 
 def test_a_finished_stage_takes_no_further_step(tmp_path):

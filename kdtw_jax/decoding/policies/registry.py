@@ -65,11 +65,6 @@ class Method:
     return not self.policy.drafts
 
   @property
-  def continuous(self) -> bool:
-    """True if every value between two dials is a meaningful dial."""
-    return self.dial_name is not None and not self._is_whole
-
-  @property
   def dial_range(self) -> tuple[float, float]:
     """The smallest and largest dial that a sweep may take; a rule's dial has the rule's range."""
     by_rule = self.dial_name == "dial" and self.fields.get("rule") in POLICIES
