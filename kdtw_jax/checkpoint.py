@@ -94,6 +94,11 @@ class StageCheckpoints:
     self._manager.close()
 
 
+def reached_preemption(step: int) -> bool:
+  """Returns True if this is the step at which all hosts save because one of them is to go."""
+  return ocp.multihost.reached_preemption(step)
+
+
 def save_params(directory: Path, params: Any) -> None:
   """Writes a finished model's parameters atomically, replacing any that are there."""
   with ocp.StandardCheckpointer() as checkpointer:

@@ -2,7 +2,6 @@
 
 import logging as std_logging
 import os
-import signal
 import sys
 
 from absl import app, flags
@@ -10,6 +9,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from kdtw_jax import config as config_lib
+from kdtw_jax import preemption
 from kdtw_jax.config import command_line
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -23,14 +23,11 @@ flags.DEFINE_bool("debug", False, "Show the traceback of a user error")
 
 
 def cli() -> None:
-  """Parses the command line and runs it; a user error ends in one line without a traceback."""
+  """Parses the command line and runs it; user errors and signals end in a line, no traceback."""
+  preemption.install()
   if os.getcwd() not in sys.path:  # an installed command, unlike python -m, omits it
     sys.path.insert(0, os.getcwd())
-  try:
-    app.run(main, flags_parser=_parse)
-  except KeyboardInterrupt:
-    print("interrupted: run the same command again to resume", file=sys.stderr)
-    sys.exit(128 + signal.SIGINT)  # the exit status that shells use
+  app.run(main, flags_parser=_parse)
 
 
 def _find_config_folder(argv: list[str]) -> None:
