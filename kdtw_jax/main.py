@@ -63,6 +63,11 @@ def main(argv: list[str]) -> None:
     sys.exit(f"error: {command_line.one_line(error)}")
 
 
+def _not_of_orbax(record: std_logging.LogRecord) -> bool:
+  """Returns False for tracebacks of errors that orbax also raises."""
+  return record.levelno < std_logging.ERROR or "orbax" not in record.pathname
+
+
 def _run(argv: list[str]) -> None:
   if len(argv) > 1:
     raise ValueError(f"{argv[1]!r} is no flag; overrides look like --config.seed=1")
@@ -76,6 +81,7 @@ def _run(argv: list[str]) -> None:
   os.environ["XLA_FLAGS"] = f"{flags_given} {_CONFIG.value.xla_flags}".strip()
   for chatty in ("absl", "jax"):  # orbax and others log to absl's
     std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
+  std_logging.getLogger("absl").addFilter(_not_of_orbax)
   from kdtw_jax import run  # only now, so that a typo is reported before JAX loads
   from kdtw_jax.training.loop import NonFiniteError
 

@@ -12,7 +12,7 @@ import ml_collections
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import devices, pair
-from kdtw_jax.files import write_json
+from kdtw_jax.files import not_written, write_json
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.plugins import load_plugins
 from kdtw_jax.stages import (
@@ -92,21 +92,25 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
 
 
 def hand_on(run: Run) -> None:
-  """Saves the trained pair as `pair/`, unless it is already there."""
+  """Saves the trained pair as `pair/`, unless it is already there; raises OSError if it cannot."""
   stage = run.pair_stage
   folder, summary = run.workdir.path / "pair", run.workdir.summary(stage)
   if not summary or run.workdir.summary_of(folder) == summary:
     return
-  pair.save_pair(
-      folder,
-      config=config_lib.to_json(run.config),
-      models=run.inputs.models,
-      tokenizer=run.inputs.tokenizer,
-      student_params=run.params(stage),
-      teacher_params=run.params("teacher"),
-      duals=summary["duals"],
-      shortest=run.inputs.shortest_output(),
-      prices=summary.get("prices"),
-      paces=paces.chosen(run),
-  )
-  write_json(folder / "summary.json", summary)
+  parts = {
+      "config": config_lib.to_json(run.config),
+      "models": run.inputs.models,
+      "tokenizer": run.inputs.tokenizer,
+      "student_params": run.params(stage),
+      "teacher_params": run.params("teacher"),
+      "duals": summary["duals"],
+      "shortest": run.inputs.shortest_output(),
+      "prices": summary.get("prices"),
+      "paces": paces.chosen(run),
+  }
+  try:
+    pair.save_pair(folder, **parts)
+    write_json(folder / "summary.json", summary)
+  except OSError as error:
+    remedy = "Its stages are done, and the same command saves it"
+    raise not_written(f"pair {folder}", error, remedy=remedy) from error

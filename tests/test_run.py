@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors
 
 from kdtw_jax import losses, pair, run
 from kdtw_jax.base import PAD_ID
+from kdtw_jax.published import tensors
 from kdtw_jax.stages import rollouts, wheels
 from tests.smoke_run import ROOT, command, environment, start
 from tests.test_config import load as load_config
@@ -99,6 +101,27 @@ def test_the_pair_loads_from_its_folder(finished):
       loaded.teacher_params, loaded.teacher.encode(loaded.teacher_params, source), source
   )
   assert np.isfinite(np.asarray(hidden)).all()
+
+
+def test_a_pair_that_cannot_be_saved_is_named_and_the_old_one_kept(finished, tmp_path, monkeypatch):
+  workdir = tmp_path / "full"
+  shutil.copytree(finished[0], workdir)
+  (workdir / "pair" / "summary.json").unlink()  # a pair of earlier stages
+  opened = run.open_run(load_config("demo", "smoke"), workdir)
+
+  def full(*_, **__):
+    raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+  monkeypatch.setattr(tensors, "save_file", full)
+  with pytest.raises(OSError) as refused:
+    run.hand_on(opened)
+  message = str(refused.value)
+  assert message.startswith(f"pair {workdir / 'pair'} cannot be written (") and "\n" not in message
+  assert (
+      "student.unfinished/part-0.safetensors cannot be written (No space left on device)" in message
+  )
+  assert message.endswith("Its stages are done, and the same command saves it")
+  pair.load_pair(workdir)
 
 
 def test_a_finished_run_is_not_trained_again(finished, cache):
