@@ -3,16 +3,17 @@
     python benchmarks/kills.py --num=50
     python benchmarks/kills.py --num=50 --signal=SIGTERM --out=runs/kills/sigterm.json
 
-A run of the demo's smoke config is ended again and again, each time after a random share of the
-seconds that an unbroken run takes, until it is done; then another begins. Of each, the summary of
-every stage (but its seconds), the state of its last checkpoint and the weights of the pair are held
-against those of the unbroken run, bit for bit. Where a run was ended is counted by the last line
-that it had printed. Compiled programs are kept between runs.
+A run of the demo's smoke config is ended again and again, each time after a random share (0.1 to
+0.8) of the seconds that an unbroken run takes, until it is done; then another begins. Of each, the
+summary of every stage (but its seconds), the state of its last checkpoint and the weights of the
+pair are held against those of the unbroken run, bit for bit. Where a run was ended is counted by
+the last line that it had printed. Compiled programs are kept between runs.
 """
 
 import argparse
 import collections
 import json
+import math
 import os
 from pathlib import Path
 import random
@@ -110,20 +111,21 @@ def main() -> None:
     finish(whole, stages)  # compiles
   shutil.rmtree(whole)
   seconds = finish(whole, stages)
-  expected, at, different, runs = results(whole, stages), collections.Counter(), [], 0
+  expected, at, different, waits, runs = results(whole, stages), collections.Counter(), [], [], 0
   while at.total() < args.num and time.monotonic() - began < 60 * args.minutes:
     shutil.rmtree(ended, ignore_errors=True)
-    while at.total() < args.num and not is_done(ended, stages):
-      process = start(ended, stages)
+    while not is_done(ended, stages):
+      process, started = start(ended, stages), time.monotonic()
+      share = moments.uniform(0.1, 0.8) if at.total() < args.num else math.inf
       try:
-        status = process.wait(moments.uniform(0, seconds))
+        status = process.wait(share * seconds)
       except subprocess.TimeoutExpired:
         process.send_signal(signal.Signals[args.signal])
         status = process.wait()
         at[where(ended)] += 1
+        waits.append(time.monotonic() - started - share * seconds)
       if status not in ENDED[args.signal]:
         sys.exit(f"status {status} of a run:\n{ended.with_suffix('.log').read_text()}")
-    finish(ended, stages)
     found = results(ended, stages)
     different += [f"run {runs}: {name}" for name in expected if found[name] != expected[name]]
     runs += 1
@@ -135,6 +137,7 @@ def main() -> None:
       "runs": runs,
       "compared_per_run": len(expected),
       "different": different,
+      "longest_wait_seconds": round(max(waits, default=0.0), 1),
       "seconds_of_a_whole_run": round(seconds, 1),
   }
   print(json.dumps(tally, indent=1))

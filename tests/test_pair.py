@@ -491,7 +491,9 @@ def test_a_flipped_bit_of_a_weight_is_found(saved, tmp_path, name):
   content = bytearray((folder / name).read_bytes())
   content[-5] ^= 16
   (folder / name).write_bytes(content)
-  with pytest.raises(ValueError, match=rf"{name}: damaged, .*: copy the folder again, or delete"):
+  with pytest.raises(
+      ValueError, match=rf"{name}: damaged, .*: copy or download it again, or delete"
+  ):
     load_pair(folder)
 
 

@@ -158,8 +158,8 @@ def load_model(folder: Path) -> Loaded:
   damaged = damaged_file(folder)
   if damaged is not None:
     raise ValueError(
-        f"{folder / damaged}: damaged, not the bytes that were saved: copy the folder again, or "
-        "delete it and repeat the run that saved it"
+        f"{folder / damaged}: damaged, not what was saved: copy or download it again, or delete "
+        "the folder and repeat the run that saved it"
     )
   published = open_published(folder)
   path = published.folder / EXTRAS_JSON
