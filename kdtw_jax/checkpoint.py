@@ -3,9 +3,15 @@
 `StageCheckpoints` keeps the last few states of a running stage. They are written in the background
 and become visible atomically, so a killed run resumes from the newest complete one.
 `save_params` and `load_params` store a finished model. Nothing is ever unpickled.
+
+orbax sees only damage that its formats cannot hold, and loads wrong numbers for nearly half of all
+flipped bits. So `checksums.json` lists the CRC-32 of every file of a checkpoint.
 """
 
+from collections.abc import Iterator
+import contextlib
 from pathlib import Path
+import sys
 from typing import Any
 
 import jax
@@ -13,7 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kdtw_jax.files import first_line
+from kdtw_jax.files import damaged_file, first_line, not_written, write_checksums
+
+_ITEMS = ("state", "progress")
 
 
 def _describe(tree: Any) -> Any:
@@ -32,10 +40,16 @@ class StageCheckpoints:
       keep: how many of the newest checkpoints to keep.
     """
     self.directory = Path(directory).absolute()
+    self._saving: int | None = None
+    self._unreadable: list[int] = []
     self._manager = ocp.CheckpointManager(
         self.directory,
         options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, enable_async_checkpointing=True
+            max_to_keep=keep,
+            create=True,
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
         ),
     )
 
@@ -46,21 +60,52 @@ class StageCheckpoints:
       step: number of steps taken.
       state: a pytree of arrays; copied on the device first, because the next step donates it.
       progress: JSON values such as the data iterator's state and the seconds spent.
+
+    Raises:
+      OSError: if this checkpoint or the one before it cannot be written.
     """
+    with self._clear_errors():
+      self._manager.wait_until_finished()
+    self._saving = step
     state = jax.tree.map(jnp.copy, state)
-    self._manager.save(
-        step,
-        args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
-        ),
-    )
+    with self._clear_errors():
+      for passed in [unreadable for unreadable in self._unreadable if unreadable <= step]:
+        self._manager.delete(passed)
+        self._unreadable.remove(passed)
+      self._manager.save(
+          step,
+          args=ocp.args.Composite(
+              state=ocp.args.StandardSave(state), progress=ocp.args.JsonSave(progress)
+          ),
+          force=True,  # an unreadable checkpoint of a later step may lie there
+      )
+
+  def _add_checksums(self) -> None:
+    """Lists the files of a checkpoint that is written, before it becomes visible."""
+    folder = self.directory / f"{self._saving}.orbax-checkpoint-tmp"
+    if jax.process_index() == 0:
+      files = [file for item in _ITEMS for file in (folder / item).rglob("*") if file.is_file()]
+      write_checksums(folder, files)
+
+  @contextlib.contextmanager
+  def _clear_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:
+      raise not_written(
+          f"checkpoint {self.directory / str(self._saving)}",
+          error,
+          remedy="The same command goes on from the checkpoint before it",
+      ) from error
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest complete checkpoint, or None if there is none."""
     return self._manager.latest_step()
 
   def restore(self, like: Any) -> tuple[Any, dict] | None:
-    """Reads the newest complete checkpoint.
+    """Reads the newest checkpoint that is whole, and warns of newer ones that are not.
+
+    One that cannot be read stays where it is until the run saves its step, or a later one.
 
     Args:
       like: a state with the structure, shapes, dtypes and shardings to restore to.
@@ -69,35 +114,78 @@ class StageCheckpoints:
       `(state, progress)`, or None if there is no checkpoint.
 
     Raises:
-      ValueError: if the checkpoint cannot be read or does not fit; names the folder and the remedy.
+      ValueError: if there are checkpoints, and none can be read or fits; names the remedy.
     """
-    step = self._manager.latest_step()
-    if step is None:
-      return None
-    try:
-      found = self._manager.restore(
-          step,
-          args=ocp.args.Composite(
-              state=ocp.args.StandardRestore(_describe(like)), progress=ocp.args.JsonRestore()
-          ),
-      )
-    except Exception as error:
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    failures: list[Exception] = []
+    for step in steps:
+      try:
+        found = self._read(step, like)
+      except Exception as error:
+        failures.append(error)
+        continue
+      if failures:
+        self._unreadable = steps[: len(failures)]
+        print(
+            f"warning: checkpoint {self.directory / str(steps[0])} cannot be read "
+            f"({first_line(failures[0])}): going on from step {step}, not {steps[0]}",
+            file=sys.stderr,
+        )
+      return found
+    if failures:
       raise ValueError(
-          f"checkpoint {self.directory / str(step)} cannot be read ({first_line(error)}); delete "
-          f"that folder to resume from an earlier one (kept: {self._manager.all_steps()})"
-      ) from error
+          f"checkpoint {self.directory / str(steps[0])} cannot be read ({first_line(failures[0])}),"
+          f" nor can an earlier one (kept: {steps[::-1]}); delete {self.directory} to begin the "
+          "stage again"
+      ) from failures[0]
+    return None
+
+  def _read(self, step: int, like: Any) -> tuple[Any, dict]:
+    _check_files(self.directory / str(step))
+    found = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+            state=ocp.args.StandardRestore(_describe(like)), progress=ocp.args.JsonRestore()
+        ),
+    )
     return found.state, found.progress
 
   def close(self) -> None:
-    """Waits for pending writes and closes the directory."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits for pending writes and closes the directory; raises OSError if they fail."""
+    with self._clear_errors():
+      try:
+        self._manager.wait_until_finished()
+      finally:
+        self._manager.close()
+
+
+def _check_files(folder: Path) -> None:
+  name = damaged_file(folder)
+  if name is not None:
+    raise ValueError(f"{name} is damaged or missing")
+
+
+def reached_preemption(step: int) -> bool:
+  """Returns True if this is the step at which all hosts save because one of them is to go."""
+  return ocp.multihost.reached_preemption(step)
 
 
 def save_params(directory: Path, params: Any) -> None:
-  """Writes a finished model's parameters atomically, replacing any that are there."""
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(Path(directory).absolute(), params, force=True)
+  """Writes a finished model's parameters atomically, replacing any that are there.
+
+  Raises:
+    OSError: if they cannot be written.
+  """
+  directory = Path(directory).absolute()
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(directory, params, force=True)
+    if jax.process_index() == 0:
+      write_checksums(directory, [file for file in directory.rglob("*") if file.is_file()])
+  except Exception as error:
+    raise not_written(
+        f"parameters {directory}", error, remedy="The same command trains no step twice"
+    ) from error
 
 
 def load_params(directory: Path, like: Any) -> Any:
@@ -112,18 +200,19 @@ def load_params(directory: Path, like: Any) -> Any:
 
   Raises:
     FileNotFoundError: if there is no such folder.
-    ValueError: if the folder cannot be read or holds other shapes.
+    ValueError: if the folder cannot be read, is damaged or holds other shapes.
   """
   directory = Path(directory).absolute()
   if not directory.is_dir():
     raise FileNotFoundError(f"no parameters in {directory}: run the stage that trains them first")
   try:
+    _check_files(directory)
     with ocp.StandardCheckpointer() as checkpointer:
       params = checkpointer.restore(directory, _describe(like))
   except Exception as error:
     raise ValueError(
-        f"parameters in {directory} cannot be read ({first_line(error)}): the folder "
-        "is damaged or belongs to another config; delete it and run its stage again"
+        f"parameters in {directory} cannot be read ({first_line(error)}): damaged, or of "
+        f"another config; delete {directory.parent} and run its stage again"
     ) from error
   wrong = [
       f"{jax.tree_util.keystr(path)} {np.shape(a)} != {np.shape(b)}"

@@ -1,12 +1,22 @@
-"""Atomic writes of files and folders: a kill or a full disk leaves the old version in place."""
+"""Atomic writes of files and folders: a kill or a full disk leaves the old version in place.
 
-from collections.abc import Iterator
+`write_checksums` lists the CRC-32 of files beside them, and `damaged_file` finds one that a disk or
+a copy has changed since: a flipped bit always, anything else but once in 2³². It is not a guard
+against malice. A folder without such a list is taken as it is.
+"""
+
+from collections.abc import Iterable, Iterator
 import contextlib
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 from typing import Any
+import zlib
+
+CHECKSUMS = "checksums.json"
+_BLOCK = 2**22
 
 
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
@@ -31,8 +41,10 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> Path:
       file.flush()
       os.fsync(file.fileno())
     os.replace(unfinished, path)
-  except BaseException:
+  except BaseException as error:
     unfinished.unlink(missing_ok=True)
+    if isinstance(error, OSError) and not error.filename:  # a full disk names no file
+      error.filename = str(path)
     raise
   return path
 
@@ -77,6 +89,61 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
       old.rename(path)
     raise
   shutil.rmtree(old, ignore_errors=True)
+
+
+def write_checksums(folder: Path, files: Iterable[Path]) -> None:
+  """Writes `checksums.json` into a folder: the CRC-32 of files in it, by their path from there."""
+  found = {file.relative_to(folder).as_posix(): _crc32(file) for file in sorted(files)}
+  write_json(folder / CHECKSUMS, found)
+
+
+def damaged_file(folder: Path) -> str | None:
+  """Returns a file that is missing or is not what the folder's checksums say; None if all are.
+
+  Raises:
+    ValueError: if the list itself is damaged; names it.
+  """
+  path = folder / CHECKSUMS
+  if not path.is_file():
+    return None
+  for name, expected in read_json_object(path, remedy="copy or make the folder again").items():
+    if not (folder / name).is_file() or _crc32(folder / name) != expected:
+      return name
+  return None
+
+
+def _crc32(path: Path) -> str:
+  value = 0
+  with path.open("rb") as file:
+    while block := file.read(_BLOCK):
+      value = zlib.crc32(block, value)
+  return f"{value:08x}"
+
+
+def not_written(what: str, error: BaseException, *, remedy: str) -> OSError:
+  """Makes an error of one line for something that cannot be saved.
+
+  Args:
+    what: what was to be written, and where.
+    error: what was raised.
+    remedy: what is kept, and how to go on once there is space.
+
+  Returns:
+    The error, to be raised.
+  """
+  return OSError(
+      f"{what} cannot be written ({system_reason(error)}): free space there, or allow writing. "
+      f"{remedy}"
+  )
+
+
+def system_reason(error: BaseException) -> str:
+  """Returns what the operating system said, where an error holds its code, or the first line."""
+  code = getattr(error, "errno", None)
+  if not code:  # tensorstore and safetensors write it into the message
+    found = re.search(r"os[ _]error(?:_code=')? ?(\d+)", str(error))
+    code = found and int(found[1])
+  return os.strerror(code) if code else first_line(error)
 
 
 def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:

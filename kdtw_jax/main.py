@@ -2,7 +2,6 @@
 
 import logging as std_logging
 import os
-import signal
 import sys
 
 from absl import app, flags
@@ -10,6 +9,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from kdtw_jax import config as config_lib
+from kdtw_jax import preemption
 from kdtw_jax.config import command_line
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -23,14 +23,11 @@ flags.DEFINE_bool("debug", False, "Show the traceback of a user error")
 
 
 def cli() -> None:
-  """Parses the command line and runs it; a user error ends in one line without a traceback."""
+  """Parses the command line and runs it; user errors and signals end in a line, no traceback."""
+  preemption.install()
   if os.getcwd() not in sys.path:  # an installed command, unlike python -m, omits it
     sys.path.insert(0, os.getcwd())
-  try:
-    app.run(main, flags_parser=_parse)
-  except KeyboardInterrupt:
-    print("interrupted: run the same command again to resume", file=sys.stderr)
-    sys.exit(128 + signal.SIGINT)  # the exit status that shells use
+  app.run(main, flags_parser=_parse)
 
 
 def _find_config_folder(argv: list[str]) -> None:
@@ -67,6 +64,11 @@ def main(argv: list[str]) -> None:
     sys.exit(f"error: {command_line.one_line(error)}")
 
 
+def _not_of_orbax(record: std_logging.LogRecord) -> bool:
+  """Returns False for tracebacks of errors that orbax also raises."""
+  return record.levelno < std_logging.ERROR or "orbax" not in record.pathname
+
+
 def _run(argv: list[str]) -> None:
   if len(argv) > 1:
     raise ValueError(f"{argv[1]!r} is no flag; overrides look like --config.seed=1")
@@ -80,6 +82,7 @@ def _run(argv: list[str]) -> None:
   os.environ["XLA_FLAGS"] = f"{flags_given} {_CONFIG.value.xla_flags}".strip()
   for chatty in ("absl", "jax"):  # orbax and others log to absl's
     std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
+  std_logging.getLogger("absl").addFilter(_not_of_orbax)
   from kdtw_jax import run  # only now, so that a typo is reported before JAX loads
   from kdtw_jax.training.loop import NonFiniteError
 

@@ -4,13 +4,15 @@ A finished stage is loaded, and an interrupted one resumes. A stage that the con
 loaded if it exists. Each stage is a file in `stages/`.
 """
 
+import contextlib
 from pathlib import Path
 
+import jax
 import ml_collections
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import devices, pair
-from kdtw_jax.files import write_json
+from kdtw_jax.files import not_written, write_json
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.plugins import load_plugins
 from kdtw_jax.stages import (
@@ -35,18 +37,26 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
 
   Args:
     config: see `kdtw_jax.config.defaults`.
-    workdir: folder of the results; made when the first stage begins.
+    workdir: folder of the results; made if missing, and held against a second run.
 
   Returns:
     The path of the report page; None if the config leaves out the evaluation.
 
   Raises:
     FileNotFoundError: if data or a published model are missing.
+    SystemExit: if a signal asked the run to end, and a stage was saved.
     ValueError: if the config, the data or a checkpoint is unusable, or the workdir belongs to
-      another run.
+      another run, or one is in it.
     training.loop.NonFiniteError: if training diverged.
   """
   run = open_run(config, workdir)
+  with run.workdir.held() if jax.process_index() == 0 else contextlib.nullcontext():
+    return _run_stages(run)
+
+
+def _run_stages(run: Run) -> Path | None:
+  """Runs the stages of `train_and_evaluate`."""
+  config, workdir = run.config, run.workdir.path
   checks.check_inputs(run)
   tokenizer.make(run)  # every other stage reads it
   stages = {
@@ -62,7 +72,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
       stage(run)
   hand_on(run)
   page = evaluation.measure(run) if "evaluation" in config.stages else None
-  if (run.workdir.path / "pair").is_dir():
+  if (workdir / "pair").is_dir():
     print_line("pair", f"kdtw write --pair={workdir} --budget=0.2 < in.txt > out.txt")
   return page
 
@@ -82,21 +92,25 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
 
 
 def hand_on(run: Run) -> None:
-  """Saves the trained pair as `pair/`, unless it is already there."""
+  """Saves the trained pair as `pair/`, unless it is already there; raises OSError if it cannot."""
   stage = run.pair_stage
   folder, summary = run.workdir.path / "pair", run.workdir.summary(stage)
   if not summary or run.workdir.summary_of(folder) == summary:
     return
-  pair.save_pair(
-      folder,
-      config=config_lib.to_json(run.config),
-      models=run.inputs.models,
-      tokenizer=run.inputs.tokenizer,
-      student_params=run.params(stage),
-      teacher_params=run.params("teacher"),
-      duals=summary["duals"],
-      shortest=run.inputs.shortest_output(),
-      prices=summary.get("prices"),
-      paces=paces.chosen(run),
-  )
-  write_json(folder / "summary.json", summary)
+  parts = {
+      "config": config_lib.to_json(run.config),
+      "models": run.inputs.models,
+      "tokenizer": run.inputs.tokenizer,
+      "student_params": run.params(stage),
+      "teacher_params": run.params("teacher"),
+      "duals": summary["duals"],
+      "shortest": run.inputs.shortest_output(),
+      "prices": summary.get("prices"),
+      "paces": paces.chosen(run),
+  }
+  try:
+    pair.save_pair(folder, **parts)
+    write_json(folder / "summary.json", summary)
+  except OSError as error:
+    remedy = "Its stages are done, and the same command saves it"
+    raise not_written(f"pair {folder}", error, remedy=remedy) from error

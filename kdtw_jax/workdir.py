@@ -4,12 +4,19 @@
     stages/<name>/checkpoints/   while it runs
     stages/<name>/params/, summary.json   when it is done; the summary is written last
     pair/, metrics.json, report.html, ...
+    run.lock                     locked while a run writes here; names its process
 
 A workdir belongs to a config stage by stage. A stage that has results or checkpoints continues only
 under a config that would make the same stage from the same data. Everything else may change.
 """
 
+from collections.abc import Iterator
+import contextlib
+import fcntl
+import os
 from pathlib import Path
+import socket
+import sys
 from typing import Any
 
 import ml_collections
@@ -61,13 +68,13 @@ MADE_BY = {
 
 
 class Workdir:
-  """The folder of a run. Nothing is written before `begin`."""
+  """The folder of a run. Nothing is written before `held` and `begin`."""
 
   def __init__(self, path: str | Path, config: ml_collections.ConfigDict):
     """Checks the path of the folder.
 
     Args:
-      path: the folder, made when the first stage begins.
+      path: the folder, made when a run holds it.
       config: the run's config.
 
     Raises:
@@ -82,6 +89,42 @@ class Workdir:
       )
     self.path = Path(path)
     self._config = config
+
+  @contextlib.contextmanager
+  def held(self) -> Iterator[None]:
+    """Holds the folder for this process while the block runs.
+
+    The lock is advisory (`flock`). The kernel releases it when the process ends, however it ends.
+    A file system without such locks is used unlocked, after a warning. One that locks for each
+    machine alone, as some network file systems do, refuses a second run on the same machine only.
+
+    Raises:
+      ValueError: if another process holds it, or it cannot be written.
+    """
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      file = (self.path / "run.lock").open("a+", encoding="utf-8")
+    except OSError as error:
+      raise self._not_writable(error) from error
+    with file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        file.seek(0)
+        raise ValueError(
+            f"--workdir={self.path}: a run is in it, {file.read(200).strip()}; wait until it ends, "
+            "end it, or choose another --workdir"
+        ) from error
+      except OSError as error:
+        print(
+            f"warning: --workdir={self.path}: cannot be locked ({error.strerror}); start no second"
+            " run in it",
+            file=sys.stderr,
+        )
+      file.truncate(0)
+      file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+      file.flush()
+      yield
 
   def folder(self, stage: str) -> Path:
     """Returns a stage's folder; a teacher of another run is in that run's workdir."""
@@ -148,10 +191,7 @@ class Workdir:
       write_json(self.path / "config.json", config_lib.to_json(self._config))
       write_json(folder / "made_by.json", self.made_by(stage, data=data))
     except OSError as error:
-      raise ValueError(
-          f"--workdir={self.path}: cannot be written ({error.strerror}); choose a folder with free "
-          "space and write permission"
-      ) from error
+      raise self._not_writable(error) from error
     return folder
 
   def made_by(self, stage: str, *, data: dict[str, str] | None = None) -> dict[str, Any]:
@@ -161,6 +201,12 @@ class Workdir:
   def finish(self, stage: str, summary: dict[str, Any]) -> None:
     """Marks a stage as done."""
     write_json(self.folder(stage) / "summary.json", summary)
+
+  def _not_writable(self, error: OSError) -> ValueError:
+    return ValueError(
+        f"--workdir={self.path}: cannot be written ({error.strerror}); choose a folder with free "
+        "space and write permission"
+    )
 
   def _read_made_by(self, stage: str) -> dict[str, Any]:
     path = self.path / "stages" / stage / "made_by.json"

@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
+read_options "$@"
+set -- ${arguments[@]+"${arguments[@]}"}
 install_project "."
-python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo "$@"
-echo "That command needs the environment: source ${KDTW_VENV:-.venv}/bin/activate"
+run python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo "$@"
+run echo "That command needs the environment: source ${KDTW_VENV:-.venv}/bin/activate"

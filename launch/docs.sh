@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
+read_options "$@"
+set -- ${arguments[@]+"${arguments[@]}"}
 install_project ".[docs]"
-python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html "$@"
-echo "docs/_build/html/index.html"
+run python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html "$@"
+run echo "docs/_build/html/index.html"

@@ -1,5 +1,28 @@
+# shellcheck shell=bash
 # The other scripts source this file. It makes .venv once and installs the project into it.
 # KDTW_VENV names another folder; KDTW_EXTRAS adds extras, e.g. KDTW_EXTRAS=cuda or tpu.
+# Every script knows --help, which prints its first lines, and --dry-run, which prints its commands.
+
+dry_run=""
+
+read_options() {  # read_options "$@": sets dry_run, and `arguments` to what is left; serves --help
+  arguments=()
+  local word
+  for word in "$@"; do
+    case "$word" in
+      --help) awk 'NR > 1 && !/^#/ {exit} NR > 1 {sub(/^# ?/, ""); print}' "launch/${0##*/}"; exit ;;
+      --dry-run) dry_run=yes ;;
+      *) arguments+=("$word") ;;
+    esac
+  done
+}
+
+run() {  # run COMMAND...: runs a command, or prints it as a shell would read it
+  if [ -z "$dry_run" ]; then "$@"; return; fi
+  local line
+  printf -v line '%q ' "$@"
+  echo "${line% }"
+}
 
 find_python() {
   for candidate in python3 python3.13 python3.12 python3.11; do
@@ -12,21 +35,22 @@ find_python() {
 }
 
 make_venv() {  # make_venv DIR: makes a virtual environment, unless a complete one is there
-  local venv="$1" python clear=""
+  local venv="$1" python
   # `venv` writes bin/activate last, after pip: if it is missing, an earlier try was interrupted.
   if [ -x "$venv/bin/python" ] && [ -s "$venv/bin/activate" ]; then return; fi
   python=$(find_python) || return
-  if [ -f "$venv/pyvenv.cfg" ]; then clear=--clear; fi  # never clears a folder that is not an environment
-  "$python" -m venv $clear "$venv"
+  # Never clears a folder that is not an environment.
+  if [ -f "$venv/pyvenv.cfg" ]; then run "$python" -m venv --clear "$venv"; return; fi
+  run "$python" -m venv "$venv"
 }
 
 install_project() {  # install_project ".[extras]"
   local venv="${KDTW_VENV:-.venv}"
   make_venv "$venv"
   # shellcheck disable=SC1091
-  source "$venv/bin/activate"
-  python -m pip install --quiet --disable-pip-version-check --editable "$1"
+  run source "$venv/bin/activate"
+  run python -m pip install --quiet --disable-pip-version-check --editable "$1"
   if [ -n "${KDTW_EXTRAS:-}" ]; then
-    python -m pip install --quiet --disable-pip-version-check --editable ".[${KDTW_EXTRAS}]"
+    run python -m pip install --quiet --disable-pip-version-check --editable ".[${KDTW_EXTRAS}]"
   fi
 }

@@ -4,9 +4,12 @@
 #   launch/gpu.sh configs/wmt.py runs/wmt
 #   launch/gpu.sh configs/multi30k.py:gpu runs/m30k --config.data.path=DIR
 set -euo pipefail
-usage="usage: launch/gpu.sh CONFIG WORKDIR [flags]"
-config=${1:?$usage}; workdir=$(realpath -m "${2:?$usage}"); shift 2
+from=$PWD
 cd "$(dirname "$0")/.."
 source launch/environment.sh
+read_options "$@"
+set -- ${arguments[@]+"${arguments[@]}"}
+usage="usage: launch/gpu.sh CONFIG WORKDIR [flags]"
+config=${1:?$usage}; workdir=$(cd "$from"; realpath -m -- "${2:?$usage}"); shift 2
 KDTW_EXTRAS=cuda install_project "."
-python -m kdtw_jax.main --config="$config" --workdir="$workdir" "$@"
+run exec python -m kdtw_jax.main --config="$config" --workdir="$workdir" "$@"  # `exec`: gets signals

@@ -2,8 +2,10 @@
 # All steps of a task in a minute or two, on synthetic data and tiny models in published format.
 # usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags of kdtw_jax.main]
 set -euo pipefail
-task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags]}; shift
 cd "$(dirname "$0")/.."
 source launch/environment.sh
+read_options "$@"
+set -- ${arguments[@]+"${arguments[@]}"}
+task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags]}; shift
 install_project "."
-python launch/smoke.py "$task" --workdir="runs/smoke-$task" "$@"
+run exec python launch/smoke.py "$task" --workdir="runs/smoke-$task" "$@"

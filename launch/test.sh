@@ -6,8 +6,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
+read_options "$@"
+set -- ${arguments[@]+"${arguments[@]}"}
 install_project ".[test]"
-pyink --check --quiet .
-ruff check .
-pyright
-python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"
+run pyink --check --quiet .
+run ruff check .
+run pyright
+run python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"

@@ -4,12 +4,18 @@
 #   launch/tpu_vm.sh configs/wmt.py runs/wmt --config.mesh.model=4
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source launch/environment.sh
+read_options "$@"
+set -- ${arguments[@]+"${arguments[@]}"}
 : "${TPU_NAME:?name of the TPU VM}" "${ZONE:?its zone}"
 usage="usage: launch/tpu_vm.sh CONFIG WORKDIR_ON_VM [flags]"
 config=${1:?$usage}; workdir=${2:?$usage}; shift 2
-git archive --format=tar.gz -o /tmp/kdtw_jax.tar.gz HEAD
-gcloud compute tpus tpu-vm scp /tmp/kdtw_jax.tar.gz "$TPU_NAME": --zone "$ZONE"
-gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone "$ZONE" --command "
-  set -e; mkdir -p kdtw_jax && tar xzf kdtw_jax.tar.gz -C kdtw_jax && cd kdtw_jax
-  source launch/environment.sh && KDTW_EXTRAS=tpu install_project .
-  python -m kdtw_jax.main --config='$config' --workdir='$workdir' $*"
+# The VM's shell reads one string: every argument is quoted for it.
+printf -v flags ' %q' --config="$config" --workdir="$workdir" "$@"
+archive="${TMPDIR:-/tmp}/kdtw_jax.XXXXXXXXXX"
+if [ -z "$dry_run" ]; then archive=$(mktemp "$archive"); trap 'rm -f "$archive"' EXIT; fi
+run git archive --format=tar.gz -o "$archive" HEAD
+run gcloud compute tpus tpu-vm scp "$archive" "$TPU_NAME:kdtw_jax.tar.gz" --zone="$ZONE"
+run gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone="$ZONE" --command="set -e; mkdir -p kdtw_jax; \
+tar xzf kdtw_jax.tar.gz -C kdtw_jax; rm kdtw_jax.tar.gz; cd kdtw_jax; source launch/environment.sh; \
+KDTW_EXTRAS=tpu install_project .; exec python -m kdtw_jax.main$flags"

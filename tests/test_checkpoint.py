@@ -48,17 +48,125 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path):
   store.close()
 
 
-def test_a_damaged_checkpoint_is_named_with_the_remedy(tmp_path):
-  store = checkpoint.StageCheckpoints(tmp_path, keep=3)
-  store.save(4, tree(4), {})
+def saved_steps(folder, *steps, keep=9):
+  store = checkpoint.StageCheckpoints(folder, keep=keep)
+  for step in steps:
+    store.save(step, tree(step), {"iterator": step})
   store.close()
-  for path in (tmp_path / "4" / "state").rglob("*"):
-    if path.is_file():
-      path.write_bytes(b"junk")
+
+
+def reopened(folder, *, keep=9):
+  store = checkpoint.StageCheckpoints(folder, keep=keep)
+  return store, store.restore(tree())
+
+
+def data_files(folder):
+  """The files of a folder that hold data or describe it; orbax writes two more about itself."""
+  names = ("commit_success.txt", "_CHECKPOINT_METADATA")
+  return sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in names)
+
+
+def flip_a_bit(path, generator):
+  content = bytearray(path.read_bytes())
+  content[generator.integers(len(content))] ^= 1 << generator.integers(8)
+  path.write_bytes(content)
+
+
+def test_no_checkpoint_that_can_be_read_is_an_error_with_the_remedy(tmp_path):
+  saved_steps(tmp_path, 4, 5)
+  for path in [*data_files(tmp_path / "4"), *data_files(tmp_path / "5")]:
+    path.write_bytes(b"junk")
   store = checkpoint.StageCheckpoints(tmp_path, keep=3)
-  with pytest.raises(ValueError, match="4 cannot be read .*delete that folder"):
+  with pytest.raises(ValueError, match=r"5 cannot be read .*\[4, 5\]\); delete .*begin the stage"):
     store.restore(tree())
   store.close()
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [cut, os.remove])
+def test_an_older_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, capsys, damage):
+  saved_steps(tmp_path, 3, 6)
+  damage(max(data_files(tmp_path / "6" / "state"), key=lambda path: path.stat().st_size))
+  store, (state, progress) = reopened(tmp_path)
+  np.testing.assert_array_equal(state["a"]["w"], np.full((3, 2), 3.0))
+  assert progress == {"iterator": 3}
+  told = capsys.readouterr().err
+  assert told.startswith(f"warning: checkpoint {tmp_path / '6'} cannot be read (state/")
+  assert told.endswith(" is damaged or missing): going on from step 3, not 6\n")
+  store.save(5, tree(5), {"iterator": 5})  # as a signal may ask
+  store.close()
+  assert (tmp_path / "6").is_dir()
+  store, (_, progress) = reopened(tmp_path)
+  assert progress == {"iterator": 5} and "from step 5, not 6" in capsys.readouterr().err
+  store.save(6, tree(6), {"iterator": 6})
+  store.close()
+  store, (_, progress) = reopened(tmp_path)
+  store.close()
+  assert progress == {"iterator": 6} and not capsys.readouterr().err
+
+
+def test_every_flipped_bit_is_found(tmp_path, capsys):
+  generator = np.random.default_rng(0)
+  saved_steps(tmp_path / "steps", 1, 2)
+  checkpoint.save_params(tmp_path / "params", tree())
+  newest = tmp_path / "steps" / "2"
+  for path in [*data_files(newest), *data_files(tmp_path / "params")]:
+    content = path.read_bytes()
+    flip_a_bit(path, generator)
+    if newest in path.parents:
+      store, (state, _) = reopened(tmp_path / "steps")
+      store.close()
+      np.testing.assert_array_equal(state["a"]["w"], np.full((3, 2), 1.0))
+      said = capsys.readouterr().err
+    else:
+      with pytest.raises(ValueError, match="; delete .* and run its stage again") as refused:
+        checkpoint.load_params(tmp_path / "params", abstract())
+      said = str(refused.value)
+    assert path.name in said or path.name == "checksums.json"
+    path.write_bytes(content)
+  store, (state, _) = reopened(tmp_path / "steps")
+  store.close()
+  assert float(state["a"]["w"][0, 0]) == 2.0 and not capsys.readouterr().err
+  checkpoint.load_params(tmp_path / "params", abstract())
+
+
+# Files may not grow beyond a limit, as on a full disk.
+FULL = """
+import logging, resource, sys
+import jax
+from kdtw_jax import checkpoint
+logging.getLogger("absl").setLevel(logging.CRITICAL)
+small, large = ({"w": jax.random.normal(jax.random.key(0), (n, n))} for n in (8, 512))
+store = checkpoint.StageCheckpoints(sys.argv[1] + "/steps", keep=3)
+store.save(1, small, {})
+store.close()
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+store = checkpoint.StageCheckpoints(sys.argv[1] + "/steps", keep=3)
+store.save(2, large, {})
+for write in (store.close, lambda: checkpoint.save_params(sys.argv[1] + "/params", large)):
+  try:
+    write()
+  except OSError as error:
+    print(error)
+store = checkpoint.StageCheckpoints(sys.argv[1] + "/steps", keep=3)
+store.restore(small)
+print("kept:", store.latest_step())
+"""
+
+
+def test_a_full_disk_is_named_and_the_checkpoints_before_it_are_kept(tmp_path):
+  done = subprocess.run(
+      [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr
+  first, second, last = done.stdout.splitlines()
+  reason = "cannot be written (File too large): free space there, or allow writing. "
+  assert first.startswith(f"checkpoint {tmp_path}/steps/2 {reason}The same command goes on")
+  assert second.startswith(f"parameters {tmp_path}/params {reason}")
+  assert last == "kept: 1"
 
 
 def test_a_saved_state_is_a_copy_that_donation_cannot_touch(tmp_path):

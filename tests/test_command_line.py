@@ -115,16 +115,3 @@ def test_debug_shows_where_and_help_helps():
   assert "Traceback" in shown.stderr and "alfa" in shown.stderr
   told = command("--help")
   assert "--workdir: Folder of the run" in told.stdout and "Traceback" not in told.stderr
-
-
-def test_an_interrupt_says_that_the_same_command_goes_on(monkeypatch, capsys):
-  from kdtw_jax import main
-
-  def interrupted(*_, **__):
-    raise KeyboardInterrupt
-
-  monkeypatch.setattr(main.app, "run", interrupted)
-  with pytest.raises(SystemExit) as ended:
-    main.cli()
-  assert ended.value.code == 130
-  assert capsys.readouterr().err == "interrupted: run the same command again to resume\n"

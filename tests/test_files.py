@@ -47,9 +47,60 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(os, "fsync", full)
-  with pytest.raises(OSError, match="No space left"):
+  with pytest.raises(OSError, match=r"No space left on device: '.*/x'"):
     files.write_atomically(path, b"new")
   assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_differs_from_its_checksum_is_found(tmp_path):
+  assert files.damaged_file(tmp_path) is None
+  for name in ("a/x", "b"):
+    files.write_atomically(tmp_path / name, b"content")
+  files.write_checksums(tmp_path, [tmp_path / "a" / "x", tmp_path / "b"])
+  assert files.damaged_file(tmp_path) is None
+  for change in (b"contenu", b"conten", b""):
+    (tmp_path / "a" / "x").write_bytes(change)
+    assert files.damaged_file(tmp_path) == "a/x"
+  (tmp_path / "a" / "x").write_bytes(b"content")
+  (tmp_path / "b").unlink()
+  assert files.damaged_file(tmp_path) == "b"
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+  path = files.write_atomically(tmp_path / "x", bytes(range(8)))
+  files.write_checksums(tmp_path, [path])
+  for flipped in (path, tmp_path / files.CHECKSUMS):
+    content = flipped.read_bytes()
+    for bit in range(8 * len(content)):
+      changed = bytearray(content)
+      changed[bit // 8] ^= 1 << bit % 8
+      flipped.write_bytes(changed)
+      try:
+        assert files.damaged_file(tmp_path) is not None, bit
+      except ValueError as error:
+        assert "checksums.json: damaged" in str(error)
+    flipped.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (OSError(28, "full"), "No space left on device"),
+        (
+            ValueError("x: Failed to write to file 7: No space [os_error_code='28']"),
+            "No space left on",
+        ),
+        (
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+            "No space left on device",
+        ),
+        (RuntimeError("something else\nmore"), "something else"),
+    ],
+)
+def test_what_the_system_said_is_found_in_an_error(error, reason):
+  assert files.system_reason(error).startswith(reason)
+  made = str(files.not_written("file x", error, remedy="Nothing is lost"))
+  assert made.startswith(f"file x cannot be written ({reason}") and made.endswith("Nothing is lost")
 
 
 @pytest.mark.parametrize(

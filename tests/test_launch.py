@@ -1,10 +1,14 @@
 """The launch scripts: an environment is made once, and no interrupted try stays in the way."""
 
+import json
 import os
 from pathlib import Path
 import re
+import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 
@@ -94,3 +98,136 @@ def test_a_script_is_sound_and_names_what_exists(script):
   )
   files = re.findall(r"\b(?:configs|launch|tests)/[\w./-]+\.(?:py|sh)\b", text)
   assert all((ROOT / file).is_file() for file in files), files
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing():
+  scripts = sorted((ROOT / "launch").glob("*.sh"))
+  subprocess.run(["shellcheck", "--external-sources", *scripts], cwd=ROOT, check=True)
+
+
+# What runs elsewhere, or for long -----------------------------------------------------------------
+
+HOSTILE = (
+    "--config.stages=('a','b')",
+    "--config.name=$(touch executed) `touch executed`; touch executed",
+    "--config.data.path=a 'b' \"c\" \\ * & | > executed",
+)
+RUN = sorted(set((ROOT / "launch").glob("*.sh")) - {ROOT / "launch" / "environment.sh"})
+GCLOUD = """#!{python}
+import json, os, shutil, subprocess, sys
+log = os.environ["SANDBOX"] + "/gcloud.jsonl"
+print(json.dumps(sys.argv[1:]), file=open(log, "a"))
+vm = os.environ["SANDBOX"] + "/vm"
+words = sys.argv[5:]
+if sys.argv[4] == "scp":
+  shutil.copy(words[0], vm + "/" + words[1].partition(":")[2])
+else:
+  command = words[-1].removeprefix("--command=")
+  sys.exit(subprocess.run(["bash", "-c", command], cwd=vm).returncode)
+"""
+PYTHON = """#!{python}
+import json, os, pathlib, sys
+if sys.argv[1:3] == ["-m", "venv"]:
+  (pathlib.Path(sys.argv[-1]) / "bin").mkdir(parents=True, exist_ok=True)
+  (pathlib.Path(sys.argv[-1]) / "bin" / "activate").write_text("# nothing")
+print(json.dumps(sys.argv[1:]), file=open(os.environ["SANDBOX"] + "/python.jsonl", "a"))
+"""
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+  """(environment, checkout) with a `gcloud` and a `python` that record how they are called."""
+  checkout, tools = tmp_path / "checkout", tmp_path / "tools"
+  shutil.copytree(
+      ROOT / "launch", checkout / "launch", ignore=shutil.ignore_patterns("__pycache__")
+  )
+  for folder in (tools, tmp_path / "vm", tmp_path / "tmp"):
+    folder.mkdir()
+  for name, script in (("gcloud", GCLOUD), ("python", PYTHON), ("python3", PYTHON)):
+    (tools / name).write_text(script.format(python=sys.executable), encoding="utf-8")
+    (tools / name).chmod(0o755)
+  git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+  for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
+    subprocess.run([*git, *words], cwd=checkout, check=True)
+  environment = {
+      "PATH": f"{tools}:{os.environ['PATH']}",
+      "SANDBOX": str(tmp_path),
+      "TMPDIR": str(tmp_path / "tmp"),
+      "TPU_NAME": "my tpu",
+      "ZONE": "zone",
+  }
+  return environment, checkout
+
+
+def calls(environment, name):
+  path = Path(environment["SANDBOX"]) / f"{name}.jsonl"
+  return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def executed(environment):
+  return list(Path(environment["SANDBOX"]).rglob("executed"))
+
+
+def test_every_argument_reaches_a_tpu_vm_whole_and_none_is_executed(sandbox):
+  environment, checkout = sandbox
+  workdir = "runs/it's $(touch executed)"
+  words = ["configs/wmt.py:pair=de-en", workdir, *HOSTILE]
+  subprocess.run(["launch/tpu_vm.sh", *words], cwd=checkout, env=environment, check=True)
+  copied, ran = calls(environment, "gcloud")
+  assert copied[3] == "scp" and copied[5:] == ["my tpu:kdtw_jax.tar.gz", "--zone=zone"]
+  assert ran[3:6] == ["ssh", "my tpu", "--zone=zone"]
+  flags = [f"--config={words[0]}", f"--workdir={workdir}", *HOSTILE]
+  assert calls(environment, "python")[-1] == ["-m", "kdtw_jax.main", *flags]
+  assert ["-m", "pip", "install"] == calls(environment, "python")[-2][:3]
+  assert not executed(environment)
+  assert not list((Path(environment["SANDBOX"]) / "tmp").iterdir())
+  assert not (Path(environment["SANDBOX"]) / "vm" / "kdtw_jax.tar.gz").exists()
+
+
+def test_every_argument_reaches_a_local_run_whole(sandbox):
+  environment, checkout = sandbox
+  for script, first, flags in (
+      ("gpu", ["configs/wmt.py", "my runs/$(touch executed)"], ["--config=configs/wmt.py"]),
+      ("smoke", ["wmt"], ["wmt", "--workdir=runs/smoke-wmt"]),
+      ("demo", [], ["--config=configs/demo.py", "--workdir=runs/demo"]),
+  ):
+    words = [f"launch/{script}.sh", *first, *HOSTILE]
+    subprocess.run(words, cwd=checkout, env=environment, check=True, capture_output=True)
+    called = [call for call in calls(environment, "python") if HOSTILE[0] in call][-1]
+    assert set(flags) < set(called) and called[-3:] == list(HOSTILE)
+  assert not executed(environment)
+
+
+@pytest.mark.parametrize("script", RUN, ids=lambda path: path.name)
+def test_a_dry_run_prints_the_commands_and_runs_none(sandbox, script):
+  environment, checkout = sandbox
+  before = sorted(Path(environment["SANDBOX"]).rglob("*"))
+  words = [f"launch/{script.name}", "wmt", "my runs", *HOSTILE, "--dry-run"]
+  done = subprocess.run(
+      words, cwd=checkout, env=environment, check=True, text=True, capture_output=True
+  )
+  after = sorted(Path(environment["SANDBOX"]).rglob("*"))
+  assert [path for path in after if path not in before] == [
+      path for path in after if path.name == "python.jsonl"  # its version was asked for
+  ]
+  commands = [shlex.split(line) for line in done.stdout.splitlines()]
+  assert len(commands) >= 3 and not done.stderr
+  if script.name == "tpu_vm.sh":
+    (remote,) = (word for word in commands[-1] if word.startswith("--command="))
+    commands.append(shlex.split(remote.removeprefix("--command=")))
+  assert any(list(HOSTILE) == command[-3:] for command in commands)
+
+
+@pytest.mark.parametrize("script", RUN, ids=lambda path: path.name)
+def test_help_prints_the_header(script, tmp_path):
+  done = subprocess.run(
+      [script, "--help"],
+      cwd=tmp_path,
+      check=True,
+      text=True,
+      capture_output=True,
+      env={"PATH": os.environ["PATH"]},
+  )
+  header = re.match(r"#!.*\n((?:#.*\n)+)", script.read_text(encoding="utf-8"))[1]
+  assert done.stdout == re.sub("^# ?", "", header, flags=re.MULTILINE) != ""

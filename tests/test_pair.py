@@ -294,6 +294,12 @@ def edit_json(path, edit):
   path.write_text(json.dumps(edit(value) or value), encoding="utf-8")
 
 
+def forget_checksums(folder):
+  """Without the lists of checksums, weights may be edited."""
+  for path in folder.glob("*/checksums.json"):
+    path.unlink()
+
+
 def edit_tensors(path, edit):
   tensors = load_file(path)
   edit(tensors)
@@ -470,9 +476,25 @@ def test_parts_that_do_not_belong_together_are_refused(saved, tmp_path, damage, 
   folder = tmp_path / "pair"
   shutil.copytree(saved, folder)
   damage(folder)
+  forget_checksums(folder)
   with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
     load_pair(folder)
   assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["student/model.safetensors", "student/kdtw.safetensors", "teacher/model.safetensors"]
+)
+def test_a_flipped_bit_of_a_weight_is_found(saved, tmp_path, name):
+  folder = tmp_path / "pair"
+  shutil.copytree(saved, folder)
+  content = bytearray((folder / name).read_bytes())
+  content[-5] ^= 16
+  (folder / name).write_bytes(content)
+  with pytest.raises(
+      ValueError, match=rf"{name}: damaged, .*: copy or download it again, or delete"
+  ):
+    load_pair(folder)
 
 
 def test_bfloat16_weights_of_a_teacher_are_floating_point(saved, tmp_path):
@@ -481,4 +503,5 @@ def test_bfloat16_weights_of_a_teacher_are_floating_point(saved, tmp_path):
   bfloat16 = jnp.bfloat16
   for name in load_file(folder / "teacher" / "model.safetensors"):
     set_weight("teacher", lambda x: x.astype(bfloat16), name)(folder)
+  forget_checksums(folder)
   assert load_pair(folder).write("a", policy=decoding.make_policy("teacher")).tokens

@@ -89,6 +89,7 @@ def check(command):
       words[0:2] = [f"{module}/__main__.py" if (ROOT / module).is_dir() else f"{module}.py"]
     return check_python(*words)
   assert name in SCRIPTS, f"no script {name}"
+  words = [word for word in words if word != "--dry-run"]
   usage = re.search(rf"^# usage: (?:\w+=\S+ )*{name} (.*)$", read(name), re.MULTILINE)
   places = [place for place in usage[1].split() if place.isupper() or "|" in place] if usage else []
   assert len(words) >= len(places), f"{name} needs {places}"

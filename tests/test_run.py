@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors
 
 from kdtw_jax import losses, pair, run
 from kdtw_jax.base import PAD_ID
+from kdtw_jax.published import tensors
 from kdtw_jax.stages import rollouts, wheels
 from tests.smoke_run import ROOT, command, environment, start
 from tests.test_config import load as load_config
@@ -97,6 +99,27 @@ def test_the_pair_loads_from_its_folder(finished):
   assert np.isfinite(np.asarray(hidden)).all()
 
 
+def test_a_pair_that_cannot_be_saved_is_named_and_the_old_one_kept(finished, tmp_path, monkeypatch):
+  workdir = tmp_path / "full"
+  shutil.copytree(finished[0], workdir)
+  (workdir / "pair" / "summary.json").unlink()  # a pair of earlier stages
+  opened = run.open_run(load_config("demo", "smoke"), workdir)
+
+  def full(*_, **__):
+    raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+  monkeypatch.setattr(tensors, "save_file", full)
+  with pytest.raises(OSError) as refused:
+    run.hand_on(opened)
+  message = str(refused.value)
+  assert message.startswith(f"pair {workdir / 'pair'} cannot be written (") and "\n" not in message
+  assert (
+      "student.unfinished/part-0.safetensors cannot be written (No space left on device)" in message
+  )
+  assert message.endswith("Its stages are done, and the same command saves it")
+  pair.load_pair(workdir)
+
+
 def test_a_finished_run_is_not_trained_again(finished, cache):
   workdir, _ = finished
   before = {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")}
@@ -130,10 +153,20 @@ def test_help_is_learned_by_two_heads_alone_and_handed_on(finished, cache, tmp_p
     handed.write(texts, policy="worth")
 
 
-@pytest.mark.parametrize("stage", ["teacher", "wheels"])
-def test_a_stage_killed_at_once_resumes_to_the_same_numbers(finished, cache, tmp_path, stage):
+@pytest.mark.parametrize(
+    "stage, number, line, status",
+    [
+        # Its last step is taken, its checkpoint perhaps half written.
+        ("teacher", signal.SIGKILL, "8/8", -signal.SIGKILL),
+        # Between the checkpoints of steps 4 and 8, unless the machine is slow.
+        ("wheels", signal.SIGTERM, "4/8", 0),
+    ],
+)
+def test_a_stage_ended_by_a_signal_resumes_to_the_same_numbers(
+    finished, cache, tmp_path, stage, number, line, status
+):
   whole, _ = finished
-  workdir = tmp_path / "killed"
+  workdir = tmp_path / "ended"
   shutil.copytree(whole, workdir)
   shutil.rmtree(workdir / "stages" / stage)
   flags = (f"--config.stages=('{stage}',)",)
@@ -143,13 +176,17 @@ def test_a_stage_killed_at_once_resumes_to_the_same_numbers(finished, cache, tmp
       env=environment(cache),
       text=True,
       stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
+      stderr=subprocess.PIPE,
   ) as process:
-    for line in process.stdout:  # its last step is taken, its checkpoint perhaps half written
-      if line.startswith(stage) and "8/8" in line:
-        process.send_signal(signal.SIGKILL)
+    for printed in process.stdout:
+      if printed.startswith(stage) and line in printed:
+        process.send_signal(number)
         break
-  assert process.returncode == -signal.SIGKILL
+    _, told = process.communicate()
+  assert process.returncode == status
+  if status == 0:
+    saved = rf"SIGTERM: stage {stage} is saved at step [5-8]; the same command goes on from there"
+    assert re.fullmatch(saved, told.splitlines()[-1])
   assert not (workdir / "stages" / stage / "summary.json").exists()
   resumed = start(cache, workdir, *flags)
   assert resumed.returncode == 0, resumed.stderr

@@ -1,6 +1,12 @@
 """Whose a workdir is: decided stage by stage, by what makes a stage, and by nothing else."""
 
+import errno
+import fcntl
 import json
+import os
+from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
@@ -139,3 +145,68 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(ValueError, match="cannot be written .*; choose a folder with free space"):
     Workdir(tmp_path / "file" / "run", config()).begin("teacher", data={})
+
+
+def test_a_second_run_is_refused_and_told_whose_process_holds_the_folder(tmp_path):
+  (tmp_path / "run.lock").write_text("process 7 on a host that is gone, with a longer name\n")
+  with Workdir(tmp_path, config()).held():
+    with pytest.raises(ValueError) as refused, Workdir(tmp_path, config()).held():
+      raise AssertionError("two runs in one folder")
+    assert f"--workdir={tmp_path}: a run is in it, process {os.getpid()} on " in str(refused.value)
+    assert "gone" not in str(refused.value) and "\n" not in str(refused.value)
+  with Workdir(tmp_path, config()).held():
+    pass
+
+
+def test_a_killed_process_holds_nothing(tmp_path):
+  script = """
+import sys, time
+from kdtw_jax import config
+from kdtw_jax.workdir import Workdir
+with Workdir(sys.argv[1], config.defaults()).held():
+  print("held", flush=True)
+  time.sleep(60)
+"""
+  with subprocess.Popen(
+      [sys.executable, "-c", script, str(tmp_path)],
+      cwd=Path(__file__).parent.parent,
+      stdout=subprocess.PIPE,
+      text=True,
+  ) as process:
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match=f"process {process.pid} on"):
+      with Workdir(tmp_path, config()).held():
+        pass
+    process.kill()
+  with Workdir(tmp_path, config()).held():
+    pass
+
+
+def test_a_run_is_refused_before_it_writes(tmp_path):
+  from kdtw_jax import run
+  from tests.test_config import load
+
+  with Workdir(tmp_path, config()).held():
+    with pytest.raises(ValueError, match="a run is in it, process"):
+      run.train_and_evaluate(load("demo", "smoke"), tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+
+
+def test_a_file_system_without_locks_is_used_after_a_warning(tmp_path, monkeypatch, capsys):
+  def flock(*_):
+    raise OSError(errno.ENOTSUP, "Operation not supported")
+
+  monkeypatch.setattr(fcntl, "flock", flock)
+  with Workdir(tmp_path, config()).held():
+    pass
+  assert capsys.readouterr().err == (
+      f"warning: --workdir={tmp_path}: cannot be locked (Operation not supported); start no second"
+      " run in it\n"
+  )
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(ValueError, match="cannot be written .*; choose a folder with free space"):
+    with Workdir(tmp_path / "file" / "run", config()).held():
+      pass

@@ -19,15 +19,20 @@ from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
 
 from kdtw_jax.base import Params
-from kdtw_jax.files import read_json_object, replaced_folder
+from kdtw_jax.files import damaged_file, read_json_object, replaced_folder, write_checksums
 from kdtw_jax.models import HEADS, Model, ModelConfig, build
 from kdtw_jax.published.architecture import architecture, config_json, generation_json
 from kdtw_jax.published.folder import DOWNLOAD, locate, read_config
 from kdtw_jax.published.names import export_t5, import_t5
-from kdtw_jax.published.tensors import SHARD_BYTES, Tensors, read_tensors, write_tensors
+from kdtw_jax.published.tensors import (
+    SHARD_BYTES,
+    Tensors,
+    read_tensors,
+    save_tensors,
+    write_tensors,
+)
 
 EXTRAS_JSON, EXTRAS = "kdtw.json", "kdtw.safetensors"
 _DUALS = "duals"
@@ -114,6 +119,9 @@ def save_model(
     duals: `[K]` λ at the knots in nats per ask, for a student.
     save_tokenizer: writes a tokenizer's files into a folder.
     shard_bytes: largest size of a weights file in bytes.
+
+  Raises:
+    OSError: if the folder cannot be written; an older one stays.
   """
   heads = traverse_util.flatten_dict({k: v for k, v in params.items() if k in HEADS}, sep="/")
   extras = {name: np.asarray(value) for name, value in heads.items()}
@@ -128,9 +136,10 @@ def save_model(
       (unfinished / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
     write_tensors(unfinished, export_t5(params, config), shard_bytes=shard_bytes)
     if extras:
-      save_file(extras, unfinished / EXTRAS)
+      save_tensors(unfinished / EXTRAS, extras)
     if save_tokenizer is not None:
       save_tokenizer(unfinished)
+    write_checksums(unfinished, unfinished.glob("*.safetensors*"))
 
 
 def load_model(folder: Path) -> Loaded:
@@ -146,6 +155,12 @@ def load_model(folder: Path) -> Loaded:
     FileNotFoundError: if a file is missing.
     ValueError: if a file is damaged, or the parts do not fit together.
   """
+  damaged = damaged_file(folder)
+  if damaged is not None:
+    raise ValueError(
+        f"{folder / damaged}: damaged, not what was saved: copy or download it again, or delete "
+        "the folder and repeat the run that saved it"
+    )
   published = open_published(folder)
   path = published.folder / EXTRAS_JSON
   own = read_json_object(path, remedy=DOWNLOAD)

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
+from kdtw_jax.files import not_written
 from kdtw_jax.published.folder import INDEX, WEIGHTS, weight_files
 
 SHARD_BYTES = 5 * 10**9  # the size of transformers' own shards
@@ -62,6 +63,14 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     return {name: file.get_tensor(name) for name in file.keys()}
 
 
+def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+  """Writes one file; raises OSError if the disk is full."""
+  try:
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+  except safetensors.SafetensorError as error:
+    raise not_written(str(path), error, remedy="What lay there before is kept") from error
+
+
 def write_tensors(
     folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int = SHARD_BYTES
 ) -> None:
@@ -79,7 +88,7 @@ def write_tensors(
   total = 0
 
   def flush() -> None:
-    save_file(pending, folder / _part(len(shards)), metadata={"format": "pt"})
+    save_tensors(folder / _part(len(shards)), pending)
     shards.append(list(pending))
     pending.clear()
 

@@ -1,10 +1,12 @@
 """The training loop around a compiled step: data in, logs and checkpoints out, and resuming.
 
 The loop does not wait for the device between log points. Every `log_every` steps it fetches the
-losses together and checks them, before anything is saved.
+losses together and checks them, before anything is saved. A signal ends the loop at the next step,
+which is saved with the metrics that no log line has yet, so a resumed stage logs the same means.
 """
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
@@ -15,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdtw_jax import checkpoint
+from kdtw_jax import checkpoint, preemption
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, BatchIterator
 from kdtw_jax.terminal import StageProgress
 from kdtw_jax.training.state import TrainState
@@ -73,45 +75,57 @@ def run_stage(
 
   Raises:
     NonFiniteError: if a loss, gradient or parameter is NaN or infinite.
-    ValueError: if the newest checkpoint cannot be read.
+    SystemExit: if a signal asked the run to end; the last step is saved.
+    ValueError: if no checkpoint can be read.
   """
   store = checkpoint.StageCheckpoints(directory / "checkpoints", keep=keep)
   seconds_before, loss = 0.0, math.nan
+  unlogged: list[dict[str, float]] = []  # metrics of steps since the last log point
   found = store.restore(state)
   if found is not None:
     state, saved = found
     batches.set_state(saved["iterator"])
     seconds_before, loss = saved["seconds"], saved["loss"]
-  first_step = int(state.step)
+    unlogged = saved.get("unlogged", [])
+  step = first_step = int(state.step)
   started = time.monotonic()
   prepare_key, step_key = jax.random.split(key)
   pending: list[tuple[int, ArrayLike, int, dict]] = []
-  try:
-    with StageProgress(name, first_step=first_step, steps=steps, folder=directory) as progress:
-      for step in range(first_step + 1, steps + 1):
-        batch = next(batches)
-        data = prepare(state, batch, jax.random.fold_in(prepare_key, step))
-        state, metrics = step_fn(state, frozen, data, step_key)
-        pending.append((step, batch.example_id, int(np.sum(batch.target != PAD_ID)), metrics))
-        save = step % checkpoint_every == 0 or step == steps
-        if step % log_every == 0 or save:
-          scalars = _flush(name, pending)
-          loss = scalars["loss"]
-          progress.log(step, scalars, tokens=sum(tokens for _, _, tokens, _ in pending))
-          pending.clear()
-        if save:
-          check_finite(name, step, state)
-          store.save(
-              step,
-              state,
-              {
-                  "iterator": batches.get_state(),
-                  "loss": loss,
-                  "seconds": seconds_before + time.monotonic() - started,
-              },
-          )
-  finally:
-    store.close()
+  end = False
+  with (
+      preemption.Deferred() as signals,
+      contextlib.closing(store),
+      StageProgress(name, first_step=first_step, steps=steps, folder=directory) as progress,
+  ):
+    for step in range(first_step + 1, steps + 1):
+      batch = next(batches)
+      data = prepare(state, batch, jax.random.fold_in(prepare_key, step))
+      state, metrics = step_fn(state, frozen, data, step_key)
+      pending.append((step, batch.example_id, int(np.sum(batch.target != PAD_ID)), metrics))
+      end = _is_to_end(step, signals)
+      save = step % checkpoint_every == 0 or step == steps
+      log = step % log_every == 0 or save
+      if log or end:
+        unlogged = [*unlogged, *_fetch(name, pending)]  # the old list may be on its way to disk
+      if log:
+        loss = _log(progress, step, unlogged, tokens=sum(tokens for _, _, tokens, _ in pending))
+        pending, unlogged = [], []
+      if save or end:
+        check_finite(name, step, state)
+        store.save(
+            step,
+            state,
+            {
+                "iterator": batches.get_state(),
+                "loss": loss,
+                "seconds": seconds_before + time.monotonic() - started,
+                "unlogged": unlogged,
+            },
+        )
+      if end:
+        break
+  if end or signals.received is not None:  # perhaps after the last step
+    preemption.leave(signals.received, stage=name, step=step)
   return StageResult(
       state,
       {
@@ -123,8 +137,15 @@ def run_stage(
   )
 
 
-def _flush(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> dict[str, float]:
-  """Fetches pending metrics and returns their means; raises NonFiniteError for a bad loss."""
+def _is_to_end(step: int, signals: preemption.Deferred) -> bool:
+  """Returns True if the run was asked to end at this step; several hosts agree on the step."""
+  if jax.process_count() > 1:
+    return checkpoint.reached_preemption(step)
+  return signals.received is not None
+
+
+def _fetch(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> list[dict[str, float]]:
+  """Fetches the metrics of each pending step; raises NonFiniteError for a bad loss."""
   fetched = jax.device_get([metrics for _, _, _, metrics in pending])
   for (step, example_ids, _, _), metrics in zip(pending, fetched, strict=True):
     wrong = [field for field in ("loss", "grad_norm") if not np.isfinite(metrics[field])]
@@ -133,7 +154,14 @@ def _flush(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> dict[s
           f"stage {name}, step {step}: {wrong[0]} is {metrics[wrong[0]]} on examples "
           f"{np.asarray(example_ids).tolist()}; the last checkpoint before it is kept. {_REMEDY}"
       )
-  return {field: float(np.mean([metrics[field] for metrics in fetched])) for field in fetched[0]}
+  return [{field: float(value) for field, value in metrics.items()} for metrics in fetched]
+
+
+def _log(progress: StageProgress, step: int, rows: list[dict[str, float]], *, tokens: int) -> float:
+  """Logs the means of the metrics of the steps since the last log point; returns the loss."""
+  scalars = {field: float(np.mean([row[field] for row in rows])) for field in rows[0]}
+  progress.log(step, scalars, tokens=tokens)
+  return scalars["loss"]
 
 
 def check_finite(name: str, step: int, state: TrainState) -> None:

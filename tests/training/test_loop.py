@@ -1,6 +1,8 @@
 """The loop: logs, checkpoints, resume, and the refusal of a loss that is not a number."""
 
 import itertools
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from kdtw_jax import preemption
 from kdtw_jax.terminal import read_log
 from kdtw_jax.training import loop, step
 from kdtw_jax.training import state as state_lib
@@ -41,14 +44,20 @@ def mean_target(params, frozen, batch, key, duals):
 
 def run(directory, steps, batches=None, **overrides):
   optimizer = optax.adam(0.1)
-  settings = dict(steps=steps, log_every=2, checkpoint_every=3, directory=directory, keep=2)
+  settings = dict(
+      steps=steps,
+      log_every=2,
+      checkpoint_every=3,
+      directory=directory,
+      keep=2,
+      prepare=lambda state, batch, key: batch,
+  )
   return loop.run_stage(
       "toy",
       state=state_lib.create({"w": jnp.zeros(())}, optimizer),
       frozen=None,
       step_fn=step.make_train_step(mean_target, optimizer),
       batches=batches or Batches(),
-      prepare=lambda state, batch, key: batch,
       key=jax.random.key(0),
       **(settings | overrides),
   )
@@ -83,6 +92,69 @@ def test_a_log_is_thinned_and_leaves_out_what_is_not_finite(tmp_path):
   found = read_log(tmp_path)
   assert set(found) == {"step", "a"} and found["step"] == tuple(range(2, 402, 3))
   assert read_log(tmp_path / "none") == {}
+
+
+@pytest.fixture
+def handlers():
+  """The handlers of the command line, until the test ends."""
+  before = {number: signal.getsignal(number) for number in preemption._SIGNALS}
+  preemption.install()
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
+def signalled(number, at):
+  """A `prepare` that receives a signal while it makes a step's data."""
+
+  def prepare(state, batch, key):
+    if int(state.step) + 1 == at:
+      os.kill(os.getpid(), number)
+    return batch
+
+  return prepare
+
+
+@pytest.mark.parametrize(
+    "number, at, status",
+    [
+        (signal.SIGTERM, 7, 0),
+        (signal.SIGHUP, 2, 0),
+        (signal.SIGINT, 6, 130),
+        (signal.SIGTERM, 8, 0),
+    ],
+)
+def test_a_signal_saves_the_step_and_changes_no_number(
+    tmp_path, capsys, handlers, number, at, status
+):
+  settings = dict(log_every=4, checkpoint_every=6)  # log lines: 4, 6, 8
+  whole = run(tmp_path / "whole", 8, **settings)
+  lines = [line.split("loss") for line in capsys.readouterr().out.splitlines()]
+  with pytest.raises(SystemExit) as left:
+    run(tmp_path / "parts", 8, prepare=signalled(number, at), **settings)
+  assert left.value.code == status
+  told = capsys.readouterr()
+  assert told.err == (
+      f"{signal.Signals(number).name}: stage toy is saved at step {at}; "
+      "the same command goes on from there\n"
+  )
+  batches = Batches()
+  parts = run(tmp_path / "parts", 8, batches, **settings)
+  assert batches.next_index == 8
+  assert (whole.summary["loss"], whole.summary["steps"]) == (parts.summary["loss"], 8)
+  jax.tree.map(np.testing.assert_array_equal, whole.state, parts.state)
+  again = (told.out + capsys.readouterr().out).splitlines()
+  assert [line.split("loss")[1] for line in again] == [loss for _, loss in lines]
+
+
+def test_an_ended_stage_keeps_its_seconds(tmp_path, handlers):
+  with pytest.raises(SystemExit):
+    run(tmp_path, 8, prepare=signalled(signal.SIGTERM, 5), log_every=8, checkpoint_every=8)
+  store = loop.checkpoint.StageCheckpoints(tmp_path / "checkpoints", keep=2)
+  _, saved = store.restore(state_lib.create({"w": jnp.zeros(())}, optax.adam(0.1)))
+  store.close()
+  assert saved["seconds"] > 0 and saved["iterator"] == {"next_index": 5}
+  assert np.isnan(saved["loss"]) and len(saved["unlogged"]) == 5
 
 
 def test_a_finished_stage_takes_no_further_step(tmp_path):
