@@ -17,9 +17,8 @@ def get_config(arg=None):
   mode, options = common.parse_arg(arg, ("smoke", "paper"), objective="")
   config = defaults()
   with config.unlocked():
-    config.data.update(
-        num_validation=200, num_test=200, buckets=((16, 16), (28, 28))
-    )  # 1% are longer
+    config.data.update(num_validation=200, num_test=200)
+    config.data.buckets = ((16, 16), (28, 28))  # 1% are longer
     config.xla_flags = "--xla_backend_optimization_level=1"  # compiles in 0.7 of the time
     config.teacher.model.dropout_rate = 0.0  # phrases rarely repeat
     config.teacher.train.update(
