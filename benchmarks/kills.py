@@ -3,11 +3,12 @@
     python benchmarks/kills.py --num=50
     python benchmarks/kills.py --num=50 --signal=SIGTERM --out=runs/kills/sigterm.json
 
-A run of the demo's smoke config is ended again and again, each time after a random share (0.1 to
-0.8) of the seconds that an unbroken run takes, until it is done; then another begins. Of each, the
-summary of every stage (but its seconds), the state of its last checkpoint and the weights of the
-pair are held against those of the unbroken run, bit for bit. Where a run was ended is counted by
-the last line that it had printed. Compiled programs are kept between runs.
+A run of the demo's smoke config is ended again and again, each time at a random moment after it has
+loaded its data and within as many seconds as an unbroken run then takes, until it is done; then
+another begins. Of each, the summary of every stage (but its seconds), the state of its last
+checkpoint and the weights of the pair are held against those of the unbroken run, bit for bit.
+Where a run was ended is counted by the last line that it had printed. Compiled programs are kept
+between runs.
 """
 
 import argparse
@@ -54,10 +55,18 @@ def is_done(workdir: Path, stages: tuple[str, ...]) -> bool:
   return done.is_file() and (workdir / "pair" / "summary.json").is_file()
 
 
+def wait_for_training(process: subprocess.Popen, workdir: Path) -> None:
+  """Waits until a process has loaded and checked everything, or has ended."""
+  while process.poll() is None and "\nmodels " not in workdir.with_suffix(".log").read_text():
+    time.sleep(0.05)
+
+
 def finish(workdir: Path, stages: tuple[str, ...]) -> float:
-  """Runs to the end; returns the seconds it took."""
+  """Runs to the end; returns the seconds it took after its start."""
+  process = start(workdir, stages)
+  wait_for_training(process, workdir)
   started = time.monotonic()
-  if start(workdir, stages).wait() != 0:
+  if process.wait() != 0:
     sys.exit(f"a run failed:\n{workdir.with_suffix('.log').read_text()}")
   return time.monotonic() - started
 
@@ -115,15 +124,17 @@ def main() -> None:
   while at.total() < args.num and time.monotonic() - began < 60 * args.minutes:
     shutil.rmtree(ended, ignore_errors=True)
     while not is_done(ended, stages):
-      process, started = start(ended, stages), time.monotonic()
-      share = moments.uniform(0.1, 0.8) if at.total() < args.num else math.inf
+      process = start(ended, stages)
+      wait_for_training(process, ended)
+      started = time.monotonic()
+      delay = moments.uniform(0, seconds) if at.total() < args.num else math.inf
       try:
-        status = process.wait(share * seconds)
+        status = process.wait(delay)
       except subprocess.TimeoutExpired:
         process.send_signal(signal.Signals[args.signal])
         status = process.wait()
         at[where(ended)] += 1
-        waits.append(time.monotonic() - started - share * seconds)
+        waits.append(time.monotonic() - started - delay)
       if status not in ENDED[args.signal]:
         sys.exit(f"status {status} of a run:\n{ended.with_suffix('.log').read_text()}")
     found = results(ended, stages)
@@ -138,7 +149,7 @@ def main() -> None:
       "compared_per_run": len(expected),
       "different": different,
       "longest_wait_seconds": round(max(waits, default=0.0), 1),
-      "seconds_of_a_whole_run": round(seconds, 1),
+      "seconds_of_training": round(seconds, 1),
   }
   print(json.dumps(tally, indent=1))
   write_json(args.out, tally)

@@ -3,6 +3,7 @@
 import logging as std_logging
 import os
 import sys
+from typing import Any
 
 from absl import app, flags
 import ml_collections
@@ -63,9 +64,19 @@ def main(argv: list[str]) -> None:
     sys.exit(f"error: {command_line.one_line(error)}")
 
 
-def _not_of_orbax(record: std_logging.LogRecord) -> bool:
-  """Returns False for tracebacks of errors that orbax also raises."""
-  return record.levelno < std_logging.ERROR or "orbax" not in record.pathname
+def quiet_libraries() -> None:
+  """Keeps the terminal free of tracebacks of errors that orbax also raises, and of idle talk."""
+  for chatty in ("absl", "jax"):  # orbax and others log to absl's
+    std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
+  std_logging.getLogger("absl").addFilter(
+      lambda record: record.levelno < std_logging.ERROR or "orbax" not in record.pathname
+  )
+
+  def hook(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":  # the rest of a save that failed
+      sys.__unraisablehook__(unraisable)
+
+  sys.unraisablehook = hook
 
 
 def _run(argv: list[str]) -> None:
@@ -79,9 +90,7 @@ def _run(argv: list[str]) -> None:
   config_lib.validate(_CONFIG.value)
   flags_given = os.environ.get("XLA_FLAGS", "")
   os.environ["XLA_FLAGS"] = f"{flags_given} {_CONFIG.value.xla_flags}".strip()
-  for chatty in ("absl", "jax"):  # orbax and others log to absl's
-    std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
-  std_logging.getLogger("absl").addFilter(_not_of_orbax)
+  quiet_libraries()
   from kdtw_jax import run  # only now, so that a typo is reported before JAX loads
   from kdtw_jax.training.loop import NonFiniteError
 
