@@ -4,7 +4,7 @@
     python benchmarks/kills.py --num=50 --signal=SIGTERM --out=runs/kills/sigterm.json
 
 A run of the demo's smoke config is ended again and again, each time at a random moment after it has
-loaded its data and within as many seconds as an unbroken run then takes, until it is done; then
+loaded its data and within half the seconds that an unbroken run then takes, until it is done; then
 another begins. Of each, the summary of every stage (but its seconds), the state of its last
 checkpoint and the weights of the pair are held against those of the unbroken run, bit for bit.
 Where a run was ended is counted by the last line that it had printed. Compiled programs are kept
@@ -127,7 +127,7 @@ def main() -> None:
       process = start(ended, stages)
       wait_for_training(process, ended)
       started = time.monotonic()
-      delay = moments.uniform(0, seconds) if at.total() < args.num else math.inf
+      delay = moments.uniform(0, seconds / 2) if at.total() < args.num else math.inf
       try:
         status = process.wait(delay)
       except subprocess.TimeoutExpired:
