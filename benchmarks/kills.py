@@ -4,7 +4,7 @@
     python benchmarks/kills.py --num=50 --signal=SIGTERM --out=runs/kills/sigterm.json
 
 A run of the demo's smoke config is ended again and again, each time at a random moment after it has
-loaded its data and within as many seconds as an unbroken run then takes, until it is done; then
+loaded its data and within the seconds that an unbroken run then takes, until it is done; then
 another begins. Of each, the summary of every stage (but its seconds), the state of its last
 checkpoint and the weights of the pair are held against those of the unbroken run, bit for bit.
 Where a run was ended is counted by the last line that it had printed. Compiled programs are kept
@@ -107,7 +107,7 @@ def main() -> None:
   parser.add_argument("--stages", default=",".join(STAGES), help="stages to train, with commas")
   parser.add_argument("--seed", type=int, default=0, help="of the moments")
   parser.add_argument(
-      "--minutes", type=float, default=60.0, help="begins no further run after them"
+      "--minutes", type=float, default=60.0, help="sends no further signal after them"
   )
   parser.add_argument("--workdir", type=Path, default=Path("runs/kills"))
   parser.add_argument("--out", type=Path, default=Path("runs/kills/kills.json"))
@@ -121,13 +121,17 @@ def main() -> None:
   shutil.rmtree(whole)
   seconds = finish(whole, stages)
   expected, at, different, waits, runs = results(whole, stages), collections.Counter(), [], [], 0
-  while at.total() < args.num and time.monotonic() - began < 60 * args.minutes:
+
+  def begin_more() -> bool:
+    return at.total() < args.num and time.monotonic() - began < 60 * args.minutes
+
+  while begin_more():
     shutil.rmtree(ended, ignore_errors=True)
     while not is_done(ended, stages):
       process = start(ended, stages)
       wait_for_training(process, ended)
       started = time.monotonic()
-      delay = moments.uniform(0, seconds) if at.total() < args.num else math.inf
+      delay = moments.uniform(0, seconds) if begin_more() else math.inf
       try:
         status = process.wait(delay)
       except subprocess.TimeoutExpired:

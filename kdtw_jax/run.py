@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import devices, pair
@@ -103,7 +104,7 @@ def hand_on(run: Run) -> None:
       "tokenizer": run.inputs.tokenizer,
       "student_params": run.params(stage),
       "teacher_params": run.params("teacher"),
-      "duals": summary["duals"],
+      "duals": np.asarray(summary["duals"]),
       "shortest": run.inputs.shortest_output(),
       "prices": summary.get("prices"),
       "paces": paces.chosen(run),
