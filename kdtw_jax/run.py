@@ -51,6 +51,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
     training.loop.NonFiniteError: if training diverged.
   """
   run = open_run(config, workdir)
+  checks.check_inputs(run)
   with run.workdir.held() if jax.process_index() == 0 else contextlib.nullcontext():
     return _run_stages(run)
 
@@ -58,7 +59,6 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
 def _run_stages(run: Run) -> Path | None:
   """Runs the stages of `train_and_evaluate`."""
   config, workdir = run.config, run.workdir.path
-  checks.check_inputs(run)
   tokenizer.make(run)  # every other stage reads it
   stages = {
       "teacher": teacher.train,
