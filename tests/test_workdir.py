@@ -186,9 +186,11 @@ def test_a_run_is_refused_before_it_writes(tmp_path):
   from kdtw_jax import run
   from tests.test_config import load
 
+  smoke = load("demo", "smoke")
+  smoke.mesh.data = 1
   with Workdir(tmp_path, config()).held():
     with pytest.raises(ValueError, match="a run is in it, process"):
-      run.train_and_evaluate(load("demo", "smoke"), tmp_path)
+      run.train_and_evaluate(smoke, tmp_path)
   assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
 
 
