@@ -4,8 +4,8 @@
 and become visible atomically, so a killed run resumes from the newest complete one.
 `save_params` and `load_params` store a finished model. Nothing is ever unpickled.
 
-orbax sees only damage that its formats cannot hold, and loads wrong numbers for nearly half of all
-flipped bits. So `checksums.json` lists the CRC-32 of every file of a checkpoint.
+orbax sees only damage that its formats cannot hold, and loads wrong numbers for many a flipped bit.
+So `checksums.json` lists the CRC-32 of every file of a checkpoint's state and progress.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kdtw_jax.files import damaged_file, first_line, not_written, write_checksums
+from kdtw_jax.files import damaged_file, first_line, not_written, system_code, write_checksums
 
 _ITEMS = ("state", "progress")
 
@@ -64,11 +64,11 @@ class StageCheckpoints:
     Raises:
       OSError: if this checkpoint or the one before it cannot be written.
     """
-    with self._clear_errors():
+    with self._named_write_errors():
       self._manager.wait_until_finished()
     self._saving = step
     state = jax.tree.map(jnp.copy, state)
-    with self._clear_errors():
+    with self._named_write_errors():
       for passed in [unreadable for unreadable in self._unreadable if unreadable <= step]:
         self._manager.delete(passed)
         self._unreadable.remove(passed)
@@ -82,25 +82,24 @@ class StageCheckpoints:
 
   def _add_checksums(self) -> None:
     """Lists the files of a checkpoint that is written, before it becomes visible."""
-    folder = self.directory / f"{self._saving}.orbax-checkpoint-tmp"
-    if jax.process_index() == 0:
-      files = [file for item in _ITEMS for file in (folder / item).rglob("*") if file.is_file()]
-      write_checksums(folder, files)
+    folder = self.directory / f"{self._saving}.orbax-checkpoint-tmp"  # as orbax names it
+    files = [file for item in _ITEMS for file in (folder / item).rglob("*") if file.is_file()]
+    if not files:
+      raise FileNotFoundError(f"{folder}: holds no files of a checkpoint")
+    write_checksums(folder, files)
 
   @contextlib.contextmanager
-  def _clear_errors(self) -> Iterator[None]:
+  def _named_write_errors(self) -> Iterator[None]:
     try:
       yield
     except Exception as error:
+      if system_code(error) is None:  # no matter of the disk
+        raise
       raise not_written(
           f"checkpoint {self.directory / str(self._saving)}",
           error,
           remedy="The same command goes on from the checkpoint before it",
       ) from error
-
-  def latest_step(self) -> int | None:
-    """Returns the step of the newest complete checkpoint, or None if there is none."""
-    return self._manager.latest_step()
 
   def restore(self, like: Any) -> tuple[Any, dict] | None:
     """Reads the newest checkpoint that is whole, and warns of newer ones that are not.
@@ -152,7 +151,7 @@ class StageCheckpoints:
 
   def close(self) -> None:
     """Waits for pending writes and closes the directory; raises OSError if they fail."""
-    with self._clear_errors():
+    with self._named_write_errors():
       try:
         self._manager.wait_until_finished()
       finally:
@@ -163,11 +162,6 @@ def _check_files(folder: Path) -> None:
   name = damaged_file(folder)
   if name is not None:
     raise ValueError(f"{name} is damaged or missing")
-
-
-def reached_preemption(step: int) -> bool:
-  """Returns True if this is the step at which all hosts save because one of them is to go."""
-  return ocp.multihost.reached_preemption(step)
 
 
 def save_params(directory: Path, params: Any) -> None:
@@ -183,6 +177,8 @@ def save_params(directory: Path, params: Any) -> None:
     if jax.process_index() == 0:
       write_checksums(directory, [file for file in directory.rglob("*") if file.is_file()])
   except Exception as error:
+    if system_code(error) is None:
+      raise
     raise not_written(
         f"parameters {directory}", error, remedy="The same command trains no step twice"
     ) from error

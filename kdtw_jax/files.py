@@ -92,7 +92,15 @@ def replaced_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_checksums(folder: Path, files: Iterable[Path]) -> None:
-  """Writes `checksums.json` into a folder: the CRC-32 of files in it, by their path from there."""
+  """Writes `checksums.json` into a folder: the CRC-32 of files in it, by their path from there.
+
+  Args:
+    folder: the folder.
+    files: the files to list, in the folder.
+
+  Raises:
+    OSError: if a file cannot be read, or the list not written.
+  """
   found = {file.relative_to(folder).as_posix(): _crc32(file) for file in sorted(files)}
   write_json(folder / CHECKSUMS, found)
 
@@ -137,13 +145,19 @@ def not_written(what: str, error: BaseException, *, remedy: str) -> OSError:
   )
 
 
+def system_code(error: BaseException) -> int | None:
+  """Returns the operating system's code of an error; None if something else went wrong."""
+  if isinstance(error, OSError) and error.errno:
+    return error.errno
+  # tensorstore and safetensors write it into the message
+  found = re.search(r"os[ _]error(?:_code=')? ?(\d+)", str(error))
+  return int(found[1]) if found else None
+
+
 def system_reason(error: BaseException) -> str:
   """Returns what the operating system said, where an error holds its code, or the first line."""
-  code = getattr(error, "errno", None)
-  if not code:  # tensorstore and safetensors write it into the message
-    found = re.search(r"os[ _]error(?:_code=')? ?(\d+)", str(error))
-    code = found and int(found[1])
-  return os.strerror(code) if code else first_line(error)
+  code = system_code(error)
+  return first_line(error) if code is None else os.strerror(code)
 
 
 def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:

@@ -31,19 +31,10 @@ def cli() -> None:
   app.run(main, flags_parser=_parse)
 
 
-def _find_config_folder(argv: list[str]) -> None:
-  """Lets a config file outside the working directory import `configs.common` beside it."""
-  for flag in argv:
-    if flag.startswith("--config="):
-      file = flag.removeprefix("--config=").partition(":")[0]
-      sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(file))))
-
-
 def _parse(argv: list[str]) -> list[str]:
   """Returns the arguments that are not flags."""
   failure = None
-  argv = command_line.with_installed_config(argv)
-  _find_config_folder(argv)
+  argv = command_line.with_config_found(argv)
   try:
     words = flags.FLAGS(argv)
   except Exception as error:
@@ -67,10 +58,15 @@ def main(argv: list[str]) -> None:
 
 def quiet_libraries() -> None:
   """Keeps the terminal free of tracebacks of errors that orbax also raises, and of idle talk."""
-  for chatty in ("absl", "jax"):  # orbax and others log to absl's
+  for chatty in ("absl", "jax", "matplotlib"):  # orbax and others log to absl's
     std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
   std_logging.getLogger("absl").addFilter(
       lambda record: record.levelno < std_logging.ERROR or "orbax" not in record.pathname
+  )
+  std_logging.getLogger(
+      "asyncio"
+  ).addFilter(  # tasks of a save that failed, when they are collected
+      lambda record: "orbax" not in record.getMessage()
   )
 
   def hook(unraisable: Any) -> None:

@@ -2,11 +2,15 @@
 
     SIGTERM, SIGHUP   from a scheduler or a closed terminal: status 0 once the step is saved
     SIGINT            Ctrl-C: status 130 once the step is saved
-    any               a second one, or one outside training, ends at once: status 128 + n
+    any               outside of training: status 128 + n
+    SIGINT            a second signal, while the step is being saved: status 130
 
-Only the command line installs handlers; who calls the package keeps their own.
+"At once" is when the call in progress returns to Python, such as a compilation. Schedulers and
+terminals send their signals twice, so of second signals only Ctrl-C counts. Only the command line
+installs handlers; who calls the package keeps their own.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -42,11 +46,11 @@ def install() -> None:
       signal.signal(number, _handle)
 
 
-def leave(received: int | None, *, stage: str, step: int) -> NoReturn:
+def leave(received: int, *, stage: str, step: int) -> NoReturn:
   """Says that a stage is saved, and exits.
 
   Args:
-    received: the signal; None if another host received it.
+    received: the signal.
     stage: name of the stage.
     step: number of the step that is saved.
 
@@ -54,7 +58,8 @@ def leave(received: int | None, *, stage: str, step: int) -> NoReturn:
     SystemExit: always.
   """
   saved = f"stage {stage} is saved at step {step}"
-  print(f"{_name(received)}: {saved}; the same command goes on from there", file=sys.stderr)
+  with contextlib.suppress(OSError):  # the terminal may be gone
+    print(f"{_name(received)}: {saved}; the same command goes on from there", file=sys.stderr)
   sys.exit(128 + received if received == signal.SIGINT else 0)
 
 
@@ -63,11 +68,14 @@ def _handle(number: int, frame: object) -> None:
   if deferred is not None and deferred.received is None:
     deferred.received = number
     return
+  if deferred is not None and number != signal.SIGINT:
+    return
   # Not `sys.exit`: a library may catch it, and threads that save would be waited for.
   line = f"{_name(number)}: ended at once; the same command goes on from what is saved\n"
-  os.write(2, line.encode())  # `print` may be what the signal interrupted
+  with contextlib.suppress(OSError):
+    os.write(2, line.encode())  # `print` may be what the signal interrupted
   os._exit(128 + number)
 
 
-def _name(number: int | None) -> str:
-  return "preempted" if number is None else signal.Signals(number).name
+def _name(number: int) -> str:
+  return signal.Signals(number).name

@@ -45,6 +45,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
 
   Raises:
     FileNotFoundError: if data or a published model are missing.
+    OSError: if a checkpoint or the pair cannot be written.
     SystemExit: if a signal asked the run to end, and a stage was saved.
     ValueError: if the config, the data or a checkpoint is unusable, or the workdir belongs to
       another run, or one is in it.
@@ -59,6 +60,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
 def _run_stages(run: Run) -> Path | None:
   """Runs the stages of `train_and_evaluate`."""
   config, workdir = run.config, run.workdir.path
+  run.workdir.check()  # again: another run may have been in it meanwhile
   tokenizer.make(run)  # every other stage reads it
   stages = {
       "teacher": teacher.train,

@@ -5,6 +5,7 @@ touches a device array.
 """
 
 from collections.abc import Iterable, Mapping
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -108,7 +109,8 @@ class StageProgress:
     return self
 
   def __exit__(self, *unused):
-    self._bar.stop()
+    with contextlib.suppress(OSError):  # the terminal may be gone
+      self._bar.stop()
     self._writer.close()
     self._log.close()
 
@@ -129,12 +131,12 @@ class StageProgress:
     self._log.write(_line({"step": step, **scalars}))
     self._log.flush()
     note = f"{rate:,.0f} tok/s  loss {scalars['loss']:.3f}"
-    self._bar.update(self._task, completed=step, note=note)
-    if not self._console.is_terminal:
-      left = seconds / max(step - self._first, 1) * (self._steps - step)
-      self._console.print(
-          f"{self._stage:<13} {step}/{self._steps}  ETA {_clock(left)}  {note}", highlight=False
-      )
+    with contextlib.suppress(OSError):  # the terminal may be gone
+      self._bar.update(self._task, completed=step, note=note)
+      if not self._console.is_terminal:
+        left = seconds / max(step - self._first, 1) * (self._steps - step)
+        line = f"{self._stage:<13} {step}/{self._steps}  ETA {_clock(left)}  {note}"
+        self._console.print(line, highlight=False)
 
 
 def _line(row: Mapping[str, float | int | None]) -> str:

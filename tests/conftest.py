@@ -3,6 +3,7 @@
 import gc
 import os
 from pathlib import Path
+import signal
 import tempfile
 
 from kdtw_jax import config
@@ -46,6 +47,17 @@ def pytest_addoption(parser):
 def key():
   """A fixed PRNG key."""
   return jax.random.key(0)
+
+
+@pytest.fixture
+def heard_signals():
+  """Lets a test and its processes hear signals that the parent ignores, as `nohup` does."""
+  before = {n: signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+  for number in before:
+    signal.signal(number, signal.SIG_DFL)
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module", autouse=True)

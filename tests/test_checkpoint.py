@@ -44,7 +44,8 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path):
   store.close()
   (tmp_path / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
   store = checkpoint.StageCheckpoints(tmp_path, keep=3)
-  assert store.latest_step() == 1
+  state, _ = store.restore(tree())
+  np.testing.assert_array_equal(state["a"]["w"], np.full((3, 2), 1.0))
   store.close()
 
 
@@ -108,7 +109,7 @@ def test_an_older_checkpoint_takes_the_place_of_a_damaged_one(tmp_path, capsys, 
   assert progress == {"iterator": 6} and not capsys.readouterr().err
 
 
-def test_every_flipped_bit_is_found(tmp_path, capsys):
+def test_a_flipped_bit_in_any_file_of_data_is_found(tmp_path, capsys):
   generator = np.random.default_rng(0)
   saved_steps(tmp_path / "steps", 1, 2)
   checkpoint.save_params(tmp_path / "params", tree())
@@ -135,7 +136,7 @@ def test_every_flipped_bit_is_found(tmp_path, capsys):
 
 # Files may not grow beyond a limit, as on a full disk.
 FULL = """
-import resource, sys
+import gc, resource, sys
 import jax
 from kdtw_jax import checkpoint, main
 main.quiet_libraries()
@@ -153,9 +154,10 @@ for write in (store.close, lambda: checkpoint.save_params(sys.argv[1] + "/params
     write()
   except OSError as error:
     print(error)
+gc.collect()  # tasks that failed speak up when they go
 store = checkpoint.StageCheckpoints(sys.argv[1] + "/steps", keep=3)
-store.restore(small)
-print("kept:", store.latest_step())
+state, _ = store.restore(small)
+print("kept:", bool((state["0"] == small["0"]).all()))
 """
 
 
@@ -168,7 +170,7 @@ def test_a_full_disk_is_named_and_the_checkpoints_before_it_are_kept(tmp_path):
   reason = "cannot be written (File too large): free space there, or allow writing. "
   assert first.startswith(f"checkpoint {tmp_path}/steps/2 {reason}The same command goes on")
   assert second.startswith(f"parameters {tmp_path}/params {reason}")
-  assert last == "kept: 1"
+  assert last == "kept: True"
 
 
 def test_a_saved_state_is_a_copy_that_donation_cannot_touch(tmp_path):

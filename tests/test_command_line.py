@@ -96,20 +96,6 @@ def test_a_command_line_that_cannot_be(flags, said):
   assert line.startswith("error: ") and said in line and "\n" not in line
 
 
-def test_configs_of_an_installed_package_are_found_from_any_folder(tmp_path, monkeypatch):
-  installed = tmp_path / "share" / "kdtw_jax" / "configs" / "demo.py"
-  installed.parent.mkdir(parents=True)
-  installed.touch()
-  monkeypatch.setattr(command_line.sysconfig, "get_path", lambda name: str(tmp_path))
-  monkeypatch.chdir(tmp_path)
-  argv = ["main", "--config=configs/demo.py:smoke", "--config=configs/none.py", "--workdir=x"]
-  found = command_line.with_installed_config(argv)
-  assert found == ["main", f"--config={installed}:smoke", *argv[2:]]
-  (tmp_path / "configs").mkdir()
-  (tmp_path / "configs" / "demo.py").touch()  # one's own is nearer
-  assert command_line.with_installed_config(argv) == argv
-
-
 def test_debug_shows_where_and_help_helps():
   shown = command(DEMO, "--config.wheels.alfa=1", "--workdir=x", "--debug")
   assert "Traceback" in shown.stderr and "alfa" in shown.stderr

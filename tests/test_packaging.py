@@ -2,8 +2,11 @@
 
 import ast
 from importlib import metadata
+import os
 from pathlib import Path
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 
@@ -64,10 +67,40 @@ def test_files_that_are_not_python_are_package_data(pattern):
   assert list((ROOT / "kdtw_jax").rglob(pattern)) and pattern in settings["package-data"]["*"]
 
 
-def test_configs_are_installed_with_the_package():
-  settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
-  assert settings["setuptools"]["data-files"]["share/kdtw_jax/configs"] == ["configs/*.py"]
-  assert all(path.parent == ROOT / "configs" for path in (ROOT / "configs").rglob("*.py"))
+@pytest.mark.slow
+def test_an_installed_package_has_its_configs_in_any_folder(tmp_path):
+  """Its own folder's are nearer."""
+  pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+  names = ("sources", "wheels", "installed", "folder")
+  sources, wheels, installed, folder = (tmp_path / name for name in names)
+  folder.mkdir()
+  for part in ("kdtw_jax", "configs"):
+    shutil.copytree(ROOT / part, sources / part)
+  for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    shutil.copy(ROOT / file, sources)
+  subprocess.run([*pip, "wheel", "--no-deps", f"--wheel-dir={wheels}", sources], check=True)
+  (wheel,) = wheels.iterdir()
+  subprocess.run(
+      [*pip, "install", "--no-deps", "--ignore-installed", f"--prefix={installed}", wheel],
+      check=True,
+  )
+  (package,) = installed.rglob("kdtw_jax/main.py")
+
+  def said(config):
+    return subprocess.run(
+        [sys.executable, "-m", "kdtw_jax.main", f"--config={config}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(package.parent.parent)},
+        text=True,
+        capture_output=True,
+        check=False,
+    ).stderr
+
+  assert "--workdir=: is missing" in said("configs/demo.py:smoke")  # so the config was read
+  assert "configs/none.py is no file" in said("configs/none.py")
+  (folder / "configs").mkdir()
+  (folder / "configs" / "demo.py").write_text("def get_config(arg=None):\n  return 1\n")
+  assert "get_config() gives a int" in said("configs/demo.py:smoke")
 
 
 @pytest.mark.parametrize("name", PROJECT["scripts"])

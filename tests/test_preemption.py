@@ -9,6 +9,7 @@ import time
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("heard_signals")
 SLEEP = "print('ready', flush=True); time.sleep(60)"
 TRAIN = """
 with preemption.Deferred() as signals:
@@ -45,9 +46,16 @@ def test_a_signal_outside_training_ends_at_once_with_the_status_of_shells(number
   assert error == (f"{number.name}: ended at once; the same command goes on from what is saved\n")
 
 
-def test_a_second_signal_ends_at_once():
+def test_ctrl_c_ends_at_once_what_is_being_saved():
   status, error = received(f"preemption.install(){TRAIN}", signal.SIGTERM, signal.SIGINT)
   assert status == 130 and error.startswith("SIGINT: ended at once") and error.count("\n") == 1
+
+
+def test_a_terminal_that_closes_sends_its_signal_twice_and_takes_no_output():
+  script = f"import os; preemption.install(){TRAIN.replace('60', '1')}os.close(2)\n"
+  script += "preemption.leave(signals.received, stage='toy', step=3)"
+  status, error = received(script, signal.SIGHUP, signal.SIGHUP)
+  assert (status, error) == (0, "")
 
 
 def test_a_signal_that_the_parent_ignores_stays_ignored():

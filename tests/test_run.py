@@ -113,9 +113,7 @@ def test_a_pair_that_cannot_be_saved_is_named_and_the_old_one_kept(finished, tmp
     run.hand_on(opened)
   message = str(refused.value)
   assert message.startswith(f"pair {workdir / 'pair'} cannot be written (") and "\n" not in message
-  assert (
-      "student.unfinished/part-0.safetensors cannot be written (No space left on device)" in message
-  )
+  assert "student.unfinished/part-0.safetensors: No space left on device)" in message
   assert message.endswith("Its stages are done, and the same command saves it")
   pair.load_pair(workdir)
 

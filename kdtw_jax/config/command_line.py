@@ -5,9 +5,10 @@ exception for each kind of mistake. This module repeats the steps one by one to 
 """
 
 from collections.abc import Iterator
+from importlib import metadata
 import os
 import runpy
-import sysconfig
+import sys
 import traceback
 from typing import Any
 
@@ -26,23 +27,37 @@ _PARSERS = {
 }
 
 
-def with_installed_config(argv: list[str]) -> list[str]:
-  """Lets `--config=configs/demo.py` name a config file of the installed package from any folder.
+def with_config_found(argv: list[str]) -> list[str]:
+  """Finds the config file, and lets it import `configs.common` beside it.
+
+  A path that is no file of the working directory may be one that came with the installed package,
+  such as `configs/demo.py`.
 
   Args:
-    argv: the command line. A file in the working directory takes precedence.
+    argv: the command line.
 
   Returns:
-    The command line, with the path of the installed file.
+    The command line, with the path of the installed file where that is meant.
   """
-  share = os.path.join(sysconfig.get_path("data"), "share", "kdtw_jax")
   found = []
   for flag in argv:
     path = flag.removeprefix("--config=").partition(":")[0]
-    installed = os.path.join(share, path)
-    ours = flag.startswith("--config=configs/") and not os.path.exists(path)
-    found.append(flag.replace(path, installed, 1) if ours and os.path.isfile(installed) else flag)
+    if flag.startswith("--config=") and path:
+      at = path if os.path.exists(path) else _installed(path) or path
+      sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(at))))
+      flag = flag.replace(path, at, 1)
+    found.append(flag)
   return found
+
+
+def _installed(path: str) -> str | None:
+  """Returns where a file of `share/kdtw_jax/` was installed, if it was."""
+  try:
+    files = metadata.files("kdtw_jax") or []
+  except metadata.PackageNotFoundError:  # the sources alone are on the path
+    return None
+  own = [file for file in files if file.as_posix().endswith(f"share/kdtw_jax/{path}")]
+  return os.path.normpath(str(own[0].locate())) if own else None
 
 
 def one_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from kdtw_jax.files import not_written
+from kdtw_jax.files import system_reason
 from kdtw_jax.published.folder import INDEX, WEIGHTS, weight_files
 
 SHARD_BYTES = 5 * 10**9  # the size of transformers' own shards
@@ -68,7 +68,7 @@ def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
   try:
     save_file(dict(tensors), path, metadata={"format": "pt"})
   except safetensors.SafetensorError as error:
-    raise not_written(str(path), error, remedy="What lay there before is kept") from error
+    raise OSError(f"{path}: {system_reason(error)}") from error
 
 
 def write_tensors(

@@ -75,6 +75,7 @@ def run_stage(
 
   Raises:
     NonFiniteError: if a loss, gradient or parameter is NaN or infinite.
+    OSError: if a checkpoint cannot be written.
     SystemExit: if a signal asked the run to end; the last step is saved.
     ValueError: if no checkpoint can be read.
   """
@@ -91,7 +92,6 @@ def run_stage(
   started = time.monotonic()
   prepare_key, step_key = jax.random.split(key)
   pending: list[tuple[int, ArrayLike, int, dict]] = []
-  end = False
   with (
       preemption.Deferred() as signals,
       contextlib.closing(store),
@@ -102,7 +102,7 @@ def run_stage(
       data = prepare(state, batch, jax.random.fold_in(prepare_key, step))
       state, metrics = step_fn(state, frozen, data, step_key)
       pending.append((step, batch.example_id, int(np.sum(batch.target != PAD_ID)), metrics))
-      end = _is_to_end(step, signals)
+      end = signals.received is not None
       save = step % checkpoint_every == 0 or step == steps
       log = step % log_every == 0 or save
       if log or end:
@@ -124,7 +124,7 @@ def run_stage(
         )
       if end:
         break
-  if end or signals.received is not None:  # perhaps after the last step
+  if signals.received is not None:  # perhaps after the last step
     preemption.leave(signals.received, stage=name, step=step)
   return StageResult(
       state,
@@ -135,13 +135,6 @@ def run_stage(
           "seconds": seconds_before + time.monotonic() - started,
       },
   )
-
-
-def _is_to_end(step: int, signals: preemption.Deferred) -> bool:
-  """Returns True if the run was asked to end at this step; several hosts agree on the step."""
-  if jax.process_count() > 1:
-    return checkpoint.reached_preemption(step)
-  return signals.received is not None
 
 
 def _fetch(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> list[dict[str, float]]:
