@@ -186,15 +186,21 @@ def main(argv):
 
 
 def tabulated(runs: list[dict]) -> str:
-  """Formats the mean over seeds, with the range in brackets; the best on test first."""
+  """Formats the mean over seeds, with the range in brackets; the best on test first.
+
+  The difference from the start is that of each seed, with its interval over sentences.
+  """
   keys = list(runs[0][START]["test"])
   names = [name for name in runs[0] if all(name in run for run in runs)]
+  key = next(iter(runs[0][next(name for name in names if name != START)]["less the start"]))
   rows = []
-  for name in sorted(names, key=lambda n: -np.mean([run[n]["test"][keys[0]] for run in runs])):
+  for name in sorted(names, key=lambda n: -np.mean([run[n]["test"][key] for run in runs])):
     found = [run[name] for run in runs]
+    less = [row["less the start"][key] for row in found if name != START]
     rows.append(
         [
             name,
+            "; ".join(f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" for mean, low, high in less),
             *(seeds.over_seeds(row["test"][key] for row in found) for key in keys[:-1]),
             seeds.over_seeds((row["test"][keys[-1]] for row in found), 2),
             seeds.over_seeds((row["greedy"]["teacher_log_prob"] for row in found), 2),
@@ -203,7 +209,15 @@ def tabulated(runs: list[dict]) -> str:
             ", ".join(sorted({f"{row['learning_rate']:g}" for row in found if "seed" in row})),
         ]
     )
-  head = ["objective", *keys, "log μ per token", "reverse KL, sampled", "ended, %", "rate"]
+  head = [
+      "objective",
+      f"{key} less the start",
+      *keys,
+      "log μ per token",
+      "reverse KL, sampled",
+      "ended, %",
+      "rate",
+  ]
   return seeds.table(head, rows)
 
 

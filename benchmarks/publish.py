@@ -2,8 +2,9 @@
 
     python benchmarks/publish.py --out=results/multi30k/seed0 runs/m30k-0
 
-Sample sentences are left out, because they belong to the data. Numbers are rounded to six digits,
-and paths are replaced by their meaning: `DIR` for the data, `runs/...` for the workdirs.
+Sample sentences are left out, because they belong to the data, and so are logs of training. Numbers
+are rounded to six digits, and paths are replaced by their meaning: `DIR` for the data, `runs/...`
+for the workdirs.
 """
 
 import dataclasses
@@ -47,7 +48,9 @@ def main(argv):
   if len(argv) != 2:
     raise app.UsageError("name one workdir")
   workdir, folder = Path(argv[1]), Path(_OUT.value)
-  metrics = dataclasses.replace(read_metrics(workdir / "metrics.json"), samples=())
+  metrics = read_metrics(workdir / "metrics.json")
+  stages = tuple(dataclasses.replace(stage, log=None) for stage in metrics.stages)
+  metrics = dataclasses.replace(metrics, samples=(), stages=stages)
   paths = {metrics.config["data"]["path"]: "DIR", f"{Path.cwd()}/": ""}
   record = portable(to_json(metrics), {path: name for path, name in paths.items() if path})
   write_metrics(from_json(Metrics, record), folder / "metrics.json")

@@ -23,6 +23,7 @@ from kdtw_jax.evaluation import sweeps
 from kdtw_jax.evaluation.measure import Measure
 from kdtw_jax.evaluation.tradeoff import score_at_share
 from kdtw_jax.files import write_json
+from kdtw_jax.report.summary import SHARE_TOLERANCE
 from kdtw_jax.stages import wheels
 
 VARIANTS = {
@@ -91,9 +92,10 @@ def run_variant(config, base: Path, name: str, overrides: dict) -> dict:
       "student": measure.runner.scores("validation", alone)[measure.key],
       "scores": {
           curve.method: {
-              f"{share:g}": found.score if found and not found.clamped else None
+              f"{share:g}": found.score
               for share in config.evaluation.compare_at
-              for found in (score_at_share(curve, measure.key, share),)
+              if (found := score_at_share(curve, measure.key, share))
+              and abs(found.share - share) <= SHARE_TOLERANCE
           }
           for curve in curves
       },

@@ -5,8 +5,6 @@ Not here: the timing itself (latency.py).
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from kdtw_jax import data, decoding
 from kdtw_jax.evaluation.latency import tokens_per_second
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
@@ -49,8 +47,8 @@ def latencies(measure: Measure, curves: Iterable[Curve]) -> tuple[Latency, ...]:
     )
   for curve in curves:
     if curve.method == EXACT_METHOD:
-      means = [p.seconds_per_sentence.mean for p in curve.points if p.seconds_per_sentence]
-      fastest = curve.points[int(np.argmin(means))]  # every point on test is timed
+      timed = [(p.seconds_per_sentence.mean, p) for p in curve.points if p.seconds_per_sentence]
+      _, fastest = min(timed, key=lambda pair: pair[0])
       rows.append(
           _latency(
               measure,

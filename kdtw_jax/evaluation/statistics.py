@@ -10,6 +10,7 @@ Shape letters: N sentences, K statistics of one sentence.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+import functools
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
@@ -34,23 +35,19 @@ def sentence_statistics(
     `[N, K]` float64 statistics, and the function from their sum over sentences, `[K]`, to the
     score.
   """
-  if key == "bleu":
-    return _bleu_statistics(texts, references), _bleu
-  if key == "chrf":
-    rows = [_chrf_row(text, own) for text, own in zip(texts, references, strict=True)]
-    return np.asarray(rows, np.float64), _chrf
+  if key in ("bleu", "chrf"):
+    row, score_fn = (_bleu_row, _bleu) if key == "bleu" else (_chrf_row, _chrf)
+    rows = [row(text, tuple(own)) for text, own in zip(texts, references, strict=True)]
+    return np.asarray(rows, np.float64), score_fn
   values = metrics.rouge_per_sentence(texts, references)[key]
   return np.stack([values, np.ones_like(values)], axis=1), lambda sums: float(sums[0] / sums[1])
 
 
-def _bleu_statistics(texts: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-  """Returns `[N, 10]`: output and reference words, then matches and totals of 1- to 4-grams."""
-  scorer = BLEU(force=True)
-  rows = []
-  for text, own in zip(texts, references, strict=True):
-    found = scorer.corpus_score([text], [[reference] for reference in own])
-    rows.append([found.sys_len, found.ref_len, *found.counts, *found.totals])
-  return np.asarray(rows, np.float64)
+@functools.lru_cache(maxsize=1 << 17)  # the methods of an evaluation share most of their outputs
+def _bleu_row(text: str, references: tuple[str, ...]) -> tuple[int, ...]:
+  """Counts output and reference words, then matches and totals of 1- to 4-grams."""
+  found = BLEU(force=True).corpus_score([text], [[reference] for reference in references])
+  return (found.sys_len, found.ref_len, *found.counts, *found.totals)
 
 
 def _bleu(sums: np.ndarray) -> float:
@@ -63,14 +60,15 @@ def _bleu(sums: np.ndarray) -> float:
   return float(found.score)
 
 
-def _chrf_row(text: str, references: Sequence[str]) -> list[int]:
+@functools.lru_cache(maxsize=1 << 17)
+def _chrf_row(text: str, references: tuple[str, ...]) -> tuple[int, ...]:
   """Counts character n-grams in the output, the reference and both, for n from 1 to 6.
 
   With several references, the one with the sentence's best score is used.
   """
   grams = _character_grams(text)
   rows = [_gram_counts(grams, _character_grams(reference)) for reference in references]
-  return max(rows, key=lambda row: _chrf(np.asarray(row)))
+  return tuple(max(rows, key=lambda row: _chrf(np.asarray(row))))
 
 
 def _character_grams(text: str) -> list[Counter[str]]:

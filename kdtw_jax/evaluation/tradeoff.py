@@ -2,8 +2,6 @@
 
 A method has a dial (a budget, a threshold, an offset). Each setting of it gives a `Point`, and the
 points of a method form a `Curve` (record.py). area.py integrates curves. Nothing here decodes.
-
-Shape letters: P points of one curve.
 """
 
 from collections.abc import Callable
@@ -15,11 +13,10 @@ from kdtw_jax.evaluation.record import Curve
 
 
 class ScoreEstimate(NamedTuple):
-  """The score of a curve at a share; `clamped` if the wanted share lies outside the curve."""
+  """The score of a curve at a share: at the one that was wanted, or at the nearer end."""
 
   score: float
   share: float
-  clamped: bool
 
 
 def bisect_dial(
@@ -69,8 +66,7 @@ def score_at_share(curve: Curve, key: str, share: float) -> ScoreEstimate | None
   if shares.size == 0:
     return None
   at = float(np.clip(share, shares[0], shares[-1]))
-  clamped = abs(at - share) > 1e-9
-  return ScoreEstimate(float(np.interp(at, shares, scores)), at, clamped=clamped)
+  return ScoreEstimate(float(np.interp(at, shares, scores)), at)
 
 
 def line(curve: Curve, key: str) -> tuple[np.ndarray, np.ndarray]:

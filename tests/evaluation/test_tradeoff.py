@@ -40,9 +40,9 @@ def curve(pairs, costs=None):
 
 def test_score_at_share():
   line = curve([(0.4, 34.0), (0.0, 30.0), (0.2, 33.0), (0.2, 31.0)])
-  assert tradeoff.score_at_share(line, "bleu", 0.1) == (31.0, 0.1, False)
+  assert tradeoff.score_at_share(line, "bleu", 0.1) == (31.0, 0.1)
   assert tradeoff.score_at_share(line, "bleu", 0.2).score == 32.0  # the mean of 33 and 31
-  assert tradeoff.score_at_share(line, "bleu", 0.7) == (34.0, 0.4, True)
+  assert tradeoff.score_at_share(line, "bleu", 0.7) == (34.0, 0.4)
   assert tradeoff.score_at_share(curve([]), "bleu", 0.1) is None
 
 

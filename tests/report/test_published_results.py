@@ -12,10 +12,10 @@ from kdtw_jax.evaluation.record import write_metrics
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def printed_tables(runs):
-  """The output of benchmarks/seeds.py on some metrics files."""
+def printed_tables(runs, script=("benchmarks/seeds.py",)):
+  """The output of a script of tables on some files of figures."""
   return subprocess.run(
-      [sys.executable, str(ROOT / "benchmarks/seeds.py"), *map(str, runs)],
+      [sys.executable, *script, *map(str, runs)],
       check=True,
       capture_output=True,
       text=True,
@@ -34,6 +34,34 @@ def printed_tables(runs):
 def test_the_published_tables_are_those_of_the_published_runs(table, runs):
   printed = printed_tables([ROOT / "results" / run / "metrics.json" for run in runs])
   assert printed == (ROOT / "results" / table).read_text(encoding="utf-8")
+
+
+def test_the_table_of_objectives_is_that_of_their_figures():
+  script = ("benchmarks/objectives.py", "--table")
+  printed = printed_tables([ROOT / "results/aeslc/objectives.json"], script)
+  assert printed == (ROOT / "results/aeslc/objectives.md").read_text(encoding="utf-8")
+
+
+def cells_of(text):
+  """The rows of a table, as lists of cells."""
+  return [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+
+
+def test_the_page_on_objectives_quotes_their_table():
+  page = (ROOT / "kdtw_jax/losses/README.md").read_text(encoding="utf-8").replace("−", "-")
+  page = page[page.index("| objective | ROUGE-Lsum") :].partition("\n\n")[0]
+  published = (ROOT / "results/aeslc/objectives.md").read_text(encoding="utf-8")
+  head, _, *rows = cells_of(published)
+  quoted = {row[0]: row[1:] for row in cells_of(page)[2:]}
+  assert len(rows) == len(quoted) == 12
+  for row in rows:
+    cells = dict(zip(head, row, strict=True))
+    assert quoted[row[0].removeprefix("the student at ")] == [
+        cells["rougeLsum"],
+        cells["rougeLsum less the start"].partition(" (")[0],
+        cells["log μ per token"],
+        cells["reverse KL, sampled"],
+    ]
 
 
 QUOTED = {
