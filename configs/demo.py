@@ -10,7 +10,7 @@ from kdtw_jax.config import defaults
 def get_config(arg=None):
   """Returns the config of a mode: "", "smoke" or "paper".
 
-  "" takes about twenty minutes on two CPU cores, installation included, and "smoke" a minute.
+  "" takes about seventeen minutes on two CPU cores, installation included, and "smoke" a minute.
   "paper" is the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as in arXiv
   2502.17717. `objective=NAME` distils by another method, see objectives.py.
   """
@@ -18,7 +18,7 @@ def get_config(arg=None):
   config = defaults()
   with config.unlocked():
     config.data.update(num_validation=200, num_test=200)
-    config.xla_flags = "--xla_backend_optimization_level=1"  # compiles in 0.7 of the time
+    config.xla_flags = "--xla_backend_optimization_level=1"  # compiles sooner
     config.teacher.model.dropout_rate = 0.0  # phrases rarely repeat
     config.teacher.train.update(
         optimizer="muon", steps=360, learning_rate=6e-3, warmup_steps=40, ema_decay=0.99

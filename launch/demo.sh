@@ -7,5 +7,5 @@ source launch/environment.sh
 read_options "$@"
 set -- ${arguments[@]+"${arguments[@]}"}
 install_project "."
-run python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo "$@"
-run echo "That command needs the environment: source ${KDTW_VENV:-.venv}/bin/activate"
+run echo "The command at the end needs the environment: source ${KDTW_VENV:-.venv}/bin/activate"
+run exec python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo "$@"

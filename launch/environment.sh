@@ -1,19 +1,21 @@
 # shellcheck shell=bash
 # The other scripts source this file. It makes .venv once and installs the project into it.
 # KDTW_VENV names another folder; KDTW_EXTRAS adds extras, e.g. KDTW_EXTRAS=cuda or tpu.
-# Every script knows --help, which prints its first lines, and --dry-run, which prints its commands.
+# Every script knows --help, which prints its first lines, and --dry-run, which prints its commands;
+# what stands after -- is passed on as it is.
 
 dry_run=""
 
 read_options() {  # read_options "$@": sets dry_run, and `arguments` to what is left; serves --help
   arguments=()
-  local word
-  for word in "$@"; do
-    case "$word" in
+  while [ $# -gt 0 ]; do
+    case "$1" in
       --help) awk 'NR > 1 && !/^#/ {exit} NR > 1 {sub(/^# ?/, ""); print}' "launch/${0##*/}"; exit ;;
       --dry-run) dry_run=yes ;;
-      *) arguments+=("$word") ;;
+      --) shift; arguments+=("$@"); break ;;
+      *) arguments+=("$1") ;;
     esac
+    shift
   done
 }
 

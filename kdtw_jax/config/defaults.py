@@ -215,8 +215,8 @@ def defaults() -> ml_collections.ConfigDict:
       metric="bleu",  # bleu | rouge
       batch_size=64,
       num_latency=32,  # number of sentences timed one by one
-      # False times only the models alone, exact speculation and the gate: one row takes a program
-      # of its own, which takes as long to compile as a method's sweep takes to run
+      # False times only the models alone, exact speculation and the gate: to time a method, a
+      # program for one row is compiled
       time_every_method=True,
       throughput_batch=32,
       # registered policies to sweep, or ("all",); one missing from `dials` uses its default dials
