@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from kdtw_jax.evaluation.hull_record import Gap, HullComparison
 from kdtw_jax.evaluation.record import Metrics, read_metrics
 from kdtw_jax.report import hulls, summary
 
@@ -70,38 +71,43 @@ def equal_shares(runs: Runs) -> str:
 
 def hull_comparisons(runs: Runs) -> str:
   """Tabulates each family against the hull of all other methods, over the seeds and run by run."""
-  by_run = [hulls.tables(run) for run in runs]
-  names = [[hulls.kind(table.found) for table in tables] for tables in by_run]
+  by_run = [{hulls.kind(found): found for found in run.hulls} for run in runs]
   rows = []
-  for i, first in enumerate(by_run[0]):
-    if all(names[0][i] in others for others in names):
-      same = [
-          tables[others.index(names[0][i])] for tables, others in zip(by_run, names, strict=True)
-      ]
-      rows += [_hull_row(first, list(at)) for at in zip(*(t.rows for t in same), strict=True)]
+  for kind, first in by_run[0].items():
+    if all(kind in found for found in by_run):
+      same = hulls.beside([found[kind] for found in by_run])
+      rows += [_hull_row(runs, first, at, gaps) for at, gaps in same]
   header = ["family", "at", "score", "family’s hull", "hull of the others", "difference"]
   if not rows:
     return ""
   return table([*header, "difference (95% interval; p), each run", "of the way, %"], rows)
 
 
-def _hull_row(first: hulls.Table, rows: list[hulls.Row]) -> list[str]:
-  score, gaps = first.found.score, [row.gap for row in rows]
-  each = "; ".join(
-      f"{gap.delta:+.1f} ({gap.interval[0]:+.1f} to {gap.interval[1]:+.1f}; p = {gap.p_value:.3f})"
-      + ("" if gap.reached else f" at {gap.ours.price:.3f} and {gap.others.price:.3f}")
-      for gap in gaps
-  )
-  return [
-      first.found.family,
-      rows[0].at,
-      summary.METRIC_TITLES[score],
-      over_seeds(gap.ours.scores[score] for gap in gaps),
-      over_seeds(gap.others.scores[score] for gap in gaps),
-      over_seeds(gap.delta for gap in gaps),
-      each,
-      over_seeds((None if row.way is None else 100 * row.way for row in rows), 0),
+def _hull_row(runs: Runs, first: HullComparison, at: str, gaps: list[Gap | None]) -> list[str]:
+  score = first.score
+  ways = [
+      hulls.way(run, score, gap.ours.scores[score]) if gap else None
+      for run, gap in zip(runs, gaps, strict=True)
   ]
+  return [
+      first.family,
+      at,
+      summary.METRIC_TITLES[score],
+      over_seeds(gap and gap.ours.scores[score] for gap in gaps),
+      over_seeds(gap and gap.others.scores[score] for gap in gaps),
+      over_seeds(gap and gap.delta for gap in gaps),
+      "; ".join(map(_difference, gaps)),
+      over_seeds((None if way is None else 100 * way for way in ways), 0),
+  ]
+
+
+def _difference(gap: Gap | None) -> str:
+  """Says what a run gains, and what the sides cost where one of them ends before the price."""
+  if gap is None:
+    return "–"
+  low, high = gap.interval
+  words = f"{gap.delta:+.1f} ({low:+.1f} to {high:+.1f}; p = {gap.p_value:.3f})"
+  return words if gap.reached else f"{words} at {gap.ours.price:.3f} and {gap.others.price:.3f}"
 
 
 def frontier(runs: Runs) -> str:

@@ -59,7 +59,7 @@ def test_no_test_imports_a_benchmark_or_a_launch_script():
     assert name not in (BESIDE | {"benchmarks", "launch"}) - own, path
 
 
-@pytest.mark.parametrize("pattern", ["*.jinja", "*.js", "py.typed"])
+@pytest.mark.parametrize("pattern", ["*.css", "*.jinja", "*.js", "LICENSE", "py.typed"])
 def test_files_that_are_not_python_are_package_data(pattern):
   settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
       "setuptools"

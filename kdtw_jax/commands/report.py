@@ -8,8 +8,8 @@ EXAMPLES = """\
   kdtw report runs/demo
   kdtw report runs/demo runs/mine --out=compared.html
 A RUN is a workdir, or a metrics.json. One run gets the files that it wrote itself: report.html,
-plots and tables; with --out only the page, there. Several must have been scored on one test set by
-one metric."""
+plots and tables; with --out only the page, there, which a metrics file of another name needs.
+Several must have been scored on one test set by one metric."""
 COMPARISON_FILE = "comparison.html"
 
 
@@ -29,17 +29,19 @@ def run(args: argparse.Namespace) -> None:
   from kdtw_jax.evaluation.record import read_metrics
 
   paths = [Path(name) for name in args.runs]
-  folders = [path.parent if path.suffix == ".json" else path for path in paths]
-  found = [
-      read_metrics(path if path.suffix == ".json" else path / report.METRICS_FILE) for path in paths
-  ]
+  files = [path / report.METRICS_FILE if path.is_dir() else path for path in paths]
+  found = [read_metrics(file) for file in files]
   out = Path(args.out) if args.out else None
   if out is not None and out.is_dir():
     raise ValueError(f"--out={out}: is a folder: name a file, e.g. {out / COMPARISON_FILE}")
   if len(found) > 1:
-    runs = list(zip(folders, found, strict=True))
+    runs = list(zip(files, found, strict=True))
     page = report.write_comparison(runs, out or Path(COMPARISON_FILE))
-    report.print_runs(runs, page)
-  else:
-    page = report.write_page(found[0], out) if out else report.write_report(found[0], folders[0])
-    report.print_summary(found[0], page)
+    report.print_runs(list(zip(paths, found, strict=True)), page)
+    return
+  (file,), (metrics,) = files, found
+  if out is None and file.name != report.METRICS_FILE:
+    own = file.with_name(report.METRICS_FILE)
+    raise ValueError(f"{file}: would replace {own}: give --out=FILE")
+  page = report.write_page(metrics, out) if out else report.write_report(metrics, file.parent)
+  report.print_summary(metrics, page)

@@ -49,7 +49,7 @@ def write_comparison(runs: Sequence[tuple[Path, Metrics]], page: Path) -> Path:
   """Writes the page that compares runs, with links to the pages that they have.
 
   Args:
-    runs: folder and numbers of each run, two or more.
+    runs: metrics file and numbers of each run, two or more.
     page: the file to write.
 
   Returns:
@@ -58,14 +58,16 @@ def write_comparison(runs: Sequence[tuple[Path, Metrics]], page: Path) -> Path:
   Raises:
     ValueError: if a run is given twice, or they have not one metric and test set.
   """
-  folders = [folder for folder, _ in runs]
   shown = [
-      Run(name, metrics, _address(folder / PAGE_FILE, page.parent))
-      for name, (folder, metrics) in zip(names(folders), runs, strict=True)
+      Run(name, metrics, _address(file, page.parent))
+      for name, (file, metrics) in zip(names([file for file, _ in runs]), runs, strict=True)
   ]
   return write_atomically(page, render_runs(shown))
 
 
-def _address(page: Path, start: Path) -> str:
-  """Returns a page's address as seen from a folder; "" if there is no such page."""
-  return quote(Path(os.path.relpath(page, start)).as_posix()) if page.is_file() else ""
+def _address(file: Path, start: Path) -> str:
+  """Returns the address of the page beside a metrics file, seen from a folder; "" without one."""
+  page = file.with_name(PAGE_FILE)
+  if file.name != METRICS_FILE or not page.is_file():
+    return ""
+  return quote(Path(os.path.relpath(page, start)).as_posix())

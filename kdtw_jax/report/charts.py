@@ -4,12 +4,13 @@ Figures without numbers are left out. Those of `saved` are files too, under thei
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import dataclasses
 
 from kdtw_jax.evaluation.hull_record import Hull, HullComparison
 from kdtw_jax.evaluation.record import EXACT_METHOD, Curve, Metrics, Point, Stage
 from kdtw_jax.report import hulls, style, summary
 from kdtw_jax.report.figures import Axis, Figure, Level, Line, Mark
+from kdtw_jax.report.prices import CALLS, SHARE, TIME, Price, cost, passes, price_of, right_end
 from kdtw_jax.report.style import MethodStyle
 
 _OTHERS = MethodStyle(style.MUTED, ".", width=0.0, order=3)
@@ -17,52 +18,6 @@ _THEIR_HULL = MethodStyle(style.MUTED, "", width=1.8, order=2)
 _OUR_HULL = MethodStyle(style.ACCENT, "o", width=3.0, order=6)
 _CHORD = MethodStyle(style.INK, "", "--", 1.3, 4)
 _DIAGONAL = MethodStyle(style.MUTED, "", "--", 1.2, 2)
-
-
-class Price(NamedTuple):
-  """What a horizontal axis counts.
-
-  Attributes:
-    name: end of a file stem.
-    tab: its name among other prices.
-    axis: the axis.
-    of: what a point cost; None if that was not measured.
-  """
-
-  name: str
-  tab: str
-  axis: Axis
-  of: Callable[[Point], float | None]
-
-
-SHARE = Price(
-    "share",
-    "Share",
-    Axis("output tokens written by the teacher", percent=True, low=0.0),
-    lambda point: point.teacher_share,
-)
-CALLS = Price(
-    "calls",
-    "Calls",
-    Axis("teacher calls per 100 output tokens", low=0.0),
-    lambda point: 100 * point.teacher_calls,
-)
-TIME = Price(
-    "latency",
-    "Time",
-    Axis("time per sentence, one at a time (ms)", low=0.0),
-    lambda p: 1000 * p.seconds_per_sentence.mean if p.seconds_per_sentence else None,
-)
-
-
-def cost(ratio: float, *, measured: bool) -> Price:
-  """Returns the cost in teacher passes, with student steps at `ratio` of one."""
-  return Price(
-      "cost" if measured else f"cost_{ratio:g}",
-      f"Cost, c = {ratio:.2g}{' (measured)' if measured else ''}",
-      Axis("sequential cost per output token (teacher passes)", low=0.0),
-      lambda point: ratio * point.student_steps + point.teacher_passes,
-  )
 
 
 def saved(metrics: Metrics) -> list[Figure]:
@@ -86,20 +41,27 @@ def trade_offs(metrics: Metrics) -> list[Figure]:
   return [figure for price in priced if (figure := quality(metrics, price)) is not None]
 
 
-def says(metrics: Metrics, curve: Curve, point: Point) -> list[str]:
-  """Says everything about a point: method, dial, score and interval, share, calls and cost."""
+def says(metrics: Metrics, curve: Curve, point: Point, price: Price) -> list[str]:
+  """Says everything about a point: method, dial, score and interval, share, calls, cost and time.
+
+  The cost is at the price's ratio of a student step, and at the measured one beside other prices.
+  """
+  ratio = metrics.step_ratio if price.ratio is None else price.ratio
   score = f"{style.number(point.scores[metrics.metric])} {summary.quality_title(metrics)}"
   if point.interval is not None:
     low, high = map(style.number, point.interval)
     score += f" (95% interval {low} to {high})"
-  return [
+  lines = [
       curve.title,
       f"{curve.dial_name.replace('_', ' ')} {point.label}".strip(),
       score,
       f"{style.percent(point.teacher_share, 1)} of the tokens by the teacher",
       f"{style.number(100 * point.teacher_calls)} calls per 100 tokens",
-      f"cost {style.number(point.cost, 2)} passes per token",
+      f"cost {style.number(passes(point, ratio), 2)} passes per token (c = {ratio:.2g})",
   ]
+  if point.seconds_per_sentence is not None:
+    lines.append(f"{style.milliseconds(point.seconds_per_sentence.mean)} per sentence")
+  return lines
 
 
 def quality(metrics: Metrics, price: Price) -> Figure | None:
@@ -114,7 +76,7 @@ def quality(metrics: Metrics, price: Price) -> Figure | None:
         Mark(
             x,
             point.scores[metrics.metric],
-            says(metrics, curve, point),
+            says(metrics, curve, point, price),
             label=point.label if curve is main and price is SHARE else "",
         )
         for point in curve.points
@@ -153,28 +115,18 @@ def hull_figures(metrics: Metrics) -> list[Figure]:
   return [_hull_figure(metrics, row) for row in rows]
 
 
-def price_of(found: HullComparison) -> Price:
-  """Returns what a comparison of hulls counts."""
-  if found.step_ratio is not None:
-    return cost(found.step_ratio, measured=found.measured)
-  return CALLS if found.price == "calls" else SHARE
-
-
 def _hull_figure(metrics: Metrics, found: HullComparison) -> Figure:
   """Draws both hulls, the other methods' settings, and a coin with exact speculation."""
   price = price_of(found)
   curves = [c for c in summary.curves(metrics) if not c.bound and c.family != found.family]
   others = [
-      Mark(x, point.scores[metrics.metric], says(metrics, curve, point))
+      Mark(x, point.scores[metrics.metric], says(metrics, curve, point, price))
       for curve in curves
       for point in curve.points
       if (x := price.of(point)) is not None
   ]
-  scale = 100 if found.price == "calls" else 1
   theirs, ours = (hull_marks(hull, found) for hull in (found.others, found.ours))
-  # The teacher alone, at a call for each token, is far off to the right.
-  near = [v.price for h in (found.others, found.ours) for v in h.vertices if v.method != "teacher"]
-  right = 1.08 * scale * max(near, default=0.0) or float(scale)
+  right = right_end(price, (found.others, found.ours))
   theirs.sort(key=lambda mark: mark.x)
   theirs.append(Mark(max(right, theirs[-1].x), theirs[-1].y))  # paying more never costs quality
   lines = [
@@ -190,7 +142,7 @@ def _hull_figure(metrics: Metrics, found: HullComparison) -> Figure:
           "Shaded: what all other methods reach on test, mixed by a coin. The settings of both "
           "hulls were chosen on validation."
       ),
-      x=Axis(price.axis.title, percent=price.axis.percent, low=0.0, high=right),
+      x=dataclasses.replace(price.axis, high=right),
       y=Axis(summary.quality_title(metrics)),
       lines=[line for line in lines if line.marks],
       levels=_levels(metrics),
@@ -199,8 +151,7 @@ def _hull_figure(metrics: Metrics, found: HullComparison) -> Figure:
 
 def hull_marks(hull: Hull, found: HullComparison) -> list[Mark]:
   """Returns the vertices of a hull as marks."""
-  scale = 100 if found.price == "calls" else 1
-  title = summary.METRIC_TITLES[found.score]
+  scale, title = price_of(found).scale, summary.METRIC_TITLES[found.score]
   return [
       Mark(
           scale * vertex.price,
@@ -219,7 +170,7 @@ def _chord(metrics: Metrics, price: Price) -> list[Line]:
   """Draws what a coin between the student alone and exact speculation gives."""
   student = summary.reference_score(metrics, "student")
   exact = next((c for c in summary.curves(metrics) if c.method == EXACT_METHOD), None)
-  if exact is None or student is None or price.name.startswith("cost"):
+  if exact is None or student is None or price.ratio is not None:
     return []
   end = min(exact.points, key=lambda point: price.of(point) or 0.0)
   marks = [Mark(0.0, student), Mark(price.of(end) or 0.0, end.scores[metrics.metric])]
@@ -267,7 +218,6 @@ def budget_calibration(metrics: Metrics) -> Figure | None:
     lines.append(Line(title=kind, marks=marks, look=look, hollow=hollow))
   return Figure(
       name="budget_calibration",
-      tab="Budgets",
       caption="The share that the teacher wrote, over the budget in the instruction.",
       x=Axis("budget in the instruction", percent=True, low=0.0, high=top),
       y=Axis("output tokens written by the teacher", percent=True, low=0.0, high=top),
@@ -308,7 +258,6 @@ def learning(stages: Sequence[Stage]) -> list[Figure]:
         figures.append(
             Figure(
                 name=f"learning_{stage.stage}_{title.replace(' ', '_')}",
-                tab=stage.stage,
                 caption=f"{stage.stage}: {title}",
                 x=Axis("step", low=0.0),
                 y=Axis(axis, percent=title == "use"),

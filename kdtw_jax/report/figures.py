@@ -79,22 +79,22 @@ class Figure:
 
   Attributes:
     name: its file stem.
-    tab: its name among figures of which one is shown at a time.
     caption: the sentence below it.
     x: the horizontal axis.
     y: the vertical axis.
     lines: its lines.
+    tab: its name among figures of which one is shown at a time.
     levels: its level lines.
     square: True if both axes have one scale.
     small: True for one of many beside each other.
   """
 
   name: str
-  tab: str
   caption: str
   x: Axis
   y: Axis
   lines: Sequence[Line]
+  tab: str = ""
   levels: Sequence[Level] = ()
   square: bool = False
   small: bool = False

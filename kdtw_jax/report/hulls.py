@@ -3,11 +3,12 @@
 Nothing here formats HTML or draws.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from kdtw_jax.evaluation.hull_record import Coin, Gap, Hull, HullComparison
 from kdtw_jax.evaluation.record import Metrics
-from kdtw_jax.report import style, summary
+from kdtw_jax.report import prices, style, summary
 
 HEADLINE_CALLS = 0.1  # per output token
 
@@ -32,7 +33,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-  """All prices of one comparison, and in words what both hulls were chosen from."""
+  """One comparison at all its prices, and in words what both hulls were chosen from."""
 
   found: HullComparison
   rows: list[Row]
@@ -40,54 +41,99 @@ class Table(NamedTuple):
   others: str
 
 
-def tables(metrics: Metrics) -> list[Table]:
-  """Returns a table for each family, price and score."""
-  return [
-      Table(
-          found,
-          [
-              Row(
-                  price_words(found, gap.at),
-                  gap,
-                  coin_words(found.ours, gap.ours),
-                  coin_words(found.others, gap.others),
-                  way(metrics, found.score, gap.ours.scores[found.score]),
-              )
-              for gap in found.gaps
-          ],
-          settings_words(found.ours),
-          settings_words(found.others),
+def table(metrics: Metrics, found: HullComparison) -> Table:
+  """Returns the table of a comparison."""
+  rows = [
+      Row(
+          price_words(found, gap.at),
+          gap,
+          coin_words(found.ours, gap.ours),
+          coin_words(found.others, gap.others),
+          way(metrics, found.score, gap.ours.scores[found.score]),
       )
-      for found in metrics.hulls
+      for gap in found.gaps
   ]
+  return Table(found, rows, settings_words(found.ours), settings_words(found.others))
 
 
-class Equal(NamedTuple):
-  """The tables of one price, under a heading that says what was equal."""
-
-  heading: str
-  tables: list[Table]
-
-
-def equals(metrics: Metrics) -> list[Equal]:
-  """Groups the tables by price, teacher calls first."""
-  grouped: dict[str, list[Table]] = {}
-  for table in tables(metrics):
-    grouped.setdefault(equal_words(table.found), []).append(table)
-  return [Equal(heading, same) for heading, same in grouped.items()]
-
-
-def equal_words(found: HullComparison) -> str:
-  """Says what was equal, e.g. "At equal teacher calls"."""
-  if found.step_ratio is None:
-    return f"At equal {'teacher calls' if found.price == 'calls' else 'share of teacher tokens'}"
-  measured = ", as measured" if found.measured else ""
-  return f"At equal cost, a student step at {found.step_ratio:.2g} teacher passes{measured}"
+def what_was_equal(found: HullComparison) -> tuple:
+  """Returns the price of a comparison, the same in all runs: each measured a ratio of its own."""
+  return found.price, found.measured, None if found.measured else found.step_ratio
 
 
 def kind(found: HullComparison) -> tuple:
-  """Returns what a comparison has in common with that of another run; each has its own ratio."""
-  return found.family, found.price, found.measured or found.step_ratio, found.score
+  """Returns what a comparison has in common with that of another run."""
+  return found.family, *what_was_equal(found), found.score
+
+
+class Equal(NamedTuple):
+  """The comparisons at one price, and what was equal, as a heading and as a tab."""
+
+  heading: str
+  tab: str
+  found: list[HullComparison]
+
+
+def equals(found: Iterable[HullComparison], *, several: bool = False) -> list[Equal]:
+  """Groups comparisons by what was equal, in their order.
+
+  Args:
+    found: the comparisons.
+    several: True if they stand for those of several runs.
+  """
+  grouped: dict[tuple, list[HullComparison]] = {}
+  for row in found:
+    grouped.setdefault(what_was_equal(row), []).append(row)
+  return [Equal(*titles(rows[0], several=several), rows) for rows in grouped.values()]
+
+
+def titles(found: HullComparison, *, several: bool = False) -> tuple[str, str]:
+  """Says what was equal: as a heading, e.g. "At equal teacher calls", and as a tab, e.g. "Calls".
+
+  Args:
+    found: the comparison.
+    several: True if it stands for those of several runs.
+  """
+  if found.measured and several:
+    return "At equal cost, a student step as dear as each run measured it", "Cost, c as measured"
+  what = "teacher calls" if found.price == "calls" else "share of teacher tokens"
+  if found.step_ratio is not None:
+    measured = ", as measured" if found.measured else ""
+    what = f"cost, a student step at {found.step_ratio:.2g} teacher passes{measured}"
+  return f"At equal {what}", prices.price_of(found).tab
+
+
+def offered(found: HullComparison, gap: Gap) -> float:
+  """Returns what a gap's price allows on top of a student step for each token.
+
+  Costs are compared at c more than calls. Runs that measured a c of their own have this in common.
+  """
+  return round(gap.at - (found.step_ratio or 0.0), 6)
+
+
+def beside(found: Sequence[HullComparison | None]) -> list[tuple[str, list[Gap | None]]]:
+  """Puts the gaps of several runs beside each other, the lowest price first.
+
+  Args:
+    found: each run's comparison of one kind; None if it has none.
+
+  Returns:
+    (price in words, each run's gap there) for each price of any run; None where a run has no gap.
+  """
+  like = next((row for row in found if row is not None), None)
+  if like is None:
+    return []
+  by_run = [{offered(row, gap): gap for gap in row.gaps} if row else {} for row in found]
+  return [
+      (_offered_words(like, at), [gaps.get(at) for gaps in by_run])
+      for at in sorted({at for gaps in by_run for at in gaps})
+  ]
+
+
+def _offered_words(found: HullComparison, at: float) -> str:
+  if found.measured:
+    return f"a student step and {at:g} teacher passes"
+  return price_words(found, at + (found.step_ratio or 0.0))
 
 
 def main_comparison(metrics: Metrics) -> HullComparison | None:
@@ -163,9 +209,9 @@ def way(metrics: Metrics, score: str, value: float) -> float | None:
 def price_words(found: HullComparison, at: float) -> str:
   """Puts a price into words, e.g. "5 calls per 100 tokens"."""
   if found.price == "calls":
-    return f"{100 * at:g} calls per 100 tokens"
+    return f"{round(100 * at, 1):g} calls per 100 tokens"
   if found.price == "share":
-    return f"{100 * at:g}% by the teacher"
+    return f"{round(100 * at, 1):g}% by the teacher"
   measured = ", measured" if found.measured else ""
   return f"{style.number(at, 2)} passes per token (c = {found.step_ratio:.2g}{measured})"
 

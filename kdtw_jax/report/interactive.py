@@ -1,8 +1,8 @@
 """Figures as Plotly draws them on a page: traces and a layout, as plain JSON values.
 
 The library lies in `plotly/`, as it was published (npm, plotly.js-basic-dist-min): its basic bundle
-evaluates no text as code, and makes a page of a quarter of the size that the whole one does. What
-depends on the screen (colours on a dark page, height, margins) is added by `page.js`.
+evaluates no text as code. What depends on the screen (colours on a dark page, height, margins) is
+added by `page.js`.
 """
 
 import functools
@@ -59,6 +59,12 @@ def spec(figure: Figure) -> dict[str, Any]:
           "shapes": [_level(level) for level in figure.levels],
           "annotations": [_label(level) for level in figure.levels],
           "showlegend": len(figure.lines) > 1,
+          "font": {"color": style.INK},
+          "hoverlabel": {
+              "bgcolor": style.PAPER,
+              "font": {"color": style.INK, "size": 13},
+              "align": "left",
+          },
       },
       "small": figure.small,
       "square": figure.square,
@@ -119,7 +125,11 @@ def _traces(line: Line) -> list[dict[str, Any]]:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-  found: dict[str, Any] = {"title": {"text": _text(axis.title)}}
+  found: dict[str, Any] = {
+      "title": {"text": _text(axis.title)},
+      "gridcolor": style.GRID,
+      "linecolor": style.GRID,
+  }
   if axis.percent:
     found["tickformat"] = ".0%"
   if axis.high is not None:

@@ -1,10 +1,10 @@
 // Figures, tabs of figures, the dial of the samples, and tables that sort.
 "use strict";
 
-const stored = (id) => document.getElementById(id)?.textContent ?? "{}";
+const stored = (id) => JSON.parse(document.getElementById(id).textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const darker = Object.entries(JSON.parse(stored("dark-colours")));
-const figures = JSON.parse(stored("figures"));
+const darker = Object.entries(stored("dark-colours"));
+const figures = stored("figures");
 const plots = [...document.querySelectorAll("[data-figure]")];
 let printing = false;
 
@@ -12,24 +12,22 @@ let printing = false;
 function fitted(plot) {
   const described = figures[plot.dataset.figure];
   let text = JSON.stringify(described);
-  const style = getComputedStyle(document.documentElement);
-  const night = dark.matches && !printing;
-  if (night) for (const [light, other] of darker) text = text.replaceAll(light, other);
+  if (dark.matches && !printing) for (const [light, other] of darker) text = text.replaceAll(light, other);
   const { data, layout, small, square, names } = JSON.parse(text);
-  const width = printing ? Math.min(640, plot.clientWidth || 640) : plot.clientWidth;
+  const width = printing ? Math.min(640, plot.clientWidth) : plot.clientWidth;
   const narrow = width < 520;
-  const [ink, paper, grid] = night ? ["#e8eaed", "#14171b", "#353b44"] : ["#1c2128", "#ffffff", "#e4e7eb"];
   const size = narrow || small ? 12 : 14;
   const perRow = Math.max(1, Math.floor(width / ((8 * size) / 14 * Math.max(0, ...names) + 60)));
   const rows = Math.ceil(names.length / perRow);
   const bottom = 52 + (small ? 17 : 21) * rows;
   const inner = square ? Math.min(width - 80, 420) : small ? 150 : narrow ? 250 : 360;
   for (const axis of [layout.xaxis, layout.yaxis]) {
-    Object.assign(axis, { gridcolor: grid, zeroline: false, linecolor: grid, automargin: true, nticks: small ? 5 : 8 });
+    Object.assign(axis, { zeroline: false, automargin: true, nticks: small ? 5 : 8 });
     axis.title.standoff = 10;
   }
   if (square) Object.assign(layout.yaxis, { scaleanchor: "x", constrain: "domain" });
   for (const label of layout.annotations) label.font.size = size - 1;
+  const family = getComputedStyle(document.documentElement).getPropertyValue("--font");
   return {
     data,
     layout: {
@@ -37,11 +35,10 @@ function fitted(plot) {
       width,
       height: inner + bottom + 12,
       margin: { l: 8, r: 8, t: 12, b: bottom },
-      font: { family: style.getPropertyValue("--font"), size, color: ink },
+      font: { ...layout.font, family, size },
       paper_bgcolor: "transparent",
       plot_bgcolor: "transparent",
       hovermode: "closest",
-      hoverlabel: { bgcolor: paper, font: { color: ink, size: 13 }, align: "left" },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container", maxheight: 30 * rows + 2, tracegroupgap: 0, font: { size: size - 1 } },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     },
@@ -49,7 +46,7 @@ function fitted(plot) {
 }
 
 function draw(plot) {
-  if (!plot.clientWidth && !printing) return; // in a tab that is not shown
+  if (!plot.clientWidth) return; // in a tab that is not shown
   const { data, layout } = fitted(plot);
   Plotly.react(plot, data, layout, { displayModeBar: false, responsive: false });
   plot.dataset.width = plot.clientWidth;
@@ -66,7 +63,7 @@ if (plots.length) {
   addEventListener("resize", () => drawn().forEach(draw));
   addEventListener("beforeprint", () => {
     printing = true;
-    plots.filter((plot) => plot.clientWidth).forEach(draw);
+    plots.forEach(draw);
   });
   addEventListener("afterprint", () => {
     printing = false;

@@ -59,7 +59,10 @@ def render_page(metrics: Metrics) -> str:
       calibration=summary.calibration(metrics),
       budgets=[(row, _BUDGET_TAGS[summary.budget_kind(row)]) for row in metrics.budgets],
       area_up_to=AREA_UP_TO,
-      equals=hulls.equals(metrics),
+      equals=[
+          (equal.heading, [hulls.table(metrics, found) for found in equal.found])
+          for equal in hulls.equals(metrics.hulls)
+      ],
       all_reached=all(gap.reached for row in metrics.hulls for gap in row.gaps),
       points=_points(metrics),
       difficulty=_difficulty(metrics),

@@ -12,6 +12,7 @@ from kdtw_jax.evaluation.hull_record import Gap, HullComparison
 from kdtw_jax.evaluation.record import Metrics
 from kdtw_jax.report import charts, hulls, style, summary
 from kdtw_jax.report.figures import Axis, Figure, Level, Line, Mark
+from kdtw_jax.report.prices import price_of, right_end
 from kdtw_jax.report.style import MethodStyle
 
 _DASHES = ("-", "--", ":", "-.")
@@ -33,18 +34,26 @@ class Run:
   page: str = ""
 
 
-def names(folders: Sequence[Path]) -> list[str]:
-  """Names runs by their folders, without what all paths have in common.
+def names(files: Sequence[Path]) -> list[str]:
+  """Names runs by the folders of their metrics files, without what all paths have in common.
+
+  Files that share a folder are named by their stems too.
 
   Raises:
-    ValueError: if a folder is there twice.
+    ValueError: if a file is there twice.
   """
-  whole = [folder.resolve() for folder in folders]
-  for i, folder in enumerate(whole):
-    if folder in whole[:i]:
-      raise ValueError(f"{folders[i]}: is given twice: give each run once")
-  shared = os.path.commonpath([folder.parent for folder in whole])
-  return [folder.relative_to(shared).as_posix() for folder in whole]
+  whole = [file.resolve() for file in files]
+  for i, file in enumerate(whole):
+    if file in whole[:i]:
+      raise ValueError(f"{files[i]}: is given twice: give each run once")
+  folders = [file.parent for file in whole]
+  named = [
+      file.with_suffix("") if folders.count(file.parent) > 1 else file.parent for file in whole
+  ]
+  if len(set(named)) < len(named):  # a/x.json, a/y.json and a/x/metrics.json
+    named = whole
+  shared = os.path.commonpath([path.parent for path in named])
+  return [path.relative_to(shared).as_posix() for path in named]
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -74,7 +83,11 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def comparisons(runs: Sequence[Run]) -> list[HullComparison]:
   """Returns a comparison of each kind that some run has."""
-  return list({hulls.kind(row): row for run in runs[::-1] for row in run.metrics.hulls}.values())
+  found: dict[tuple, HullComparison] = {}
+  for run in runs:
+    for row in run.metrics.hulls:
+      found.setdefault(hulls.kind(row), row)
+  return list(found.values())
 
 
 def same(run: Run, like: HullComparison) -> HullComparison | None:
@@ -83,32 +96,21 @@ def same(run: Run, like: HullComparison) -> HullComparison | None:
   return kinds.get(hulls.kind(like))
 
 
-def heading(found: HullComparison) -> str:
-  """Says what was equal; each run measured a ratio of its own."""
-  if found.measured:
-    return "At equal cost, a student step as dear as each run measured it"
-  return hulls.equal_words(found)
-
-
-def by_price(runs: Sequence[Run]) -> dict[str, list[HullComparison]]:
+def equals(runs: Sequence[Run]) -> list[hulls.Equal]:
   """Groups the comparisons by the runs' own score by what was equal."""
-  found: dict[str, list[HullComparison]] = {}
-  for row in comparisons(runs):
-    if row.score == runs[0].metrics.metric:
-      found.setdefault(heading(row), []).append(row)
-  return found
+  own = [row for row in comparisons(runs) if row.score == runs[0].metrics.metric]
+  return hulls.equals(own, several=True)
 
 
 def hull_figures(runs: Sequence[Run]) -> list[Figure]:
   """Draws the hull of each run's families, one figure for each price."""
   figures = []
-  for rows in by_price(runs).values():
-    lines, near = [], []
+  for equal in equals(runs):
+    lines, drawn = [], []
     for i, run in enumerate(runs):
-      for j, like in enumerate(rows):
+      for j, like in enumerate(equal.found):
         if (found := same(run, like)) is not None:
-          scale = 100 if found.price == "calls" else 1
-          near += [scale * v.price for v in found.ours.vertices if v.method != "teacher"]
+          drawn.append(found.ours)
           lines.append(
               Line(
                   title=f"{run.name}: {found.family}",
@@ -119,16 +121,16 @@ def hull_figures(runs: Sequence[Run]) -> list[Figure]:
                   look=_look(i, j),
               )
           )
-    price, tab = charts.price_of(rows[0]), _tab(rows[0])
+    price = price_of(equal.found[0])
     figures.append(
         Figure(
             name=f"runs_{len(figures)}",
-            tab=tab,
+            tab=equal.tab,
             caption=(
                 "What each run’s families reach on test, mixed by a coin, the student alone and "
                 "the teacher alone included. Validation chose the settings."
             ),
-            x=dataclasses.replace(price.axis, high=1.08 * max(near, default=0.0) or None),
+            x=dataclasses.replace(price.axis, high=right_end(price, drawn)),
             y=Axis(summary.quality_title(runs[0].metrics)),
             lines=lines,
         )
@@ -137,36 +139,38 @@ def hull_figures(runs: Sequence[Run]) -> list[Figure]:
 
 
 def gain_figures(runs: Sequence[Run]) -> list[Figure]:
-  """Draws what each run's first family gains on the best mixture of its other methods."""
+  """Draws what each run's first family gains on the best mixture of its other methods.
+
+  A price that a hull does not reach is left out, since nothing was equal there; so is a figure
+  without marks.
+  """
   figures = []
-  for rows in by_price(runs).values():
-    like, lines = rows[0], []
-    scale = 100 if like.price == "calls" else 1
-    for i, run in enumerate(runs):
-      if (found := same(run, like)) is not None:
-        beside = scale * 0.003 * (i - (len(runs) - 1) / 2)  # so that bars do not cover each other
-        lines.append(
-            Line(
-                title=run.name,
-                marks=[
-                    Mark(
-                        scale * gap.at + beside, gap.delta, _says(run, found, gap), "", gap.interval
-                    )
-                    for gap in found.gaps
-                ],
-                look=dataclasses.replace(_look(i, 0), width=0.0),
-            )
+  for equal in equals(runs):
+    like = equal.found[0]
+    own = [same(run, like) for run in runs]
+    lines = [
+        Line(
+            title=run.name,
+            marks=_gains(run, found, i - (len(runs) - 1) / 2),
+            look=dataclasses.replace(_look(i, 0), width=0.0),
         )
-    price = charts.price_of(like)
+        for i, (run, found) in enumerate(zip(runs, own, strict=True))
+        if found is not None and any(gap.reached for gap in found.gaps)
+    ]
+    if not lines:
+      continue
+    caption = (
+        f"{like.family} less the best mixture of all other methods of its run, at equal price, "
+        "with 95% intervals."
+    )
+    if not all(gap.reached for found in own if found is not None for gap in found.gaps):
+      caption += " Prices that a hull does not reach are in the table alone."
     figures.append(
         Figure(
             name=f"gains_{len(figures)}",
-            tab=_tab(like),
-            caption=(
-                f"{like.family} less the best mixture of all other methods of its run, at equal "
-                "price, with 95% intervals."
-            ),
-            x=price.axis,
+            tab=equal.tab,
+            caption=caption,
+            x=price_of(like).axis,
             y=Axis(f"difference, {summary.METRIC_TITLES[like.score]}"),
             lines=lines,
             levels=[Level(0.0, "")],
@@ -175,8 +179,16 @@ def gain_figures(runs: Sequence[Run]) -> list[Figure]:
   return figures
 
 
-def _tab(found: HullComparison) -> str:
-  return "Cost, c as measured" if found.measured else charts.price_of(found).tab
+def _gains(run: Run, found: HullComparison, place: float) -> list[Mark]:
+  """Returns a run's gains, moved aside by its place so that bars do not cover each other."""
+  scale = price_of(found).scale
+  return [
+      Mark(
+          scale * (gap.at + 0.003 * place), gap.delta, _says(run, found, gap), interval=gap.interval
+      )
+      for gap in found.gaps
+      if gap.reached
+  ]
 
 
 def _says(run: Run, found: HullComparison, gap: Gap) -> list[str]:

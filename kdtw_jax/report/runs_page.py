@@ -7,7 +7,7 @@ against each other, since their metrics have no outputs.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdtw_jax.evaluation.hull_record import Gap, HullComparison
+from kdtw_jax.evaluation.hull_record import Gap
 from kdtw_jax.evaluation.record import Alone
 from kdtw_jax.report import hulls, style, summary
 from kdtw_jax.report import runs as runs_lib
@@ -25,6 +25,7 @@ def render_runs(runs: Sequence[Run]) -> str:
     ValueError: see `check_comparable`.
   """
   runs_lib.check_comparable(runs)
+  rows = [Row.of(run) for run in runs]
   reached, gains = runs_lib.hull_figures(runs), runs_lib.gain_figures(runs)
   return render(
       "runs.html.jinja",
@@ -33,11 +34,11 @@ def render_runs(runs: Sequence[Run]) -> str:
       headline=headline(runs),
       metric=runs[0].metrics.metric,
       quality=summary.quality_title(runs[0].metrics),
-      kinds=list(dict.fromkeys(k for run in runs for k in summary.calibration(run.metrics))),
+      kinds=[kind for kind in summary.BUDGET_KINDS if any(kind in row.promise for row in rows)],
       at=hulls.HEADLINE_CALLS,
-      runs=[Row.of(run) for run in runs],
+      runs=rows,
       names=[run.name for run in runs],
-      differences=differences({run.name: run.metrics.config for run in runs}),
+      differences=differences([run.metrics.config for run in runs]),
       reached=reached,
       gains=gains,
       equals=equals(runs),
@@ -95,57 +96,48 @@ class Row(NamedTuple):
     )
 
 
-def differences(configs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
   """Lists the fields that are not the same in all configs, with each config's value.
 
   Args:
-    configs: configs by name of the run.
+    configs: the config of each run.
 
   Returns:
     (dotted field, values in the order of the configs); a field that a config lacks is a dash.
   """
-  flat = [dict(summary.flatten(config)) for config in configs.values()]
+  flat = [dict(summary.flatten(config)) for config in configs]
   fields = dict.fromkeys(field for config in flat for field in config)
   rows = [(field, [config.get(field, style.MISSING) for config in flat]) for field in fields]
   return [(field, values) for field, values in rows if any(v != values[0] for v in values)]
 
 
-class Equal(NamedTuple):
-  """The gains of all runs at one price.
+class Gains(NamedTuple):
+  """What a family gains in each run, price by price.
 
   Attributes:
-    heading: what was equal.
-    groups: (family and score in words, rows), each row the price in words and each run's gap.
+    title: the family and the score in words.
+    score: the score's name in code.
+    rows: see `hulls.beside`.
   """
 
-  heading: str
-  groups: list[tuple[str, list[tuple[str, list[Gap | None]]], str]]
+  title: str
+  score: str
+  rows: list[tuple[str, list[Gap | None]]]
 
 
-def equals(runs: Sequence[Run]) -> list[Equal]:
-  """Puts the gains of the runs beside each other, price by price, teacher calls first."""
-  found: dict[str, list[HullComparison]] = {}
-  for row in runs_lib.comparisons(runs):
-    found.setdefault(runs_lib.heading(row), []).append(row)
+def equals(runs: Sequence[Run]) -> list[tuple[str, list[Gains]]]:
+  """Puts the gains of the runs beside each other under headings that say what was equal."""
   return [
-      Equal(
-          heading,
+      (
+          equal.heading,
           [
-              (
+              Gains(
                   f"{row.family}, {summary.METRIC_TITLES[row.score]}",
-                  [
-                      (hulls.price_words(row, gap.at), [_gap(run, row, i) for run in runs])
-                      for i, gap in enumerate(row.gaps)
-                  ],
                   row.score,
+                  hulls.beside([runs_lib.same(run, row) for run in runs]),
               )
-              for row in rows
+              for row in equal.found
           ],
       )
-      for heading, rows in found.items()
+      for equal in hulls.equals(runs_lib.comparisons(runs), several=True)
   ]
-
-
-def _gap(run: Run, like: HullComparison, i: int) -> Gap | None:
-  found = runs_lib.same(run, like)
-  return found.gaps[i] if found is not None and i < len(found.gaps) else None

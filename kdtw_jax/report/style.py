@@ -11,6 +11,7 @@ import math
 
 from kdtw_jax.evaluation.record import Curve
 
+PAPER = "#ffffff"
 INK = "#1c2128"
 MUTED = "#68707c"
 GRID = "#e4e7eb"
@@ -18,6 +19,7 @@ ACCENT = "#d2500f"  # the handover and the teacher's tokens
 
 # Each light colour and its replacement on a dark page, where the page's script puts it.
 DARK = {
+    PAPER: "#14171b",
     INK: "#e8eaed",
     MUTED: "#9aa3af",
     GRID: "#353b44",

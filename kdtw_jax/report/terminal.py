@@ -42,7 +42,7 @@ def print_runs(
   """Prints a line for each run, and the page's path.
 
   Args:
-    found: folder and numbers of each run.
+    found: path and numbers of each run.
     page: path of the page to name at the end.
     console: where to print; standard output by default.
   """
@@ -50,11 +50,11 @@ def print_runs(
   title = summary.quality_title(found[0][1])
   calls = f"{100 * hulls.HEADLINE_CALLS:g} calls"
   table = Table("run", "seed", "student", "teacher", calls, title=title, title_justify="left")
-  for folder, metrics in found:
+  for path, metrics in found:
     gap, _ = hulls.at_headline(metrics)
     alone = (summary.reference_score(metrics, name) for name in ("student", "teacher"))
     table.add_row(
-        escape(str(folder)),
+        escape(str(path)),
         str(metrics.seed),
         *map(style.number, alone),
         style.number(gap.ours.scores[metrics.metric] if gap else None),

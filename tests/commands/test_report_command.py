@@ -119,11 +119,105 @@ def test_what_cannot_be_read_ends_in_one_line(three, tmp_path):
     return str(error.value)
 
   first = str(three[0])
-  assert "metrics.json: no such file" in refused(["report", str(tmp_path / "none")])
+  assert f"{tmp_path / 'none'}: no such file" in refused(["report", str(tmp_path / "none")])
+  assert "metrics.json: no such file" in refused(["report", str(tmp_path)])  # no run's workdir
   assert "is given twice" in refused(["report", first, f"{first}/metrics.json"])
   assert "is a folder: name a file" in refused(["report", first, f"--out={tmp_path}"])
   (tmp_path / "old.json").write_text('{"version": 3}', encoding="utf-8")
   assert "version is 3, this code reads 4" in refused(["report", str(tmp_path / "old.json")])
+
+
+def test_a_metrics_file_of_another_name_replaces_nothing(three, full_metrics):
+  other = three[0] / "other.json"
+  record.write_metrics(dataclasses.replace(full_metrics, seed=99), other)
+  own = three[0] / "metrics.json"
+  before = own.read_bytes()
+  with pytest.raises(SystemExit) as error:
+    cli.main(["report", str(other)])
+  assert str(error.value).endswith(f"{other}: would replace {own}: give --out=FILE")
+  assert own.read_bytes() == before
+  cli.main(["report", str(other), f"--out={three[0] / 'other.html'}"])
+  assert "99" in Page((three[0] / "other.html").read_text(encoding="utf-8")).text
+  assert own.read_bytes() == before
+
+
+def test_two_files_of_a_folder_are_two_runs(three, full_metrics, tmp_path):
+  other = three[0] / "other.json"
+  record.write_metrics(dataclasses.replace(full_metrics, seed=99), other)
+  page = compared([three[0], other], tmp_path / "all.html")
+  runs_shown = [row[:3] for row in page.rows if row[1:2] == ["demo"]]
+  assert runs_shown == [["metrics", "demo", "17"], ["other", "demo", "99"]]
+  assert [attrs["href"] for tag, attrs in page.elements if tag == "a"] == ["a/report.html"]
+  page = compared([three[1], three[0], other], tmp_path / "all.html")
+  assert [row[0] for row in page.rows if row[1:2] == ["demo"]] == ["b", "a/metrics", "a/other"]
+
+
+def test_names_tell_runs_apart():
+  files = [Path("/r/a/x.json"), Path("/r/a/y.json"), Path("/r/a/x/metrics.json")]
+  assert runs.names(files) == ["x.json", "y.json", "x/metrics.json"]
+
+
+def test_gains_are_drawn_only_where_both_sides_reached_the_price(full_metrics):
+  (calls,) = full_metrics.hulls
+  short = dataclasses.replace(calls, gaps=(calls.gaps[0], unreached(calls.gaps[1])))
+  never = dataclasses.replace(calls, gaps=tuple(map(unreached, calls.gaps)))
+  shown = [run_of(full_metrics, name, found) for name, found in (("a", short), ("b", never))]
+  (figure,) = runs.gain_figures(shown)
+  (line,) = figure.lines
+  assert line.title == "a" and [mark.y for mark in line.marks] == [0.5]
+  assert "Prices that a hull does not reach are in the table alone." in figure.caption
+  assert runs.gain_figures(shown[1:] * 2) == []
+  (figure,) = runs.gain_figures([run_of(full_metrics, "a", calls)] * 2)
+  assert "table alone" not in figure.caption
+  rows = Page(runs_page.render_runs(shown)).rows
+  assert [row[2] for row in rows if row[0] == "20 calls per 100 tokens"] == [
+      "36.0 +1.0 +0.7 to +1.4 at 0.200 and 0.200"
+  ]
+
+
+def unreached(gap):
+  return dataclasses.replace(gap, reached=False)
+
+
+def run_of(metrics, name, *found):
+  return runs.Run(name, dataclasses.replace(metrics, hulls=found))
+
+
+def test_prices_that_one_run_lacks_are_a_dash_in_its_column(full_metrics):
+  (calls,) = full_metrics.hulls
+  less = dataclasses.replace(calls, gaps=calls.gaps[1:])
+  page = Page(
+      runs_page.render_runs([run_of(full_metrics, "a", less), run_of(full_metrics, "b", calls)])
+  )
+  rows = {row[0]: row[1:] for row in page.rows}
+  assert rows["10 calls per 100 tokens"] == ["–", "33.0 +0.5 +0.2 to +0.9"]
+  assert rows["20 calls per 100 tokens"] == 2 * ["36.0 +1.0 +0.7 to +1.4"]
+
+
+def test_comparisons_come_in_the_order_of_the_first_run(full_metrics):
+  (calls,) = full_metrics.hulls
+  share, chrf = (
+      dataclasses.replace(calls, **fields) for fields in ({"price": "share"}, {"score": "chrf"})
+  )
+  shown = [run_of(full_metrics, "a", calls, share), run_of(full_metrics, "b", share, chrf, calls)]
+  assert runs.comparisons(shown) == [calls, share, chrf]
+
+
+def test_promises_stand_under_their_kinds(full_metrics):
+  """Budgets seen, seen in new words, and not seen, whichever of them a run has."""
+  first, second, third = full_metrics.budgets
+  reworded = dataclasses.replace(first, template_seen=False)
+  metrics = [
+      dataclasses.replace(full_metrics, budgets=rows) for rows in ((third,), (second, reworded), ())
+  ]
+  page = Page(
+      runs_page.render_runs([runs.Run(name, m) for name, m in zip("abc", metrics, strict=True)])
+  )
+  cells = {row[0]: row[-1] for row in page.rows if row[1:2] == ["demo"]}
+  assert cells == {"a": "– · – · 5.0", "b": "0.0 · 2.0 · –", "c": "– · – · –"}
+  assert "for budgets seen in training · seen budgets in new words · budgets not seen" in " ".join(
+      page.text
+  )
 
 
 def test_the_lines_of_the_terminal(full_metrics, tmp_path):

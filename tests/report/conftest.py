@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from kdtw_jax.data.prompts import HELD_OUT_WORDINGS, TRAIN_WORDINGS
 from kdtw_jax.evaluation import record
 from kdtw_jax.evaluation.hull_record import Coin, Gap, Hull, HullComparison, Vertex
 from kdtw_jax.evaluation.record import Alone, Curve, Point, Seconds
@@ -82,10 +83,11 @@ def hull_comparison():
 
 
 def budget_use(budget, seen, realised):
+  wording = TRAIN_WORDINGS[0] if seen else HELD_OUT_WORDINGS[0]
   return record.BudgetUse(
       budget=budget,
       seen=seen,
-      template=f"at most {budget:.0%}: ",
+      template=wording.template(),
       template_seen=seen,
       asked=realised,
       realised=realised,

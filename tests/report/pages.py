@@ -13,12 +13,17 @@ class Page(HTMLParser):
     super().__init__()
     self.html = html
     self.elements, self.open, self.marked, self.text = [], [], [], []
+    self.rows = []  # of all tables, each the texts of its cells
     self.feed(html)
     self.close()
     assert not self.open, f"unclosed: {self.open}"
 
   def handle_starttag(self, tag, attrs):
     self.elements.append((tag, dict(attrs)))
+    if tag == "tr":
+      self.rows.append([])
+    if tag in {"th", "td"}:
+      self.rows[-1].append("")
     if tag not in VOID:
       self.open.append(tag)
 
@@ -30,6 +35,8 @@ class Page(HTMLParser):
     if self.open[-1:] == ["script"]:
       return
     self.text.append(data)
+    if {"th", "td"} & set(self.open):
+      self.rows[-1][-1] += data
     if "mark" in self.open:
       self.marked.append(data)
 

@@ -110,7 +110,8 @@ def test_the_table_of_hulls_over_seeds(full_metrics, tmp_path):
   runs = []
   for seed, ratio in ((0, 0.3), (1, 0.4)):
     gaps = tuple(
-        dataclasses.replace(gap, delta=gap.delta + seed, reached=not seed) for gap in calls.gaps
+        dataclasses.replace(gap, at=gap.at + ratio, delta=gap.delta + seed, reached=not seed)
+        for gap in calls.gaps
     )
     cost = dataclasses.replace(calls, price="cost", step_ratio=ratio, measured=True, gaps=gaps)
     metrics = dataclasses.replace(full_metrics, hulls=(calls, cost)[:: 1 - 2 * seed])
@@ -121,5 +122,20 @@ def test_the_table_of_hulls_over_seeds(full_metrics, tmp_path):
   assert rows[0][2:6] == ["BLEU", "33.0 [33.0, 33.0]", "32.5 [32.5, 32.5]", "0.5 [0.5, 0.5]"]
   assert rows[0][6] == "; ".join(2 * ["+0.5 (+0.2 to +0.9; p = 0.012)"])
   assert rows[0][7] == "30 [30, 30] |"
-  assert len(rows) == 4 and "passes per token" in rows[2][1]  # one row, whatever each measured
+  assert len(rows) == 4  # one row for a price, whatever each measured
+  assert rows[2][1] == "a student step and 0.1 teacher passes"
   assert rows[2][5] == "1.0 [0.5, 1.5]" and rows[2][6].endswith(" at 0.100 and 0.100")
+
+
+def test_rows_of_the_table_over_seeds_have_one_price(full_metrics, tmp_path):
+  (calls,) = full_metrics.hulls
+  runs = []
+  for seed, gaps in enumerate((calls.gaps, calls.gaps[1:])):
+    found = dataclasses.replace(calls, gaps=gaps)
+    metrics = dataclasses.replace(full_metrics, hulls=(found,))
+    runs.append(write_metrics(metrics, tmp_path / f"{seed}.json"))
+  lines = printed_tables(runs).splitlines()
+  first, second = [line.split(" | ") for line in lines if line.startswith("| handover | ")]
+  assert first[1] == "10 calls per 100 tokens" and first[3:6] == 3 * ["–"]
+  assert first[6].startswith("+0.5 (") and first[6].endswith("; –") and first[7] == "– |"
+  assert second[1] == "20 calls per 100 tokens" and second[5] == "1.0 [1.0, 1.0]"

@@ -15,10 +15,12 @@ from rich.console import Console
 
 from kdtw_jax import report
 from kdtw_jax.evaluation.record import SampleOutput, Token, read_metrics
-from kdtw_jax.report import charts, drawing, interactive
+from kdtw_jax.report import charts, drawing, interactive, prices, style
 from kdtw_jax.report import page as page_module
 from kdtw_jax.report.figures import Axis, Figure, Line, Mark
 from kdtw_jax.report.page import render_page
+from kdtw_jax.report.runs import Run
+from kdtw_jax.report.runs_page import render_runs
 from kdtw_jax.report.style import MethodStyle
 from tests.report.pages import Page
 
@@ -47,6 +49,20 @@ def built(full_metrics, drawn):
 @pytest.fixture
 def page(full_metrics):
   return Page(render_page(full_metrics))
+
+
+TAGS = "<img src=x onerror=1>&"
+
+
+@pytest.fixture(params=["run", "runs"])
+def either(request, full_metrics):
+  """The page of a run, and that of several; a run is named by what a page must not believe."""
+  (calls,) = full_metrics.hulls
+  cost = dataclasses.replace(calls, price="cost", step_ratio=0.3)
+  named = dataclasses.replace(full_metrics, name=TAGS, hulls=(calls, cost))
+  if request.param == "run":
+    return Page(render_page(named))
+  return Page(render_runs([Run(TAGS, named), Run("other", full_metrics)]))
 
 
 def test_every_file_is_written_and_whole(built):
@@ -145,19 +161,19 @@ def test_hardest_kinds_come_first(full_metrics):
   assert groups[1].mean == pytest.approx((300 * 0.1 + 100 * 0.625) / 400)
 
 
-def test_nothing_is_fetched(page):
-  own = page.html.replace(interactive.library(), "")
+def test_nothing_is_fetched(either):
+  own = either.html.replace(interactive.library(), "")
   assert (
       "http://" not in own and "https://" not in own and "@import" not in own and "url(" not in own
   )
-  for tag, attrs in page.elements:
+  for tag, attrs in either.elements:
     assert tag not in {"img", "link", "iframe", "object", "embed", "base"}
     assert "src" not in attrs and attrs.get("href", "#").startswith("#")
 
 
-def test_the_pages_own_policy_allows_its_scripts_and_nothing_else(page):
-  (policy,) = [attrs["content"] for tag, attrs in page.elements if "http-equiv" in attrs]
-  scripts = re.findall(r"<script>(.*?)</script>", page.html, re.DOTALL)
+def test_the_pages_own_policy_allows_its_scripts_and_nothing_else(either):
+  (policy,) = [attrs["content"] for tag, attrs in either.elements if "http-equiv" in attrs]
+  scripts = re.findall(r"<script>(.*?)</script>", either.html, re.DOTALL)
   assert len(scripts) == 2 and scripts[0] == interactive.library()
   for script in scripts:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -173,14 +189,33 @@ def test_the_library_is_as_published():
   assert not re.search(r"new Function|\beval\(", interactive.library())
 
 
-def test_ids_are_unique_and_references_resolve(page):
-  ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+def test_ids_are_unique_and_references_resolve(either):
+  ids = [attrs["id"] for _, attrs in either.elements if "id" in attrs]
   assert len(ids) == len(set(ids))
   pointing = ("aria-controls", "aria-labelledby", "for")
-  targets = {attrs[name] for _, attrs in page.elements for name in pointing if name in attrs}
+  targets = {attrs[name] for _, attrs in either.elements for name in pointing if name in attrs}
   assert targets and targets <= set(ids)
-  drawn = {attrs["data-figure"] for _, attrs in page.elements if "data-figure" in attrs}
-  assert drawn == set(page.json("figures"))
+  drawn = {attrs["data-figure"] for _, attrs in either.elements if "data-figure" in attrs}
+  assert drawn == set(either.json("figures"))
+
+
+def test_a_name_is_text_and_no_tag(either):
+  assert "<img" not in either.html.replace(interactive.library(), "")
+  assert TAGS in " ".join(either.text)
+  kinds = [attrs.get("type") for tag, attrs in either.elements if tag == "script"]
+  assert kinds == ["application/json", "application/json", None, None]
+  assert "<img" not in json.dumps(either.json("figures"))
+
+
+def test_the_names_of_runs_are_escaped_in_figures_and_settings(full_metrics):
+  other = dataclasses.replace(full_metrics, config={TAGS: TAGS})
+  page = Page(render_runs([Run("a", full_metrics), Run(TAGS, other)]))
+  figures = page.json("figures")
+  assert [trace["name"] for trace in figures["gains_0"]["data"]] == [
+      "a",
+      "&lt;img src=x onerror=1&gt;&amp;",
+  ]
+  assert [TAGS, "–", TAGS] in page.rows and "<img" not in json.dumps(figures)
 
 
 def test_every_text_is_escaped(full_metrics, tmp_path):
@@ -267,7 +302,10 @@ def test_what_was_not_measured_is_a_dash(full_metrics):
       hypervolumes={"handover": None},
   )
   page = Page(render_page(metrics))
-  assert "–" in page.text and "None" not in "".join(page.text)
+  equal = ["Handover", "31.5", "33.0", "36.0", "37.0", "39.0", "–", "–"]  # without area and volume
+  assert equal in page.rows and "None" not in "".join(page.text)
+  measured = [row for row in page.rows if row[:2] == ["Handover", "20%"] and len(row) > len(equal)]
+  assert [(row[4], row[-1]) for row in measured] == [("20.0%", "–")]  # what it wrote, and its time
   assert "quality_latency" not in {figure.name for figure in charts.saved(metrics)}
 
 
@@ -294,6 +332,17 @@ def test_each_price_has_one_table_and_one_figure(full_metrics):
   ]
   x = [mark.x for mark in priced["quality_cost_0.3"].lines[0].marks]
   np.testing.assert_allclose(x, [0.3, 0.4, 0.5, 0.8])  # a step at 0.3, and the calls
+  third = priced["quality_cost_0.3"].lines[0].marks[2]
+  assert third.says[5] == "cost 0.50 passes per token (c = 0.3)"
+  assert (
+      priced["quality_cost"].lines[0].marks[2].says[5].endswith("0.30 passes per token (c = 0.1)")
+  )
+  hull = next(f for f in charts.hull_figures(metrics) if f.tab == "Cost, c = 0.3")
+  assert hull.lines[0].title == "settings of other methods"
+  assert all(f"cost {mark.x:.2f} passes" in mark.says[5] for mark in hull.lines[0].marks)
+  assert "student or exact speculation" not in [line.title for line in hull.lines]
+  timed = priced["quality_latency"].lines[0].marks[2]
+  assert timed.x == pytest.approx(30.0) and timed.says[6] == "30.0 ms per sentence"
 
 
 def test_a_hull_that_ends_before_the_price_says_what_it_costs(full_metrics):
@@ -317,6 +366,50 @@ def test_the_figure_of_hulls(full_metrics):
   assert axes.collections  # the shading
 
 
+def test_a_vertex_says_its_price_to_a_decimal(full_metrics):
+  (found,) = full_metrics.hulls
+  first, second = found.ours.vertices
+  hull = dataclasses.replace(
+      found.ours, vertices=(first, dataclasses.replace(second, price=0.0251715))
+  )
+  for price, words in (("calls", "2.5 calls per 100 tokens"), ("share", "2.5% by the teacher")):
+    marks = charts.hull_marks(hull, dataclasses.replace(found, price=price))
+    assert list(marks[1].says) == ["Handover 20%", "36.0 BLEU", words]
+
+
+def test_an_axis_of_hulls_ends_behind_all_but_the_teacher_alone(full_metrics):
+  (found,) = full_metrics.hulls
+  teacher = dataclasses.replace(found.ours.vertices[1], method="teacher", price=1.0)
+  alone = dataclasses.replace(found.ours, vertices=(found.ours.vertices[0], teacher))
+  assert prices.right_end(prices.CALLS, [alone, found.others]) == pytest.approx(43.2)
+  assert prices.right_end(prices.CALLS, [alone]) == 100.0
+  assert prices.right_end(prices.SHARE, [alone, found.ours]) == pytest.approx(0.216)
+
+
+def test_a_mark_of_a_budget_has_the_instruction_as_it_was_given(full_metrics, page):
+  figure = charts.budget_calibration(full_metrics)
+  assert figure is not None
+  _, seen, unseen = figure.lines
+  assert list(seen.marks[0].says) == [
+      "use the teacher for at most 10% of the tokens:",
+      "teacher wrote 12.0%",
+      "25% of the sentences above it",
+  ]
+  assert unseen.marks[0].says[0] == "with at most 15% help from the teacher:"
+  told = [
+      attrs["title"].strip() for tag, attrs in page.elements if tag == "tr" and "title" in attrs
+  ]
+  assert told[0] == "use the teacher for at most 10% of the tokens:" and len(told) == 3
+  assert "“use the teacher for at most …% of the tokens:”" in page.text
+  assert "{percent}" not in page.html.replace(interactive.library(), "")
+
+
+def test_each_colour_of_a_figure_has_one_for_the_dark(full_metrics):
+  for figure in (*charts.trade_offs(full_metrics), *charts.hull_figures(full_metrics)):
+    colours = set(re.findall(r"#[0-9a-f]{6}", json.dumps(interactive.spec(figure))))
+    assert {style.PAPER, style.INK, style.GRID} <= colours <= set(style.DARK)
+
+
 def test_files_and_page_show_the_same_numbers(full_metrics):
   for figure in charts.saved(full_metrics):
     axes = drawing.draw(figure).axes[0]
@@ -337,7 +430,8 @@ def test_a_mark_says_everything_about_its_point(full_metrics):
       "36.0 BLEU (95% interval 34.5 to 37.2)",
       "20.0% of the tokens by the teacher",
       "20.0 calls per 100 tokens",
-      "cost 0.30 passes per token",
+      "cost 0.30 passes per token (c = 0.1)",
+      "30.0 ms per sentence",
   ]
   levels = {level.label: level.y for level in figure.levels}
   assert levels == {"teacher 40.0": 40.0, "student alone 30.0": 30.0}
@@ -346,7 +440,7 @@ def test_a_mark_says_everything_about_its_point(full_metrics):
 def test_an_interval_is_a_bar_in_both_drawings():
   mark = Mark(1.0, 2.0, interval=(1.5, 3.0))
   line = Line(title="bars", marks=[mark], look=MethodStyle("#1c2128", "o", width=0.0))
-  figure = Figure(name="a", tab="", caption="", x=Axis("x"), y=Axis("y"), lines=[line])
+  figure = Figure(name="a", caption="", x=Axis("x"), y=Axis("y"), lines=[line])
   (bar,) = drawing.draw(figure).axes[0].collections
   np.testing.assert_allclose(bar.get_segments()[0], [[1.0, 1.5], [1.0, 3.0]])
   (trace,) = interactive.spec(figure)["data"]

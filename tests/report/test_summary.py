@@ -102,12 +102,55 @@ def test_prices_and_ways_in_words(full_metrics):
   worse = {"student": Alone({"bleu": 41.0}, {}), "teacher": Alone({"bleu": 40.0}, {})}
   assert hulls.way(dataclasses.replace(full_metrics, alone=worse), "bleu", 40.0) is None
   assert hulls.settings_words(dataclasses.replace(found.ours, settings={})) == "no methods"
-  assert hulls.equal_words(found) == "At equal teacher calls"
-  assert hulls.equal_words(dataclasses.replace(cost, measured=True)) == (
-      "At equal cost, a student step at 0.02 teacher passes, as measured"
+  assert hulls.titles(found) == ("At equal teacher calls", "Calls")
+  measured = dataclasses.replace(cost, measured=True)
+  assert hulls.titles(measured) == (
+      "At equal cost, a student step at 0.02 teacher passes, as measured",
+      "Cost, c = 0.02 (measured)",
   )
-  (table,) = hulls.tables(full_metrics)
+  assert hulls.titles(measured, several=True) == (
+      "At equal cost, a student step as dear as each run measured it",
+      "Cost, c as measured",
+  )
+  table = hulls.table(full_metrics, found)
   assert [row.ours for row in table.rows] == ["50% Student, 50% Handover 20%", "100% Handover 20%"]
+
+
+def test_a_measured_cost_is_not_one_at_a_ratio_of_one(full_metrics):
+  (found,) = full_metrics.hulls
+  given = dataclasses.replace(found, price="cost", step_ratio=1.0)
+  measured, other = (dataclasses.replace(given, measured=True, step_ratio=c) for c in (1.0, 0.4))
+  assert hulls.kind(given) != hulls.kind(measured) == hulls.kind(other)
+  groups = hulls.equals([found, given, measured, other], several=True)
+  assert [equal.found for equal in groups] == [[found], [given], [measured, other]]
+
+
+def at_prices(found, *prices):
+  """A comparison at other prices; the difference is a hundredfold of the price."""
+  gaps = tuple(dataclasses.replace(found.gaps[0], at=at, delta=100 * at) for at in prices)
+  return dataclasses.replace(found, gaps=gaps)
+
+
+def test_gaps_stand_beside_those_of_the_same_price(full_metrics):
+  (found,) = full_metrics.hulls
+  one, other = at_prices(found, 0.05, 0.1), at_prices(found, 0.1, 0.2)
+  rows = [(words, [gap and gap.at for gap in gaps]) for words, gaps in hulls.beside([one, other])]
+  assert rows == [
+      ("5 calls per 100 tokens", [0.05, None]),
+      ("10 calls per 100 tokens", [0.1, 0.1]),
+      ("20 calls per 100 tokens", [None, 0.2]),
+  ]
+  cost = dataclasses.replace(found, price="cost", measured=True)
+  one = dataclasses.replace(at_prices(cost, 0.3577 + 0.05, 0.3577 + 0.1), step_ratio=0.3577)
+  other = dataclasses.replace(at_prices(cost, 0.41 + 0.1), step_ratio=0.41)
+  rows = hulls.beside([None, other, one])
+  assert [(words, [gap and round(gap.at, 6) for gap in gaps]) for words, gaps in rows] == [
+      ("a student step and 0.05 teacher passes", [None, None, 0.4077]),
+      ("a student step and 0.1 teacher passes", [None, 0.51, 0.4577]),
+  ]
+  given = dataclasses.replace(at_prices(cost, 0.02 + 0.05), step_ratio=0.02, measured=False)
+  assert [words for words, _ in hulls.beside([given])] == ["0.07 passes per token (c = 0.02)"]
+  assert hulls.beside([None, None]) == []
 
 
 def test_the_main_comparison_is_at_equal_calls_by_the_runs_own_score(full_metrics):
