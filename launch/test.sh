@@ -12,4 +12,4 @@ install_project ".[test]"
 run pyink --check --quiet .
 run ruff check .
 run pyright
-run python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"
+run python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder "$@"

@@ -36,11 +36,18 @@ __all__ = ("cache", "finished")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_MAPS = 20_000
+LONGEST = ("test_readme.py", "test_run.py", "test_tasks.py", "test_notebooks.py")
 
 
 def pytest_addoption(parser):
   """The option with which the comparison with transformers leaves its figures."""
   parser.addoption("--figures", help="JSON file for what tests/published/test_families.py measures")
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the longest files first, so that no worker is left with one when all others are done."""
+  order = {name: place for place, name in enumerate(LONGEST)}
+  items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture

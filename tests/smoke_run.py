@@ -5,6 +5,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+import filelock
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -54,9 +55,15 @@ def start(cache, workdir, *flags, config=SMOKE):
 
 
 @pytest.fixture(scope="session")
-def finished(cache, tmp_path_factory):
-  """A smoke run to its report: (workdir, terminal output)."""
-  workdir = tmp_path_factory.mktemp("run")
-  done = start(cache, workdir, "--config.decode.paces=(1.0,8.0)")
-  assert done.returncode == 0, done.stdout + done.stderr
-  return workdir, done.stdout + done.stderr
+def finished(cache, tmp_path_factory, worker_id):
+  """A smoke run to its report, made by the first worker to need it: (workdir, terminal output)."""
+  folder = tmp_path_factory.getbasetemp()
+  if worker_id != "master":  # beside other workers of pytest-xdist
+    folder = folder.parent
+  workdir, output = folder / "run", folder / "run.txt"
+  with filelock.FileLock(folder / "run.lock"):
+    if not output.exists():
+      done = start(cache, workdir, "--config.decode.paces=(1.0,8.0)")
+      assert done.returncode == 0, done.stdout + done.stderr
+      output.write_text(done.stdout + done.stderr, encoding="utf-8")
+  return workdir, output.read_text(encoding="utf-8")
