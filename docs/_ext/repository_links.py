@@ -20,6 +20,10 @@ PAGES = {
     "notebooks/the_method_by_hand.ipynb": "notebooks/the_method_by_hand",
     "docs/notebooks/quickstart.ipynb": "notebooks/quickstart",
     "docs/notebooks/the_method_by_hand.ipynb": "notebooks/the_method_by_hand",
+    "notebooks/a_new_policy_and_loss.ipynb": "notebooks/a_new_policy_and_loss",
+    "notebooks/your_own_data.ipynb": "notebooks/your_own_data",
+    "docs/notebooks/a_new_policy_and_loss.ipynb": "notebooks/a_new_policy_and_loss",
+    "docs/notebooks/your_own_data.ipynb": "notebooks/your_own_data",
     "results/README.md": "results/index",
     "results/aeslc/tables.md": "results/aeslc",
     "results/multi30k/budgets.md": "results/budgets",
@@ -61,7 +65,9 @@ def _page(app: Sphinx, docname: str) -> str:
 
 def _on_source(app: Sphinx, docname: str, source: list[str]) -> None:
   page = _page(app, docname)
-  source[0] = relinked(source[0], file=page, page=page)
+  root = Path(app.srcdir).parent
+  file = (root / page).resolve().relative_to(root.resolve())  # of a notebook, what the link names
+  source[0] = relinked(source[0], file=str(file), page=page)
 
 
 def _on_include(app: Sphinx, path: Path, parent: str, source: list[str]) -> None:
