@@ -94,13 +94,17 @@ class Lanes:
 
     The programs compile when they are first used.
     """
-    terms = (order.form, order.pace)
-    if terms not in self._programs:
-      self._programs[terms] = self._program(order)
+    kind = self.kind(order)
+    if kind not in self._programs:
+      self._programs[kind] = self._program(order)
     example = self.request(Row([PAD_ID], [PAD_ID], 0.0), order, width)
     return decoding.Slots(
-        self._programs[terms], self._params, example, jax.random.key(0), order.policy
+        self._programs[kind], self._params, example, jax.random.key(0), order.policy
     )
+
+  def forget(self, kind: Hashable) -> None:
+    """Drops the programs of a kind, which compile anew if it is opened again."""
+    self._programs.pop(kind, None)
 
   def request(self, row: Row, order: Order, width: int) -> decoding.Request:
     """Makes the request of one text, padded to a width."""

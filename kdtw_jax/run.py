@@ -96,15 +96,18 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
 
 def hand_on(run: Run) -> None:
   """Saves the trained pair as `pair/`, unless it is already there; raises OSError if it cannot."""
-  stage = run.pair_stage
-  folder, summary = run.workdir.path / "pair", run.workdir.summary(stage)
-  if not summary or run.workdir.summary_of(folder) == summary:
+  config = config_lib.to_json(run.config)
+  folder, summary = run.workdir.path / "pair", run.workdir.summary(run.pair_stage)
+  if not summary:
+    return
+  made_by = {**summary, **{section: config[section] for section in ("budgets", "decode")}}
+  if run.workdir.summary_of(folder) == made_by:
     return
   parts = {
-      "config": config_lib.to_json(run.config),
+      "config": config,
       "models": run.inputs.models,
       "tokenizer": run.inputs.tokenizer,
-      "student_params": run.params(stage),
+      "student_params": run.params(run.pair_stage),
       "teacher_params": run.params("teacher"),
       "duals": np.asarray(summary["duals"]),
       "shortest": run.inputs.shortest_output(),
@@ -113,7 +116,7 @@ def hand_on(run: Run) -> None:
   }
   try:
     pair.save_pair(folder, **parts)
-    write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", made_by)
   except OSError as error:
     remedy = "Its stages are done, and the same command saves it"
     raise not_written(f"pair {folder}", error, remedy=remedy) from error

@@ -42,25 +42,12 @@ class Writer:
   ):
     """Takes the parts of a pair; `params` is (student's, teacher's)."""
     self._reader, self._params = reader, params
-    student, teacher = (model.decoder_fns for model in models)
-
-    def decode(params, teacher_params, student_source, teacher_source, budget, key, policy):
-      return decoding.decode(
-          student,
-          teacher,
-          params,
-          teacher_params,
-          student_source,
-          teacher_source,
-          budget,
-          key,
-          policy,
-          max_length=config["decode"]["max_length"],
-          chunk=config["decode"]["chunk"] or DEFAULT_CHUNK,
-          wait=config["decode"]["wait"],
-      )
-
-    self.decode = jax.jit(decode)
+    self.decode = decoding.make_decoder(
+        *(model.decoder_fns for model in models),
+        max_length=config["decode"]["max_length"],
+        chunk=config["decode"]["chunk"] or DEFAULT_CHUNK,
+        wait=config["decode"]["wait"],
+    )
 
   def write(
       self,

@@ -305,12 +305,12 @@ def test_the_examples_of_the_site_print_what_they_say(page, own_registries):
 
 SHORTER = (  # the demo without its baseline and evaluation, in fewer steps
     "--config.stages=('tokenizer','teacher','warm_start','wheels','worth')",
-    "--config.teacher.train.steps=240",
-    "--config.warm_start.steps=300",
-    "--config.wheels.steps=100",
+    "--config.teacher.train.steps=180",
+    "--config.warm_start.steps=240",
+    "--config.wheels.steps=80",
     "--config.wheels.warmup_steps=20",
-    "--config.worth.num_sources=256",
-    "--config.worth.steps=500",
+    "--config.worth.num_sources=128",
+    "--config.worth.steps=300",
 )
 
 

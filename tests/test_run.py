@@ -17,7 +17,7 @@ from kdtw_jax import losses, pair, run
 from kdtw_jax.base import PAD_ID
 from kdtw_jax.published import tensors
 from kdtw_jax.stages import rollouts, wheels
-from tests.smoke_run import ROOT, command, environment, start
+from tests.smoke_run import PACES, ROOT, command, environment, start
 from tests.test_config import load as load_config
 
 
@@ -120,10 +120,10 @@ def test_a_pair_that_cannot_be_saved_is_named_and_the_old_one_kept(finished, tmp
 
 def test_a_finished_run_is_not_trained_again(finished, cache):
   workdir, _ = finished
-  before = {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")}
-  again = start(cache, workdir, "--config.stages=('teacher','wheels','worth')")
+  before = {p: p.stat().st_mtime_ns for p in workdir.glob("*/**/summary.json")}
+  again = start(cache, workdir, "--config.stages=('teacher','wheels','worth')", PACES)
   assert again.returncode == 0, again.stderr
-  assert {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")} == before
+  assert {p: p.stat().st_mtime_ns for p in workdir.glob("*/**/summary.json")} == before
 
 
 def test_help_is_learned_by_two_heads_alone_and_handed_on(finished, cache, tmp_path):

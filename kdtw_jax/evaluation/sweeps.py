@@ -4,18 +4,17 @@ Each baseline uses the student of the run that gives it the best results on vali
 is held back by how the handover's student was trained.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import functools
 
 import numpy as np
 
 from kdtw_jax import decoding
 from kdtw_jax.evaluation import methods
-from kdtw_jax.evaluation.area import AREA_UP_TO
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
 from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
 from kdtw_jax.evaluation.record import EXACT_METHOD, Curve
-from kdtw_jax.evaluation.tradeoff import bisect_dial, score_at_share
+from kdtw_jax.evaluation.tradeoff import bisect_dial
 
 PACED_FAMILY = "thresholds"  # baselines that are measured under paced budgets too
 
@@ -43,11 +42,8 @@ def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Swee
     else:
       stages = [stage for stage in evaluation.baseline_students if stage in measure.students]
     candidates = [methods.method_sweep(name, dials, stage) for stage in stages]
-    found[name] = candidates[0]
-    if len(candidates) > 1:
-      found[name] = max(
-          candidates, key=lambda sweep: _merit(measure.curve("validation", sweep), measure.key)
-      )
+    curves = [measure.curve("validation", sweep) for sweep in candidates[1:] and candidates]
+    found[name] = candidates[best_student(curves, measure.key) if curves else 0]
   budgets = tuple(sorted(measure.config.budgets.seen))
   paced = [
       methods.paced_sweep(sweep, budgets)
@@ -57,12 +53,27 @@ def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Swee
   return [*found.values(), *paced]
 
 
-def _merit(curve: Curve, key: str) -> float:
-  """Rates a student for a baseline: by mean score, or by few passes if outputs are exact."""
-  if curve.method == EXACT_METHOD:
-    return -min(point.teacher_passes for point in curve.points)
-  found = [score_at_share(curve, key, share) for share in np.linspace(0.05, AREA_UP_TO, 10)]
-  return float(np.mean([estimate.score for estimate in found if estimate]))
+def best_student(curves: Sequence[Curve], key: str) -> int:
+  """Returns the number of the curve with the best mean score over the calls that all come to.
+
+  If outputs are exact, it is the one with the fewest passes of the teacher. Curves that have no
+  number of calls in common are compared at their nearest ends.
+
+  Args:
+    curves: of one method with different students.
+    key: the score, e.g. "bleu".
+  """
+  if curves[0].method == EXACT_METHOD:
+    fewest = [min(point.teacher_passes for point in curve.points) for curve in curves]
+    return int(np.argmin(fewest))
+  lines = [
+      np.array(sorted((point.teacher_calls, point.scores[key]) for point in curve.points)).T
+      for curve in curves
+  ]
+  low = max(calls[0] for calls, _ in lines)
+  high = max(low, min(calls[-1] for calls, _ in lines))
+  probes = np.linspace(low, high, 10)
+  return int(np.argmax([np.mean(np.interp(probes, calls, scores)) for calls, scores in lines]))
 
 
 def handovers(measure: Measure) -> list[Sweep]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pydantic
 
 from kdtw_jax.reader import Written
-from kdtw_jax.serving.engine import End
+from kdtw_jax.serving.lane import End
 
 MOST_PROMPTS = 64  # texts of one request
 

@@ -10,7 +10,7 @@ from kdtw_jax.demo.writing import Run
 from kdtw_jax.live import Piece
 from kdtw_jax.orders import Order
 from kdtw_jax.reader import Written
-from kdtw_jax.serving.engine import End
+from kdtw_jax.serving.lane import End
 
 HOSTILE = [
     "<script>alert(1)</script>",

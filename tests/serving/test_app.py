@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import time
 
@@ -191,8 +192,16 @@ def test_a_bad_request_says_what_to_do(client, server, body, said):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"prompt": "\xff"}', b"\x00\x01", b"null"])
 def test_what_is_no_json_object_is_refused(client, content):
-  answer = client.post("/v1/completions", content=content)
+  json_type = {"content-type": "application/json"}
+  answer = client.post("/v1/completions", content=content, headers=json_type)
   assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_what_a_page_of_another_site_may_send_unasked_is_refused(client, kind):
+  headers = {} if kind is None else {"content-type": kind}
+  answer = client.post("/v1/completions", content=b'{"prompt": "a"}', headers=headers)
+  assert answer.status_code == 415 and "application/json" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -228,9 +237,18 @@ def test_a_client_that_goes_frees_its_slot(server):
     with leaving.stream("POST", f"{address}/v1/completions", json=body) as answer:
       next(answer.iter_lines())
   assert until(lambda: engine.unfinished == 0, seconds=5)
+  streamed = gone(address)
+  assert streamed
   with contextlib.suppress(httpx.ReadTimeout):
     httpx.post(f"{address}/v1/completions", json={"prompt": [TEXT] * 60}, timeout=0.05)
   assert until(lambda: engine.unfinished == 0, seconds=5)
+  assert until(lambda: gone(address) > streamed, seconds=5)
+
+
+def gone(address):
+  """Texts whose client had gone before they were written."""
+  found = re.search(r'end="gone"} (\d+)', httpx.get(f"{address}/metrics").text)
+  return int(found[1]) if found else 0
 
 
 def until(true, *, seconds):
