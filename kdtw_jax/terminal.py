@@ -20,8 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
     track,
 )
-from tensorboardX import SummaryWriter
 
+from kdtw_jax import tensorboard
 from kdtw_jax.files import write_atomically
 
 LOG_FILE = "log.jsonl"
@@ -86,7 +86,7 @@ class StageProgress:
     """
     self._stage, self._first, self._steps = stage, first_step, steps
     self._console = console or Console()
-    self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+    self._writer = tensorboard.open_run(folder, first_step=first_step)
     kept = [row for row in _logged(folder / LOG_FILE) if (row["step"] or 0) <= first_step]
     lines = "".join(map(_line, kept))
     self._log = write_atomically(folder / LOG_FILE, lines).open("a", encoding="utf-8")
@@ -125,9 +125,8 @@ class StageProgress:
     self._tokens += tokens
     seconds = max(time.monotonic() - self._started, 1e-9)
     rate = self._tokens / seconds
-    for name, value in scalars.items():
-      self._writer.add_scalar(f"{self._stage}/{name}", value, step)
-    self._writer.add_scalar(f"{self._stage}/tokens_per_second", rate, step)
+    for name, value in {**scalars, "tokens_per_second": rate}.items():
+      self._writer.add_scalar(f"train/{name}", value, step)
     self._log.write(_line({"step": step, **scalars}))
     self._log.flush()
     note = f"{rate:,.0f} tok/s  loss {scalars['loss']:.3f}"

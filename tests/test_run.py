@@ -17,6 +17,7 @@ from kdtw_jax import losses, pair, run
 from kdtw_jax.base import PAD_ID
 from kdtw_jax.published import tensors
 from kdtw_jax.stages import rollouts, wheels
+from tests import event_files
 from tests.smoke_run import PACES, ROOT, command, environment, start
 from tests.test_config import load as load_config
 
@@ -34,6 +35,21 @@ def test_the_run_leaves_a_report_and_says_where(finished):
   assert list(workdir.glob("*.png")) and list(workdir.glob("*.svg"))
   assert "examples: train 600, validation 16, test 8\n" in output
   assert "report.html" in output and "ETA" in output and "tok/s" in output
+
+
+def test_stages_and_methods_are_runs_of_tensorboard(finished):
+  shown = event_files.runs(finished[0] / "stages")
+  metrics = json.loads((finished[0] / "metrics.json").read_text(encoding="utf-8"))
+  trained = {stage["stage"] for stage in metrics["stages"] if stage["log"]}
+  assert trained == {"teacher", "sft", "warm_start", "distillation", "wheels"}
+  for stage in trained:
+    assert len(shown[stage]["train/loss"]) == 2 and "train/tokens_per_second" in shown[stage]
+  for curve in metrics["curves"]["test"]:
+    points = shown[f"evaluation/{curve['method']}"]["evaluation/test/bleu"]
+    assert len(points) == len(curve["points"])
+  alone = {f"evaluation/{who}_alone" for who in metrics["alone"]}
+  methods = {f"evaluation/{curve['method']}" for curve in metrics["curves"]["test"]}
+  assert set(shown) == trained | alone | methods
 
 
 def test_the_metrics_hold_every_part_of_the_comparison(finished):

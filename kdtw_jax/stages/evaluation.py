@@ -5,9 +5,11 @@ from pathlib import Path
 import time
 
 from kdtw_jax import config as config_lib
+from kdtw_jax import tensorboard
 from kdtw_jax.evaluation.evaluate import evaluate
 from kdtw_jax.evaluation.measure import PAIR_STAGE
 from kdtw_jax.evaluation.record import Stage
+from kdtw_jax.evaluation.scalars import curves_by_run
 from kdtw_jax.pair_checks import read_saved
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.stages.stage import Run
@@ -17,7 +19,7 @@ STUDENTS = ("sft", "warm_start", "distillation", "wheels")
 
 
 def measure(run: Run) -> Path:
-  """Measures the trained pair and the run's other students, and writes the report.
+  """Measures the trained pair and the run's other students, and writes the report and its scalars.
 
   Returns:
     The path of the report page.
@@ -50,6 +52,7 @@ def measure(run: Run) -> Path:
   ]
   stages.append(Stage(stage="evaluation", seconds=time.monotonic() - started))
   metrics = dataclasses.replace(metrics, stages=tuple(stages))
+  tensorboard.write_runs(run.workdir.folder("evaluation"), curves_by_run(metrics))
   report = write_report(metrics, run.workdir.path)
   print_summary(metrics, report)
   return report
