@@ -1,4 +1,4 @@
-"""pyproject.toml against the package: libraries, files and commands."""
+"""pyproject.toml and CITATION.cff against the package: libraries, files, commands and version."""
 
 import ast
 from importlib import metadata
@@ -11,6 +11,7 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -109,3 +110,27 @@ def test_a_command_is_a_function_of_the_package(name):
   path = ROOT / f"{module.replace('.', '/')}.py"
   tree = ast.parse(path.read_text(encoding="utf-8"))
   assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def version_of_the_package():
+  text = (ROOT / "kdtw_jax" / "__init__.py").read_text(encoding="utf-8")
+  return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1]
+
+
+def test_the_citation_is_complete_and_of_this_version():
+  """It has what version 1.2.0 of the format requires, of the software and of the paper."""
+  cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+  assert cited["cff-version"] == "1.2.0" and cited["message"] and cited["type"] == "software"
+  assert cited["title"] == PROJECT["name"] and cited["authors"] == [
+      {"name": "The kdtw_jax authors"}
+  ]
+  assert str(cited["version"]) == version_of_the_package()
+  assert PROJECT["license"].startswith(cited["license"])
+  (paper,) = cited["references"]
+  assert paper["type"] == "article" and paper["url"] == "https://arxiv.org/abs/2502.17717"
+  assert all({"family-names", "given-names"} <= set(author) for author in paper["authors"])
+
+
+def test_the_changelog_begins_with_this_version():
+  headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+  assert headings[0] == version_of_the_package()

@@ -26,7 +26,7 @@ DOCS = sorted(
     if "_build" not in path.parts
 )
 WITH_COMMANDS = ("README.md", "CONTRIBUTING.md", "results/README.md")
-PAGES = (*WITH_COMMANDS, "kdtw_jax/decoding/README.md", *DOCS)
+PAGES = (*WITH_COMMANDS, "SECURITY.md", "kdtw_jax/decoding/README.md", *DOCS)
 SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("launch/*.sh"))
 
 
