@@ -172,12 +172,17 @@ def expected_consistency_loss(
       ½ C_t²  −  α x_t  −  α clip(C_t, ±δ) (log π(a_t) − [log π(a_t)])     in brackets: no gradient
 
   with C_t the residual of the terms x = `expected_rewards`, without gradient in the last term,
-  which is 0 and has the gradient of log π alone. The gradient of ½ C² on sampled terms is −α times
-  the policy gradient of the return, with the sampled token's reward as a part of its own noise.
-  Here that part is computed: x_t has the exact gradient of one step, and the token is credited with
-  what follows it alone, Σ_{k>t} γ^{k−t} x_k, less the baseline V(s_t) − x_t. At γ = 0 it is reverse
-  KL on the student's own tokens. The same split of the first step, without V: Gu et al. 2023, arXiv
-  2306.08543.
+  which is 0 and has the gradient of log π alone. The gradient of one ½ C² on sampled terms is −α
+  times the policy gradient of the return, with the sampled token's reward as a part of its own
+  noise. Here that part is computed: x_t has the exact gradient of one step, and the token is
+  credited with what follows it alone, Σ_{k>t} γ^{k−t} x_k, less the baseline V(s_t) − x_t. At γ = 0
+  it is reverse KL on the student's own tokens. The same split of the first step, without V: Gu et
+  al. 2023, arXiv 2306.08543.
+
+  Summed over all starts, sampled terms credit token t in each segment that holds it: min(t + 1, d)
+  times at γ = 1, if V is the student's own value, and once here. So the expected gradients of the
+  two losses are the same at d = 1 alone. Both expectations are over the student's own tokens, drawn
+  at temperature 1; at another temperature they are off this distribution.
 
   Args:
     errors: residuals C, nats, with gradient to the values alone.
