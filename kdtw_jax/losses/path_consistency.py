@@ -16,7 +16,9 @@ mean is not E[C] E[∇C], and the optimum is no longer a stationary point. (This
 would flatten V over the teacher's possible tokens.) A segment's gradient therefore stops at its
 first ask: everything after it, V(s_{i+d}) included, counts in the value of C but is a constant for
 the gradient. What remains, E[C | path up to the ask] ∇(terms up to and including the ask), is zero
-at the optimum. Tokens after an ask get their credit from segments that start after it.
+at the optimum, if the teacher draws from μ itself: rollouts at another temperature than 1 draw its
+tokens from a tempered μ, over which this mean is not quite zero. Tokens after an ask get their
+credit from segments that start after it.
 
 Worked example, n = 4, d = 3, ask at t = 1 (x = r − e; brackets: no gradient):
     C_0 = −V_0 + x_0 + γ x_1 + [γ² x_2 + γ³ V_3]      C_1 = −V_1 + x_1 + [γ x_2 + γ² x_3 + 0]
