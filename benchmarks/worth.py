@@ -109,6 +109,7 @@ def decisions(run: Run) -> dict[str, dict[str, Decisions]]:
       run.inputs.models,
       tolerance=run.config.worth.tolerance,
       max_length=run.config.decode.max_length,
+      readout_chunk=run.config.wheels.readout_chunk,
   )
   models = run.params("wheels"), run.params("teacher")
   found = {split: collect(*models, worth.batches(run, split)) for split in worth.SPLITS}

@@ -10,11 +10,12 @@ A workdir belongs to a config stage by stage. A stage that has results or checkp
 under a config that would make the same stage from the same data. Everything else may change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 import contextlib
 import fcntl
 import os
 from pathlib import Path
+import shutil
 import socket
 import sys
 from typing import Any
@@ -53,7 +54,7 @@ MADE_BY = {
     "teacher": _TEACHER,
     "sft": ("seed", "tokenizer", "data", *_MODELS, "student", "budgets.knots", "sft"),
     "warm_start": _PAIR,
-    "distillation": (*_PAIR, "distillation"),
+    "distillation": (*_PAIR, "distillation", "decode.max_length"),
     "wheels": (*_PAIR, "distillation", "wheels", "calibration", "decode.max_length"),
     "worth": (
         *_PAIR,
@@ -197,6 +198,37 @@ class Workdir:
   def made_by(self, stage: str, *, data: dict[str, str] | None = None) -> dict[str, Any]:
     """Returns the content of a stage's `made_by.json` under this config."""
     return {"config": self._fields(stage), "data": data or {}}
+
+  def adopt(
+      self, stage: str, base: Path, *, apart_from: Collection[str] = ("teacher.checkpoint",)
+  ) -> None:
+    """Takes a finished stage from another workdir, if this config makes the same one.
+
+    Args:
+      stage: its name; nothing happens if it is done here.
+      base: the other workdir.
+      apart_from: fields in which the two configs may differ.
+
+    Raises:
+      ValueError: if the stage was made by another config there, or is damaged; names the fields
+        that differ, and the remedy.
+    """
+    if self.summary(stage) is not None:
+      return
+    made_by = Workdir(base, self._config)._read_made_by(stage)
+    lines = [
+        line
+        for line in config_lib.differences(made_by.get("config"), self._fields(stage))
+        if line.partition(": ")[0].removeprefix("config.") not in apart_from
+    ]
+    if lines:
+      raise ValueError(
+          f"workdir {base}: its stage {stage!r} was made by another config (there != here)"
+          f" {'; '.join(lines[:5])}. Give the config of that run, or the workdir of another"
+      )
+    folder, source = self.begin(stage, data=made_by.get("data", {})), base / "stages" / stage
+    shutil.copytree(source / "params", folder / "params", dirs_exist_ok=True)
+    shutil.copyfile(source / "summary.json", folder / "summary.json")  # last, as it is written
 
   def finish(self, stage: str, summary: dict[str, Any]) -> None:
     """Marks a stage as done."""

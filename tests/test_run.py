@@ -284,6 +284,7 @@ def test_a_stage_that_a_finished_one_was_made_without_is_refused(finished, cache
 def test_a_token_gate_starts_at_its_log_odds(tmp_path):
   config = load_config("demo", "smoke")
   config.student.model.gate = "token"
+  config.calibration.steps = 0
   opened = run.open_run(config, tmp_path)
   student = opened.inputs.models.student
   batch = next(opened.batches("wheels", config.wheels, budgets=config.budgets.train))

@@ -12,7 +12,7 @@ import numpy as np
 from kdtw_jax import decoding
 from kdtw_jax.evaluation import methods
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
-from kdtw_jax.evaluation.methods import METHODS, Setting, Sweep
+from kdtw_jax.evaluation.methods import Setting, Sweep
 from kdtw_jax.evaluation.record import EXACT_METHOD, Curve
 from kdtw_jax.evaluation.tradeoff import bisect_dial
 
@@ -27,11 +27,10 @@ def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Swee
 
   Args:
     measure: measures the run.
-    names: names in METHODS; None for those of the config.
+    names: names in `methods.METHODS`; None for those of the config.
   """
   evaluation, found = measure.config.evaluation, {}
-  if names is None:
-    names = METHODS if "all" in evaluation.methods else evaluation.methods
+  names = methods.names_of(evaluation) if names is None else names
   for name in sorted(names, key=lambda name: bool(decoding.POLICIES[name].student)):
     dials = methods.dials_of(evaluation, name)
     student = decoding.POLICIES[name].student

@@ -62,7 +62,7 @@ def distribution_matching(models: Models, stage: ml_collections.ConfigDict) -> O
     )
     mask = batch.target != PAD_ID
     terms = {name: losses.token_mean(value, mask) for name, value in values.items()}
-    if stage.budget_loss:
+    if stage.budget_loss and "price" in params:
       terms["budget_loss"] = scoring.budget_error(student.budget(params, encoded), batch)
     return scoring.weighted_sum(stage, terms), terms
 

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 import optax
 
-from kdtw_jax import checkpoint, decoding, devices
+from kdtw_jax import checkpoint, decoding, devices, losses
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Worth
 from kdtw_jax.models import Model, num_params, shift_right
 from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
@@ -65,7 +65,12 @@ def train(run: Run) -> None:
   params, teacher_params = run.params("wheels"), run.params("teacher")
   wheels = run.workdir.summary("wheels")
   assert wheels is not None  # `run.params` has found it
-  collect = make_collector(models, tolerance=section.tolerance, max_length=max_length)
+  collect = make_collector(
+      models,
+      tolerance=section.tolerance,
+      max_length=max_length,
+      readout_chunk=run.config.wheels.readout_chunk,
+  )
   found = {split: collect(params, teacher_params, batches(run, split)) for split in SPLITS}
   decisions = tuple(labelled(run, part, split) for split, part in found.items())
   worth, loss = fit_worth(models.student, params, decisions, section, seed=run.seed("worth"))
@@ -178,9 +183,8 @@ def asks_to_come(
         max_length=max_length,
     )
     encoded = student.encode(params, batch.student_source)
-    price = jnp.interp(batch.budget, knots, jnp.asarray(duals, jnp.float32))
-    if student.config.gate == "difficulty_price":
-      price = student.price(params, encoded)
+    given = losses.interpolate_duals(duals, knots, batch.budget)
+    price = student.price_or(params, encoded, given)
     hidden = student.hidden(params, encoded, shift_right(result.tokens))
     to_come = jnp.cumsum(result.asked[:, ::-1], axis=1)[:, ::-1].astype(jnp.float32)
     price = jnp.broadcast_to(price[:, None], to_come.shape)
@@ -251,7 +255,7 @@ def fit_head(
 
   some_steps = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
   keys = jax.random.split(jax.random.key(seed), section.steps)
-  carry, losses = (head, optimizer.init(head)), jnp.zeros(())
+  carry, last = (head, optimizer.init(head)), jnp.zeros(())
   for first in tracked(range(0, section.steps, _STEPS_AT_A_TIME), f"fit {name}"):
-    carry, losses = some_steps(carry, keys[first : first + _STEPS_AT_A_TIME])
-  return carry[0], float(jnp.mean(losses))
+    carry, last = some_steps(carry, keys[first : first + _STEPS_AT_A_TIME])
+  return carry[0], float(jnp.mean(last))
