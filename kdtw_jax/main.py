@@ -57,12 +57,10 @@ def main(argv: list[str]) -> None:
 
 
 def quiet_libraries() -> None:
-  """Keeps the terminal free of tracebacks of errors that orbax also raises, and of idle talk."""
+  """Keeps the terminal free of idle talk, and of what orbax says of errors that it also raises."""
   for chatty in ("absl", "jax", "matplotlib"):  # orbax and others log to absl's
     std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
-  std_logging.getLogger("absl").addFilter(
-      lambda record: record.levelno < std_logging.ERROR or "orbax" not in record.pathname
-  )
+  std_logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
   std_logging.getLogger(
       "asyncio"
   ).addFilter(  # tasks of a save that failed, when they are collected

@@ -6,6 +6,7 @@ loaded if it exists. Each stage is a file in `stages/`.
 
 import contextlib
 from pathlib import Path
+import shlex
 
 import jax
 import ml_collections
@@ -76,7 +77,9 @@ def _run_stages(run: Run) -> Path | None:
   hand_on(run)
   page = evaluation.measure(run) if "evaluation" in config.stages else None
   if (workdir / "pair").is_dir():
-    print_line("pair", f"kdtw write --pair={workdir} --budget=0.2 < in.txt > out.txt")
+    command = f"kdtw write --pair={shlex.quote(str(workdir))} --budget=0.2"
+    print_line("pair", f"write a sentence of your own: {command}")
+    print_line("pair", f"write a file, line by line: {command} < in.txt > out.txt")
   return page
 
 

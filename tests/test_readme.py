@@ -242,6 +242,7 @@ def test_every_file_that_a_page_names_is_there(page):
         ("kdtw write --pair=runs/demo --buget=0.2", "are none of kdtw write"),
         ("kdtw report --workdir=runs/demo", "are none of kdtw report"),
         ("pip install 'kdtw_jax[server]'", "no extra server"),
+        ("tensorboard --logdir=runs/demo/tensorboard", "no curves in"),
         ("bash launch/demos.sh", "no script launch/demos.sh"),
         ("launch/smoke.sh wmd", "is none of"),
         ("launch/gpu.sh configs/wmt.py", "needs"),

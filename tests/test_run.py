@@ -34,7 +34,16 @@ def test_the_run_leaves_a_report_and_says_where(finished):
     assert (workdir / name).stat().st_size > 0
   assert list(workdir.glob("*.png")) and list(workdir.glob("*.svg"))
   assert "examples: train 600, validation 16, test 8\n" in output
-  assert "report.html" in output and "ETA" in output and "tok/s" in output
+  assert "report.html" in output and "tok/s" in output
+  assert re.search(r"^sft +a baseline: .*\nsft +4/8  ETA \d+:\d\d  ", output, re.MULTILINE)
+  total = re.search(r"^evaluation +0/(\d+)  ETA -:--  teacher and students", output, re.MULTILINE)
+  assert total and re.search(
+      rf"^evaluation +{total[1]}/{total[1]}  ETA 0:00 ", output, re.MULTILINE
+  )
+  written = (
+      f"pair          write a sentence of your own: kdtw write --pair={workdir} --budget=0.2\n"
+  )
+  assert written in output
 
 
 def test_stages_and_methods_are_runs_of_tensorboard(finished):

@@ -29,27 +29,54 @@ def baselines(measure: Measure, names: Iterable[str] | None = None) -> list[Swee
     measure: measures the run.
     names: names in `methods.METHODS`; None for those of the config.
   """
-  evaluation, found = measure.config.evaluation, {}
-  names = methods.names_of(evaluation) if names is None else names
-  for name in sorted(names, key=lambda name: bool(decoding.POLICIES[name].student)):
-    dials = methods.dials_of(evaluation, name)
-    student = decoding.POLICIES[name].student
-    if student in found:
+  found: dict[str, Sweep] = {}
+  for name, stages in _students(measure, names).items():
+    if (student := decoding.POLICIES[name].student) in found:
       stages = [found[student].settings[0][2].stage]
-    elif student == "handover":  # it reads the pair's heads
-      stages = [PAIR_STAGE]
-    else:
-      stages = [stage for stage in evaluation.baseline_students if stage in measure.students]
+    dials = methods.dials_of(measure.config.evaluation, name)
     candidates = [methods.method_sweep(name, dials, stage) for stage in stages]
     curves = [measure.curve("validation", sweep) for sweep in candidates[1:] and candidates]
     found[name] = candidates[best_student(curves, measure.key) if curves else 0]
   budgets = tuple(sorted(measure.config.budgets.seen))
-  paced = [
-      methods.paced_sweep(sweep, budgets)
-      for sweep in found.values()
-      if sweep.family == PACED_FAMILY and not sweep.bound
-  ]
+  paced = [methods.paced_sweep(sweep, budgets) for name, sweep in found.items() if _is_paced(name)]
   return [*found.values(), *paced]
+
+
+def num_points(measure: Measure) -> int:
+  """Counts the points that the sweeps of a run will have on both splits.
+
+  The choice of students measures further points on validation, which are counted too. Offsets that
+  are the same for several shares are counted for each.
+  """
+  evaluation, budgets = measure.config.evaluation, tuple(measure.config.budgets.seen)
+  on_both = len(evaluation.offset_shares)
+  for sweep in methods.handover_sweeps(budgets, tuple(map(float, evaluation.tolerances))):
+    on_both += len(sweep.settings)
+  total = 0
+  for name, stages in _students(measure, None).items():
+    total += len(methods.dials_of(evaluation, name)) * (len(stages) + 1)
+    on_both += len(budgets) * _is_paced(name)
+  return total + 2 * on_both
+
+
+def _students(measure: Measure, names: Iterable[str] | None) -> dict[str, list[str]]:
+  """Returns the methods to sweep, and the stages whose students each is tried with.
+
+  A method that shares the choice of another one in `names` comes after it, with one stage.
+  """
+  evaluation, found = measure.config.evaluation, {}
+  names = methods.names_of(evaluation) if names is None else names
+  every = [stage for stage in evaluation.baseline_students if stage in measure.students]
+  for name in sorted(names, key=lambda name: bool(decoding.POLICIES[name].student)):
+    student = decoding.POLICIES[name].student
+    shared = student in found or student == "handover"  # the latter reads the pair's heads
+    found[name] = [PAIR_STAGE] if shared else every
+  return found
+
+
+def _is_paced(name: str) -> bool:
+  """Returns True for a method that is measured under paced budgets too."""
+  return decoding.POLICIES[name].family == PACED_FAMILY and not decoding.POLICIES[name].bound
 
 
 def best_student(curves: Sequence[Curve], key: str) -> int:

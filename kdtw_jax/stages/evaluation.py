@@ -13,7 +13,7 @@ from kdtw_jax.evaluation.scalars import curves_by_run
 from kdtw_jax.pair_checks import read_saved
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.stages.stage import Run
-from kdtw_jax.terminal import read_log
+from kdtw_jax.terminal import Bar, print_line, read_log
 
 STUDENTS = ("sft", "warm_start", "distillation", "wheels")
 
@@ -32,18 +32,19 @@ def measure(run: Run) -> Path:
   if wheels is None:
     raise ValueError("stage 'evaluation' needs stage 'wheels': add it to config.stages")
   students = {name: run.params(name) for name in STUDENTS if run.workdir.summary(name)}
-  metrics = evaluate(
-      run.config,
-      run.inputs.models,
-      run.mesh,
-      run.inputs.tokenizer,
-      students={**students, PAIR_STAGE: run.params(run.pair_stage)},
-      teacher_params=run.params("teacher"),
-      duals=tuple(wheels["duals"]),
-      sources={split: run.inputs.source(split) for split in ("train", "validation", "test")},
-      tokenised={split: run.inputs.tokenised(split) for split in ("validation", "test")},
-      paces=read_saved(run.workdir.path / "pair" / "pair.json").paces,
-  )
+  print_line("evaluation", "every method at every setting, on validation and test, and compared")
+  parts = {
+      "students": {**students, PAIR_STAGE: run.params(run.pair_stage)},
+      "teacher_params": run.params("teacher"),
+      "duals": tuple(wheels["duals"]),
+      "sources": {split: run.inputs.source(split) for split in ("train", "validation", "test")},
+      "tokenised": {split: run.inputs.tokenised(split) for split in ("validation", "test")},
+      "paces": read_saved(run.workdir.path / "pair" / "pair.json").paces,
+  }
+  with Bar("evaluation") as bar:
+    metrics = evaluate(
+        run.config, run.inputs.models, run.mesh, run.inputs.tokenizer, **parts, bar=bar
+    )
   summaries = {name: run.workdir.summary(name) for name in config_lib.STAGES}
   stages = [
       dataclasses.replace(Stage.from_summary(found), log=read_log(run.workdir.folder(name)))

@@ -22,6 +22,7 @@ def train(run: Run) -> None:
       run,
       "warm_start",
       stage,
+      purpose="the student learns the teacher's distribution, whatever budget it reads",
       start=lambda: starting_params(run, "student", "warm_start"),
       objective=distribution_matching(run.inputs.models, stage),
       frozen=run.params("teacher"),

@@ -39,6 +39,7 @@ def train(run: Run) -> None:
       run,
       "wheels",
       stage,
+      purpose="the student learns when to ask the teacher, and budgets get their prices",
       start=lambda: start,
       rollout=rollouts.make_rollout(
           models, stage, max_length=run.config.decode.max_length, may_ask=True
