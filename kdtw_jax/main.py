@@ -61,11 +61,8 @@ def quiet_libraries() -> None:
   for chatty in ("absl", "jax", "matplotlib"):  # orbax and others log to absl's
     std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
   std_logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
-  std_logging.getLogger(
-      "asyncio"
-  ).addFilter(  # tasks of a save that failed, when they are collected
-      lambda record: "orbax" not in record.getMessage()
-  )
+  # Tasks of a save that failed, when they are collected.
+  std_logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
   def hook(unraisable: Any) -> None:
     if str(unraisable.exc_value) != "Event loop is closed":  # the rest of a save that failed

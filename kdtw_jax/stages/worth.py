@@ -66,20 +66,15 @@ def train(run: Run) -> None:
   params, teacher_params = run.params("wheels"), run.params("teacher")
   wheels = run.workdir.summary("wheels")
   assert wheels is not None  # `run.params` has found it
-<<<<<<< HEAD
   collect = make_collector(
       models,
       tolerance=section.tolerance,
       max_length=max_length,
       readout_chunk=run.config.wheels.readout_chunk,
   )
-  found = {split: collect(params, teacher_params, batches(run, split)) for split in SPLITS}
-=======
-  collect = make_collector(models, tolerance=section.tolerance, max_length=max_length)
   found = {
       split: collect(params, teacher_params, batches(run, split, "drafts")) for split in SPLITS
   }
->>>>>>> metrics
   decisions = tuple(labelled(run, part, split) for split, part in found.items())
   worth, loss = fit_worth(models.student, params, decisions, section, seed=run.seed("worth"))
   follow = asks_to_come(run, params, teacher_params, duals=np.asarray(wheels["duals"]))
@@ -269,14 +264,7 @@ def fit_head(
 
   some_steps = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
   keys = jax.random.split(jax.random.key(seed), section.steps)
-<<<<<<< HEAD
   carry, last = (head, optimizer.init(head)), jnp.zeros(())
-  for first in tracked(range(0, section.steps, _STEPS_AT_A_TIME), f"fit {name}"):
+  for first in tracked(range(0, section.steps, _STEPS_AT_A_TIME), f"worth: fit {name}"):
     carry, last = some_steps(carry, keys[first : first + _STEPS_AT_A_TIME])
   return carry[0], float(jnp.mean(last))
-=======
-  carry, losses = (head, optimizer.init(head)), jnp.zeros(())
-  for first in tracked(range(0, section.steps, _STEPS_AT_A_TIME), f"worth: fit {name}"):
-    carry, losses = some_steps(carry, keys[first : first + _STEPS_AT_A_TIME])
-  return carry[0], float(jnp.mean(losses))
->>>>>>> metrics
