@@ -17,7 +17,6 @@ class Job:
   """The texts of one client, while they are written.
 
   Attributes:
-    since: when they came, by time.monotonic.
     left: number of texts that have not ended.
   """
 
@@ -25,7 +24,7 @@ class Job:
       self, engine: Engine, texts: Sequence[str], order: Order, *, most: int | None = None
   ):
     """Gives all texts to the engine, or none; errors as in `Engine.submit`."""
-    self.since = time.monotonic()
+    self._since = time.monotonic()
     self._engine, self._tickets = engine, list[Ticket]()
     self._loop = asyncio.get_running_loop()
     self._told: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
@@ -36,6 +35,11 @@ class Job:
       self.give_up()
       raise
     self.left = len(self._tickets)
+
+  @property
+  def seconds(self) -> float:
+    """Time since the texts came, waiting for slots included."""
+    return time.monotonic() - self._since
 
   def give_up(self) -> None:
     """Forgets what is left."""
