@@ -6,6 +6,7 @@ Shape letters: T tokens of an output.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -141,16 +142,16 @@ class Stream(Iterator[Piece]):
     return next(self._pieces)
 
   def _written_on(self, lanes: Lanes, reader: Reader, row: Row, order: Order) -> Iterator[Piece]:
-    width = reader.width([row])
+    begun, width = time.monotonic(), reader.width([row])
     slots, pieces = lanes.open(order, width), Pieces(reader.text)
     slots.admit({0: (lanes.request(row, order, width), order.policy)})
     while True:
       slots.advance(1, _PASSES)
       done, result = bool(slots.done()[0]), slots.results()
       tokens, by_teacher = np.asarray(result.tokens[0]), np.asarray(result.written_by_teacher[0])
-      length = int(result.length[0])
+      length, seconds = int(result.length[0]), time.monotonic() - begun
       yield from pieces.grown(tokens, by_teacher, length=length, done=done)
       if done:
         break
     calls = int(result.teacher_calls[0])
-    self.written = reader.written(tokens, by_teacher, length=length, calls=calls)
+    self.written = reader.written(tokens, by_teacher, length=length, calls=calls, seconds=seconds)

@@ -62,7 +62,7 @@ class Desk:
     try:
       async with contextlib.aclosing(job.events()) as events:
         async for number, event in events:
-          seconds = time.monotonic() - job.since
+          seconds = job.seconds
           if number not in begun:
             begun.add(number)
             self.figures.began(seconds)
@@ -173,7 +173,7 @@ async def _whole(
       for number in sorted(ends)
   ]
   return responses.JSONResponse(
-      answer | {"choices": choices, "usage": protocol.usage(ends.values())}
+      answer | {"choices": choices, "usage": protocol.usage(ends.values(), job.seconds)}
   )
 
 
@@ -193,7 +193,7 @@ async def _stream(
           found = protocol.choice(number, piece.text, by_teacher=piece.by_teacher)
           yield _event(answer | {"choices": [found]})
     if options and options.include_usage:
-      yield _event(answer | {"choices": [], "usage": protocol.usage(ends)})
+      yield _event(answer | {"choices": [], "usage": protocol.usage(ends, job.seconds)})
     yield "data: [DONE]\n\n"
   except StoppedError as error:
     yield _event(protocol.problem(str(error), "server_error"))

@@ -18,7 +18,6 @@ class Job:
   """The texts of one client, while they are written.
 
   Attributes:
-    since: when they came, by time.monotonic.
     left: number of texts that have not ended.
   """
 
@@ -26,12 +25,17 @@ class Job:
       self, engine: Engine, texts: Sequence[str], order: Order, *, most: int | None = None
   ):
     """Gives all texts to the engine, or none; errors as in `Engine.submit`."""
-    self.since = time.monotonic()
+    self._since = time.monotonic()
     self._engine = engine
     self._loop = asyncio.get_running_loop()
     self._told: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
     self._tickets = engine.submit(texts, order, self._tell, most=most)
     self.left = len(self._tickets)
+
+  @property
+  def seconds(self) -> float:
+    """Time since the texts came, waiting for slots included."""
+    return time.monotonic() - self._since
 
   def give_up(self) -> None:
     """Forgets what is left."""

@@ -29,13 +29,11 @@ class End:
     written: the output.
     cut: True if it ended at the most tokens that were asked for or that the pair writes.
     read: number of tokens that the student read.
-    seconds: from entering a slot to the end, beside all others that were written then.
   """
 
   written: Written
   cut: bool
   read: int
-  seconds: float
 
 
 Event = list[Piece] | End | StoppedError
@@ -100,10 +98,12 @@ class Lane:
         ticket.tell(new)
       if last:
         calls = int(results.teacher_calls[slot])
-        written = self._reader.written(tokens, np.asarray(by_teacher), length=length, calls=calls)
-        cut = int(tokens[length - 1]) != EOS_ID
         seconds = time.monotonic() - ticket.entered
-        ended[slot] = ticket, End(written, cut, len(ticket.row.student), seconds)
+        written = self._reader.written(
+            tokens, np.asarray(by_teacher), length=length, calls=calls, seconds=seconds
+        )
+        cut = int(tokens[length - 1]) != EOS_ID
+        ended[slot] = ticket, End(written, cut, len(ticket.row.student))
     self._leave([*ended])
     return [*ended.values()]
 

@@ -16,6 +16,7 @@ from kdtw_jax.pair import load_pair
 from kdtw_jax.serving.app import make_app
 from kdtw_jax.serving.engine import Engine, Settings
 from kdtw_jax.serving.guard import Limits
+from kdtw_jax.serving.job import Job
 from tests import tiny_pair
 from tests.served import served
 
@@ -66,7 +67,8 @@ def complete(client, **body):
         ({"model": "tiny", "temperature": 0, "n": 1, "seed": 5, "user": "me"}, {"budget": 0.2}),
     ],
 )
-def test_a_completion_is_what_write_returns(client, pair, body, order):
+def test_a_completion_is_what_write_returns(client, pair, body, order, monkeypatch):
+  monkeypatch.setattr(Job, "seconds", 1.23456)
   answer = complete(client, prompt=TEXT, **body)
   assert answer.status_code == 200
   found, out = answer.json(), pair.write(TEXT, **order)
@@ -78,6 +80,7 @@ def test_a_completion_is_what_write_returns(client, pair, body, order):
   assert usage["completion_tokens"] == len(out.tokens) and usage["teacher_calls"] == out.calls
   assert usage["teacher_tokens"] == sum(out.by_teacher)
   assert usage["teacher_share"] == pytest.approx(out.share, abs=1e-4)
+  assert usage["seconds"] == 1.2346
 
 
 def test_several_prompts_are_answered_in_their_order(client, pair):
