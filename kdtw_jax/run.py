@@ -62,6 +62,7 @@ def _run_stages(run: Run) -> Path | None:
   """Runs the stages of `train_and_evaluate`."""
   config, workdir = run.config, run.workdir.path
   run.workdir.check()  # again: another run may have been in it meanwhile
+  checks.check_tokens(run)
   tokenizer.make(run)  # every other stage reads it
   stages = {
       "teacher": teacher.train,

@@ -3,6 +3,7 @@
     stages/<name>/made_by.json   the fields of the config and the data that make the stage
     stages/<name>/checkpoints/   while it runs
     stages/<name>/params/, summary.json   when it is done; the summary is written last
+    data/train/                  its tokens; made again if it is deleted, see data/token_cache.py
     pair/, metrics.json, report.html, ...
     run.lock                     locked while a run writes here; names its process
 
@@ -69,7 +70,12 @@ MADE_BY = {
 
 
 class Workdir:
-  """The folder of a run. Nothing is written before `held` and `begin`."""
+  """The folder of a run. Nothing is written before `held` and `begin`.
+
+  Attributes:
+    path: the folder.
+    is_held: True while this process holds it, and may write.
+  """
 
   def __init__(self, path: str | Path, config: ml_collections.ConfigDict):
     """Checks the path of the folder.
@@ -88,7 +94,7 @@ class Workdir:
           f"--workdir={path}: only folders of the file system are written; mount the bucket, e.g. "
           "with gcsfuse, and give the folder"
       )
-    self.path = Path(path)
+    self.path, self.is_held = Path(path), False
     self._config = config
 
   @contextlib.contextmanager
@@ -125,7 +131,11 @@ class Workdir:
       file.truncate(0)
       file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
       file.flush()
-      yield
+      self.is_held = True
+      try:
+        yield
+      finally:
+        self.is_held = False
 
   def folder(self, stage: str) -> Path:
     """Returns a stage's folder; a teacher of another run is in that run's workdir."""
