@@ -57,7 +57,7 @@ def test_a_sweep_of_every_method_gives_all_the_same_number_of_settings():
         ("entropy", (-3.0,), "threshold must lie in .0, inf."),
         ("lenient", (9.0,), "lenience must lie in"),
         ("prefix", (-4.0,), "tokens must lie in"),
-        ("speculative", (100000,), "k must lie in .1, 512."),
+        ("speculative", (100000,), "k of policy 'speculative' is a whole number from 1 to 512"),
         ("speculative", (2.5,), "k of policy 'speculative' is a whole number"),
         ("verify_end", (-2.0,), "tolerance must lie in"),
         ("verify_max_prob", (1.5,), "dial must lie in .0, 1."),
