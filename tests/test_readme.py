@@ -248,7 +248,7 @@ def test_every_file_that_a_page_names_is_there(page):
         ("launch/gpu.sh configs/wmt.py", "needs"),
         ("launch/gpu.sh configs/wmt.py:pair=en-xx runs/wmt", "en-xx"),
         ("launch/gpu.sh configs/wmt.py runs/wmt --config.none=1", "no field config.none"),
-        ("python benchmarks/decode.py --studnt=t5-small", "no flag --studnt"),
+        ("python -m benchmarks.decode --studnt=t5-small", "no flag --studnt"),
     ],
 )
 def test_a_wrong_command_is_found(command, message):
