@@ -1,6 +1,6 @@
 """Markdown tables of what `budgets.py` measured, and the figures by which forms are judged.
 
-python benchmarks/budget_tables.py results/multi30k/budgets.json
+python -m benchmarks.budget_tables results/multi30k/budgets.json
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Use of the teacher against the budget, for every form of a budget, at home and elsewhere.
 
-    python benchmarks/budgets.py --workdir=runs/m30k-0 --emails=DIR --texts=captions.txt \
+    python -m benchmarks.budgets --workdir=runs/m30k-0 --emails=DIR --texts=captions.txt \
         --out=FILE.json
 
 The pair of a workdir writes for its test set, for two of its test texts joined (longer than any in

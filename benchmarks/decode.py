@@ -1,6 +1,6 @@
 """Decoding speed of all methods in one run, against memory bandwidth and against transformers.
 
-    python benchmarks/decode.py --student=t5-small --teacher=t5-base --peer --out=FILE.json
+    python -m benchmarks.decode --student=t5-small --teacher=t5-base --peer --out=FILE.json
 
 Sizes have names. Weights are random, so the decisions that matter are forced: a handover asks with
 a given probability; a draft is accepted with a given probability, in speculation as in checks of
@@ -23,11 +23,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from peer import Peer
-from random_models import SIZES, bytes_per_step, model_of, sources, streaming_seconds
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.peer import Peer
+from benchmarks.random_models import SIZES, bytes_per_step, model_of, sources, streaming_seconds
 from kdtw_jax import decoding
 from kdtw_jax.files import write_json
 from kdtw_jax.models import num_params

@@ -1,7 +1,7 @@
 """Ends runs at random moments and resumes them: does every number stay the same?
 
-    python benchmarks/kills.py --num=50
-    python benchmarks/kills.py --num=50 --signal=SIGTERM --out=runs/kills/sigterm.json
+    python -m benchmarks.kills --num=50
+    python -m benchmarks.kills --num=50 --signal=SIGTERM --out=runs/kills/sigterm.json
 
 A run of the demo's smoke config is ended again and again, each time at a random moment after it has
 loaded its data and within the seconds that an unbroken run then takes, until it is done; then

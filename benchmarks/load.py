@@ -1,6 +1,6 @@
 """Time and memory of loading a published checkpoint, against transformers' `from_pretrained`.
 
-    python benchmarks/load.py --size=t5-base --out=FILE.json
+    python -m benchmarks.load --size=t5-base --out=FILE.json
 
 (Extra: pip install torch transformers.) Random weights of a published size are written once per
 shard size. Each load runs in a new process, in turns, with the files in the system's cache; figures

@@ -1,8 +1,8 @@
 """The zoo of distillation: every objective of configs/objectives.py from the same student.
 
-    python benchmarks/objectives.py --config=configs/multi30k.py --config.data.path=DIR \
+    python -m benchmarks.objectives --config=configs/multi30k.py --config.data.path=DIR \
         --base=runs/m30k-0 --rates=1e-4,3e-4,1e-3 --out=results/multi30k/objectives0.json
-    python benchmarks/objectives.py --table results/multi30k/objectives*.json
+    python -m benchmarks.objectives --table results/multi30k/objectives*.json
 
 `--base` is a workdir of the same config whose stages up to `warm_start` are done. Each objective at
 each learning rate is a separate, resumable run in `BASE/objectives/NAME-RATE`: the same steps,
@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
 from rich.console import Console
-import seeds
-from variants import branch
 
+from benchmarks import seeds
+from benchmarks.variants import branch
 from configs import objectives
 from kdtw_jax import config as config_lib
 from kdtw_jax import data, decoding, devices

@@ -1,6 +1,6 @@
 """Copies the files of a finished run that are worth keeping into a folder of results.
 
-    python benchmarks/publish.py --out=results/multi30k/seed0 runs/m30k-0
+    python -m benchmarks.publish --out=results/multi30k/seed0 runs/m30k-0
 
 Sample sentences are left out, because they belong to the data, and so are logs of training. Numbers
 are rounded to six digits, and paths are replaced by their meaning: `DIR` for the data, `runs/...`

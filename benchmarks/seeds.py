@@ -1,6 +1,6 @@
 """Markdown tables of one experiment over its seeds: the mean, and the range in brackets.
 
-python benchmarks/seeds.py results/multi30k/seed*/metrics.json
+python -m benchmarks.seeds results/multi30k/seed*/metrics.json
 """
 
 import argparse

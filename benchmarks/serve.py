@@ -1,7 +1,7 @@
 """Latency and throughput of a running server under load: many clients against one at a time.
 
     kdtw serve --pair=runs/demo --budget=0.2 &
-    python benchmarks/serve.py --address=http://127.0.0.1:8000 --texts=in.txt --out=FILE.json
+    python -m benchmarks.serve --address=http://127.0.0.1:8000 --texts=in.txt --out=FILE.json
 
 Each client sends one text after another, as a stream, and notes when the first piece and the end of
 its output came. `same` says whether every output is that of the first number of clients, usually

@@ -1,6 +1,6 @@
 """Tokens per second of a trained pair on its test sentences: batches against continuous batching.
 
-    python benchmarks/throughput.py --workdir=runs/m30k-0 --out=FILE.json
+    python -m benchmarks.throughput --workdir=runs/m30k-0 --out=FILE.json
 
 Real outputs have different lengths. A batch runs until its longest row is done; with continuous
 batching a slot whose row is done takes the next sentence. The same sentences are fed in three ways,

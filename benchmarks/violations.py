@@ -1,6 +1,6 @@
 """Outputs under budgets that promise something, and how many of them break the promise: none.
 
-    python benchmarks/violations.py --outputs=100000 --workdir=runs/m30k-0 --out=FILE.json
+    python -m benchmarks.violations --outputs=100000 --workdir=runs/m30k-0 --out=FILE.json
 
 Shares, calls, gates and models are random; outputs are greedy and sampled, by policies that ask
 and by policies that check. The models are tables, so that lengths and gates vary more than any

@@ -1,6 +1,6 @@
 """A comparison of ways to train the wheels, all starting from the same distilled student.
 
-    python benchmarks/wheels.py --config=configs/multi30k.py --config.data.path=DIR \
+    python -m benchmarks.wheels --config=configs/multi30k.py --config.data.path=DIR \
         --base=runs/m30k --out=results/multi30k/wheels.json
 
 Scores are read off each method's curve at equal shares of teacher tokens; None is out of its reach.
@@ -17,8 +17,8 @@ from absl import app, flags
 import jax
 from ml_collections import config_flags
 from rich.console import Console
-from variants import branch
 
+from benchmarks.variants import branch
 from kdtw_jax.evaluation import sweeps
 from kdtw_jax.evaluation.measure import Measure
 from kdtw_jax.evaluation.tradeoff import score_at_share

@@ -1,6 +1,6 @@
 """What the head `worth` knows of help, what it should learn from, and what its policy gains.
 
-    python benchmarks/worth.py --config=configs/multi30k.py --config.data.path=DIR \
+    python -m benchmarks.worth --config=configs/multi30k.py --config.data.path=DIR \
         --workdir=runs/m30k-0 --out=FILE.json
 
 Heads are fitted to training sources, to half of validation, or to both, and judged on the other
@@ -109,6 +109,7 @@ def decisions(run: Run) -> dict[str, dict[str, Decisions]]:
       run.inputs.models,
       tolerance=run.config.worth.tolerance,
       max_length=run.config.decode.max_length,
+      readout_chunk=run.config.wheels.readout_chunk,
   )
   models = run.params("wheels"), run.params("teacher")
   found = {split: collect(*models, worth.batches(run, split)) for split in worth.SPLITS}

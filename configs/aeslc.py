@@ -39,7 +39,7 @@ def get_config(arg=None):
 
 def _from_scratch(config):
   """Sets up models of CPU size with their own vocabulary, and an e-mail's first 96 tokens."""
-  default = defaults()
+  default = defaults().unlock()
   config.teacher, config.student = default.teacher, default.student
   for stage in ("sft", "warm_start", "distillation", "wheels"):
     config[stage] = default[stage]

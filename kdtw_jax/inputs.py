@@ -1,19 +1,38 @@
 """A run's examples, tokenizer and models, each made once, when first needed."""
 
+from collections.abc import Sequence
 import functools
 import hashlib
 import itertools
 from pathlib import Path
+import random
+import time
+from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import ml_collections
-import numpy as np
 
 from kdtw_jax import config_models, data
 from kdtw_jax.base import BatchIterator
+from kdtw_jax.files import not_written
 from kdtw_jax.models import Models
-from kdtw_jax.terminal import tracked
+from kdtw_jax.terminal import print_line, tracked
 from kdtw_jax.workdir import Workdir
+
+_MOST_PAIRS = 500_000  # whose texts a tokenizer is trained on: a million sentences
+# Fields of `data` that decide which examples train holds.
+_MAKE_EXAMPLES = (
+    "source",
+    "source_field",
+    "target_field",
+    "tfds_name",
+    "train_split",
+    "num_train",
+    "join",
+    "held_out",
+    "seed",
+)
 
 
 class Inputs:
@@ -50,7 +69,11 @@ class Inputs:
   def _trained_tokenizer(self) -> data.Tokenizer:
     """Trains a SentencePiece model on the training split and the instructions."""
     source = self.source("train")
-    text = (side for i in range(len(source)) for side in (source[i].source, source[i].target))
+    numbers = range(len(source))
+    if len(source) > _MOST_PAIRS:
+      numbers = sorted(random.Random(self._config.seed).sample(numbers, _MOST_PAIRS))
+    examples = (source[i] for i in numbers)
+    text = (side for example in examples for side in (example.source, example.target))
     return data.train_tokenizer(
         [*text, *data.tokenizer_text(self._config.data.task)],
         seed=self._config.seed,
@@ -75,13 +98,17 @@ class Inputs:
 
   @functools.cache  # noqa: B019
   def tokenised(self, split: str) -> data.TokenisedSplit:
-    """Returns the examples of a split as token ids.
+    """Returns the examples of a split as token ids; those of train are files of the workdir.
 
     Evaluation splits drop no example and have a single shape, so each policy compiles once.
+
+    Raises:
+      OSError: if the tokens of train cannot be written.
+      ValueError: if no example is left.
     """
-    buckets, over_long = self._config.data.buckets, self._config.data.over_long
-    if split != "train":
-      buckets, over_long = buckets[-1:], "truncate"
+    if split == "train" and (cached := self._cached_train):
+      return cached.split
+    buckets, over_long = self._buckets(split)
     return data.tokenise(
         self.source(split),
         self.tokenizer,
@@ -91,18 +118,90 @@ class Inputs:
         track_fn=functools.partial(tracked, description=split),
     )
 
+  def _buckets(self, split: str) -> tuple[Sequence[tuple[int, int]], str]:
+    """Returns the buckets of a split, and what becomes of examples that they do not hold."""
+    if split == "train":
+      return self._config.data.buckets, self._config.data.over_long
+    return self._config.data.buckets[-1:], "truncate"
+
+  @functools.cached_property
+  def _cached_train(self) -> data.CachedTokens | None:
+    """The tokens of train in the workdir, written by the process that holds it.
+
+    None in a process that does not hold it and finds none of this data there.
+    """
+    may_write, shared = self._workdir.is_held, jax.process_count() > 1
+    try:
+      cached = self._read_train(may_write) if may_write or not shared else None
+    finally:
+      if shared:  # the first process has written before the others look
+        multihost_utils.sync_global_devices("tokens of train")
+    return self._read_train(may_write=False) if shared and not may_write else cached
+
+  def _read_train(self, may_write: bool) -> data.CachedTokens | None:
+    """Opens the tokens of train; tokenises and writes them if they are not there."""
+    folder, (buckets, over_long) = self._workdir.path / "data" / "train", self._buckets("train")
+    made_of = self._made_of("train")
+    read = functools.partial(
+        data.read_cache,
+        folder,
+        self.source("train"),
+        self.tokenizer,
+        made_of=made_of,
+        buckets=buckets,
+        over_long=over_long,
+        task=self._config.data.task,
+    )
+    started = time.monotonic()
+    try:
+      cached = read()
+      saved = max(cached.seconds - (time.monotonic() - started), 0)
+      _say_cached(folder, cached, f"{saved:.1f} s saved")
+      return cached
+    except FileNotFoundError:
+      pass
+    except ValueError as error:
+      print_line("data", f"{error}; tokenised again")
+    if not may_write:
+      return None
+    parts = data.tokenised_parts(
+        self.source("train"),
+        self.tokenizer,
+        buckets=buckets,
+        over_long=over_long,
+        track_fn=functools.partial(tracked, description="train"),
+    )
+    try:
+      data.write_cache(folder, parts, made_of=made_of, buckets=buckets)
+    except OSError as error:
+      raise not_written(f"tokens {folder}", error, remedy="The same command goes on") from error
+    cached = read()
+    _say_cached(folder, cached, f"made in {cached.seconds:.1f} s")
+    return cached
+
+  def _made_of(self, split: str) -> dict[str, Any]:
+    """Returns all that decides the tokens of a split. A task is no part of them."""
+    fields, (buckets, over_long) = self._config.data, self._buckets(split)
+    return {
+        "text": self.text_fingerprint(split),
+        "files": data.files_digest(fields, split),
+        "tokenizer": self.tokenizer.digest(),
+        "data.buckets": [list(bucket) for bucket in buckets],
+        "data.over_long": over_long,
+        **{f"data.{name}": fields[name] for name in _MAKE_EXAMPLES},
+    }
+
   def shortest_output(self) -> tuple[float, float]:
     """Returns what a hard budget counts on, by validation data; see `data.shortest_output`."""
     quantile = self._config.decode.shortest_quantile
     return data.shortest_output(self.tokenised("validation"), self.tokenizer, quantile)
 
+  @functools.cache  # noqa: B019
   def fingerprint(self, split: str) -> str:
     """Hashes a split's token ids and lengths; the same data give the same hash in any folder."""
-    split_ids = self.tokenised(split)
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (*split_ids.source, *split_ids.target, split_ids.example_id):
-      digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    if split == "train" and (cached := self._cached_train):
+      return cached.digest
+    return data.tokens_digest(self.tokenised(split))
 
   @functools.cache  # noqa: B019
   def text_fingerprint(self, split: str) -> str:
@@ -128,6 +227,11 @@ class Inputs:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+
+
+def _say_cached(folder: Path, cached: data.CachedTokens, note: str) -> None:
+  size, examples = cached.num_bytes / 2**20, len(cached.split.example_id)
+  print_line("data", f"train as tokens: {examples:,} examples in {folder}, {size:,.1f} MiB, {note}")
 
 
 def _load_tokenizer(field: str, path: Path) -> data.AnyTokenizer:

@@ -6,6 +6,7 @@ Shape letters: T tokens of an output.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -94,13 +95,17 @@ class Lanes:
 
     The programs compile when they are first used.
     """
-    terms = (order.form, order.pace)
-    if terms not in self._programs:
-      self._programs[terms] = self._program(order)
+    kind = self.kind(order)
+    if kind not in self._programs:
+      self._programs[kind] = self._program(order)
     example = self.request(Row([PAD_ID], [PAD_ID], 0.0), order, width)
     return decoding.Slots(
-        self._programs[terms], self._params, example, jax.random.key(0), order.policy
+        self._programs[kind], self._params, example, jax.random.key(0), order.policy
     )
+
+  def forget(self, kind: Hashable) -> None:
+    """Drops the programs of a kind, which compile anew if it is opened again."""
+    self._programs.pop(kind, None)
 
   def request(self, row: Row, order: Order, width: int) -> decoding.Request:
     """Makes the request of one text, padded to a width."""
@@ -137,16 +142,16 @@ class Stream(Iterator[Piece]):
     return next(self._pieces)
 
   def _written_on(self, lanes: Lanes, reader: Reader, row: Row, order: Order) -> Iterator[Piece]:
-    width = reader.width([row])
+    begun, width = time.monotonic(), reader.width([row])
     slots, pieces = lanes.open(order, width), Pieces(reader.text)
     slots.admit({0: (lanes.request(row, order, width), order.policy)})
     while True:
       slots.advance(1, _PASSES)
       done, result = bool(slots.done()[0]), slots.results()
       tokens, by_teacher = np.asarray(result.tokens[0]), np.asarray(result.written_by_teacher[0])
-      length = int(result.length[0])
+      length, seconds = int(result.length[0]), time.monotonic() - begun
       yield from pieces.grown(tokens, by_teacher, length=length, done=done)
       if done:
         break
     calls = int(result.teacher_calls[0])
-    self.written = reader.written(tokens, by_teacher, length=length, calls=calls)
+    self.written = reader.written(tokens, by_teacher, length=length, calls=calls, seconds=seconds)

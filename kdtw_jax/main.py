@@ -57,17 +57,12 @@ def main(argv: list[str]) -> None:
 
 
 def quiet_libraries() -> None:
-  """Keeps the terminal free of tracebacks of errors that orbax also raises, and of idle talk."""
+  """Keeps the terminal free of idle talk, and of what orbax says of errors that it also raises."""
   for chatty in ("absl", "jax", "matplotlib"):  # orbax and others log to absl's
     std_logging.getLogger(chatty).setLevel(std_logging.WARNING)
-  std_logging.getLogger("absl").addFilter(
-      lambda record: record.levelno < std_logging.ERROR or "orbax" not in record.pathname
-  )
-  std_logging.getLogger(
-      "asyncio"
-  ).addFilter(  # tasks of a save that failed, when they are collected
-      lambda record: "orbax" not in record.getMessage()
-  )
+  std_logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+  # Tasks of a save that failed, when they are collected.
+  std_logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
   def hook(unraisable: Any) -> None:
     if str(unraisable.exc_value) != "Event loop is closed":  # the rest of a save that failed

@@ -99,7 +99,7 @@ class Orders:
       )
     stated = self.stated(budget) if calls is None else None
     if calls == 0 or (stated and stated.share == 0):
-      return Order(stated or self.stated(0.0), 0, "share", decoding.StudentAlone())
+      return Order(stated or self.stated(0.0), 0, "share", decoding.make_policy("student"))
     pace = self._paces.get(form, 0.0) if by_gate else _USUAL_PACE
     return Order(stated, min(calls or 0, self._most), form, policy, pace)
 
@@ -137,7 +137,7 @@ def read_policy(text: str | None) -> decoding.Policy | str | None:
   """Reads NAME or NAME:DIAL, as `pair.write` takes it.
 
   Raises:
-    ValueError: if there is no such policy, or no such dial.
+    ValueError: if there is no such policy, or it has no such dial.
   """
   if text is None or text == "worth":
     return text
@@ -150,7 +150,11 @@ def read_policy(text: str | None) -> decoding.Policy | str | None:
     raise ValueError(
         f"policy {text:.60}: {dial!r:.40} is no number: give a dial, as speculative:4"
     ) from None
-  return decoding.make_policy(name, int(value) if value.is_integer() else value)
+  policy = decoding.make_policy(name, int(value) if value.is_integer() else value)
+  low, high = decoding.POLICIES[name].dial_range
+  if not low <= value <= high:
+    raise ValueError(f"policy {text:.60}: {dial:.40} is not within {low:g} to {high:g}")
+  return policy
 
 
 def reads_gate(policy: decoding.Policy) -> bool:

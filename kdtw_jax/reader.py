@@ -7,6 +7,7 @@ Shape letters: B batch, S source length, T tokens of an output.
 """
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
@@ -21,8 +22,9 @@ from kdtw_jax.orders import Order, Orders
 _NARROWEST = 16
 
 
-class Written(NamedTuple):
-  """A pair's output for one text.
+@dataclasses.dataclass(frozen=True)
+class Written:
+  """A pair's output for one text. Two are equal if the same was written, however long it took.
 
   Attributes:
     text: the output.
@@ -30,6 +32,12 @@ class Written(NamedTuple):
     by_teacher: for each token, True where the teacher wrote it.
     calls: how often the teacher was consulted.
     share: share of the tokens that the teacher wrote, 0..1.
+    seconds: wall time of decoding, with that of compiling if a program was new. `Pair.write` and
+      `write_stream` measure batches: from when the decoder had the batch and was done with the one
+      before, until its outputs were back; all texts of a batch have its time. `Pair.stream`
+      measures from when its first piece was asked for until the last one was written, with what
+      the caller did between them. A server measures from when the text entered a slot, beside the
+      others that were written then. 0 for a blank text, which is not decoded.
   """
 
   text: str
@@ -37,6 +45,7 @@ class Written(NamedTuple):
   by_teacher: tuple[bool, ...]
   calls: int
   share: float
+  seconds: float = dataclasses.field(default=0.0, compare=False)
 
 
 class TextError(ValueError):
@@ -192,8 +201,9 @@ class Reader:
       *,
       length: int,
       calls: int,
+      seconds: float,
   ) -> Written:
-    """Converts an output, of which `length` tokens are written."""
+    """Converts an output, of which `length` tokens are written in so many seconds."""
     ids, by_teacher = tokens[:length].tolist(), by_teacher[:length]
     return Written(
         text=self.text(ids),
@@ -201,6 +211,7 @@ class Reader:
         by_teacher=tuple(by_teacher.tolist()),
         calls=calls,
         share=float(by_teacher.sum() / max(length, 1)),
+        seconds=seconds,
     )
 
   def text(self, ids: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ loaded if it exists. Each stage is a file in `stages/`.
 
 import contextlib
 from pathlib import Path
+import shlex
 
 import jax
 import ml_collections
@@ -61,6 +62,7 @@ def _run_stages(run: Run) -> Path | None:
   """Runs the stages of `train_and_evaluate`."""
   config, workdir = run.config, run.workdir.path
   run.workdir.check()  # again: another run may have been in it meanwhile
+  checks.check_tokens(run)
   tokenizer.make(run)  # every other stage reads it
   stages = {
       "teacher": teacher.train,
@@ -76,7 +78,9 @@ def _run_stages(run: Run) -> Path | None:
   hand_on(run)
   page = evaluation.measure(run) if "evaluation" in config.stages else None
   if (workdir / "pair").is_dir():
-    print_line("pair", f"kdtw write --pair={workdir} --budget=0.2 < in.txt > out.txt")
+    command = f"kdtw write --pair={shlex.quote(str(workdir))} --budget=0.2"
+    print_line("pair", f"write a sentence of your own: {command}")
+    print_line("pair", f"write a file, line by line: {command} < in.txt > out.txt")
   return page
 
 
@@ -96,15 +100,18 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
 
 def hand_on(run: Run) -> None:
   """Saves the trained pair as `pair/`, unless it is already there; raises OSError if it cannot."""
-  stage = run.pair_stage
-  folder, summary = run.workdir.path / "pair", run.workdir.summary(stage)
-  if not summary or run.workdir.summary_of(folder) == summary:
+  config = config_lib.to_json(run.config)
+  folder, summary = run.workdir.path / "pair", run.workdir.summary(run.pair_stage)
+  if not summary:
+    return
+  made_by = {**summary, **{section: config[section] for section in ("budgets", "decode")}}
+  if run.workdir.summary_of(folder) == made_by:
     return
   parts = {
-      "config": config_lib.to_json(run.config),
+      "config": config,
       "models": run.inputs.models,
       "tokenizer": run.inputs.tokenizer,
-      "student_params": run.params(stage),
+      "student_params": run.params(run.pair_stage),
       "teacher_params": run.params("teacher"),
       "duals": np.asarray(summary["duals"]),
       "shortest": run.inputs.shortest_output(),
@@ -113,7 +120,7 @@ def hand_on(run: Run) -> None:
   }
   try:
     pair.save_pair(folder, **parts)
-    write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", made_by)
   except OSError as error:
     remedy = "Its stages are done, and the same command saves it"
     raise not_written(f"pair {folder}", error, remedy=remedy) from error

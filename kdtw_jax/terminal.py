@@ -1,10 +1,10 @@
-"""Terminal output of a running stage: a progress bar, or log lines if there is no terminal.
+"""Terminal output of a running stage: one bar that is redrawn, or log lines without a terminal.
 
 The same scalars go to TensorBoard, and to `log.jsonl`, from which a report draws them. Nothing here
 touches a device array.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 import contextlib
 import json
 import math
@@ -12,25 +12,14 @@ from pathlib import Path
 import time
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    track,
-)
-from tensorboardX import SummaryWriter
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kdtw_jax import tensorboard
 from kdtw_jax.files import write_atomically
 
 LOG_FILE = "log.jsonl"
 _MOST_POINTS = 200  # of a learning curve
-
-
-def _clock(seconds: float) -> str:
-  minutes, seconds = divmod(round(seconds), 60)
-  return f"{minutes}:{seconds:02d}"
+_RATE_OVER = 600  # seconds over which a bar takes its speed; log points may be minutes apart
 
 
 def print_line(stage: str, text: str) -> None:
@@ -38,14 +27,74 @@ def print_line(stage: str, text: str) -> None:
   Console().print(f"{stage:<13} {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def tracked(steps: range, description: str) -> Iterable[int]:
+def tracked(steps: range, description: str) -> Iterator[int]:
   """Iterates over `steps` with a bar on a terminal, or after one line elsewhere."""
-  console = Console()
   if len(steps) < 2:
-    return steps
-  if not console.is_terminal:
+    yield from steps
+    return
+  if not Console().is_terminal:
     print_line(description, f"{len(steps)} steps")
-  return track(steps, f"{description:<13}", console=console, disable=not console.is_terminal)
+  with Bar(description, total=len(steps)) as bar:
+    for step in steps:
+      yield step
+      bar.advance()
+
+
+class Bar:
+  """What is done of some steps, and the time that the rest will take, as a context manager."""
+
+  def __init__(self, name: str, *, total: int = 0, done: int = 0, console: Console | None = None):
+    """Takes the name to show, the number of steps, and how many were done before."""
+    self.console = console or Console()
+    self._name, self._total, self._first, self._done = name, total, done, done
+    self._started = time.monotonic()
+    self._progress = Progress(
+        TextColumn("{task.description:<13}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=self.console,
+        disable=not self.console.is_terminal,
+        speed_estimate_period=_RATE_OVER,
+    )
+    self._task = self._progress.add_task(name, total=total, completed=done, note="")
+
+  def __enter__(self):
+    self._progress.start()
+    return self
+
+  def __exit__(self, *unused):
+    with contextlib.suppress(OSError):  # the terminal may be gone
+      self._progress.stop()
+
+  def expect(self, total: int) -> None:
+    """Sets the number of steps."""
+    self._total = total
+    self._progress.update(self._task, total=total)
+
+  def advance(self, steps: int = 1) -> None:
+    """Counts steps that are done; prints nothing without a terminal."""
+    self._done += steps
+    with contextlib.suppress(OSError):
+      self._progress.update(self._task, completed=self._done)
+
+  def say(self, note: str) -> None:
+    """Shows some words beside the bar, or a line with them, what is done, and the time left."""
+    with contextlib.suppress(OSError):
+      self._progress.update(self._task, note=note)
+      if not self.console.is_terminal:
+        line = f"{self._name:<13} {self._done}/{self._total}  ETA {self._time_left()}  {note}"
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+  def _time_left(self) -> str:
+    done = self._done - self._first
+    if not done:
+      return "-:--"
+    seconds = time.monotonic() - self._started
+    minutes, seconds = divmod(round(seconds / done * max(self._total - self._done, 0)), 60)
+    return f"{minutes}:{seconds:02d}"
 
 
 def read_log(folder: Path) -> dict[str, tuple[float, ...]]:
@@ -84,33 +133,19 @@ class StageProgress:
 
     What was logged after the first step is dropped: a resumed stage logs it again.
     """
-    self._stage, self._first, self._steps = stage, first_step, steps
-    self._console = console or Console()
-    self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+    self._writer = tensorboard.open_run(folder, first_step=first_step)
     kept = [row for row in _logged(folder / LOG_FILE) if (row["step"] or 0) <= first_step]
     lines = "".join(map(_line, kept))
     self._log = write_atomically(folder / LOG_FILE, lines).open("a", encoding="utf-8")
-    self._started = time.monotonic()
-    self._tokens = 0
-    self._bar = Progress(
-        TextColumn("{task.description:<13}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=self._console,
-        disable=not self._console.is_terminal,
-    )
-    self._task = self._bar.add_task(stage, total=steps, completed=first_step, note="")
+    self._started, self._tokens, self._step = time.monotonic(), 0, first_step
+    self._bar = Bar(stage, total=steps, done=first_step, console=console)
 
   def __enter__(self):
-    self._bar.start()
+    self._bar.__enter__()
     return self
 
   def __exit__(self, *unused):
-    with contextlib.suppress(OSError):  # the terminal may be gone
-      self._bar.stop()
+    self._bar.__exit__()
     self._writer.close()
     self._log.close()
 
@@ -123,20 +158,14 @@ class StageProgress:
       tokens: target tokens since the last call.
     """
     self._tokens += tokens
-    seconds = max(time.monotonic() - self._started, 1e-9)
-    rate = self._tokens / seconds
-    for name, value in scalars.items():
-      self._writer.add_scalar(f"{self._stage}/{name}", value, step)
-    self._writer.add_scalar(f"{self._stage}/tokens_per_second", rate, step)
+    rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
+    for name, value in {**scalars, "tokens_per_second": rate}.items():
+      self._writer.add_scalar(f"train/{name}", value, step)
     self._log.write(_line({"step": step, **scalars}))
     self._log.flush()
-    note = f"{rate:,.0f} tok/s  loss {scalars['loss']:.3f}"
-    with contextlib.suppress(OSError):  # the terminal may be gone
-      self._bar.update(self._task, completed=step, note=note)
-      if not self._console.is_terminal:
-        left = seconds / max(step - self._first, 1) * (self._steps - step)
-        line = f"{self._stage:<13} {step}/{self._steps}  ETA {_clock(left)}  {note}"
-        self._console.print(line, highlight=False)
+    self._bar.advance(step - self._step)
+    self._step = step
+    self._bar.say(f"{rate:,.0f} tok/s  loss {scalars['loss']:.3f}")
 
 
 def _line(row: Mapping[str, float | int | None]) -> str:

@@ -3,6 +3,7 @@
     stages/<name>/made_by.json   the fields of the config and the data that make the stage
     stages/<name>/checkpoints/   while it runs
     stages/<name>/params/, summary.json   when it is done; the summary is written last
+    data/train/                  its tokens; made again if it is deleted, see data/token_cache.py
     pair/, metrics.json, report.html, ...
     run.lock                     locked while a run writes here; names its process
 
@@ -10,11 +11,12 @@ A workdir belongs to a config stage by stage. A stage that has results or checkp
 under a config that would make the same stage from the same data. Everything else may change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 import contextlib
 import fcntl
 import os
 from pathlib import Path
+import shutil
 import socket
 import sys
 from typing import Any
@@ -53,7 +55,7 @@ MADE_BY = {
     "teacher": _TEACHER,
     "sft": ("seed", "tokenizer", "data", *_MODELS, "student", "budgets.knots", "sft"),
     "warm_start": _PAIR,
-    "distillation": (*_PAIR, "distillation"),
+    "distillation": (*_PAIR, "distillation", "decode.max_length"),
     "wheels": (*_PAIR, "distillation", "wheels", "calibration", "decode.max_length"),
     "worth": (
         *_PAIR,
@@ -68,7 +70,12 @@ MADE_BY = {
 
 
 class Workdir:
-  """The folder of a run. Nothing is written before `held` and `begin`."""
+  """The folder of a run. Nothing is written before `held` and `begin`.
+
+  Attributes:
+    path: the folder.
+    is_held: True while this process holds it, and may write.
+  """
 
   def __init__(self, path: str | Path, config: ml_collections.ConfigDict):
     """Checks the path of the folder.
@@ -87,7 +94,7 @@ class Workdir:
           f"--workdir={path}: only folders of the file system are written; mount the bucket, e.g. "
           "with gcsfuse, and give the folder"
       )
-    self.path = Path(path)
+    self.path, self.is_held = Path(path), False
     self._config = config
 
   @contextlib.contextmanager
@@ -124,7 +131,11 @@ class Workdir:
       file.truncate(0)
       file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
       file.flush()
-      yield
+      self.is_held = True
+      try:
+        yield
+      finally:
+        self.is_held = False
 
   def folder(self, stage: str) -> Path:
     """Returns a stage's folder; a teacher of another run is in that run's workdir."""
@@ -197,6 +208,37 @@ class Workdir:
   def made_by(self, stage: str, *, data: dict[str, str] | None = None) -> dict[str, Any]:
     """Returns the content of a stage's `made_by.json` under this config."""
     return {"config": self._fields(stage), "data": data or {}}
+
+  def adopt(
+      self, stage: str, base: Path, *, apart_from: Collection[str] = ("teacher.checkpoint",)
+  ) -> None:
+    """Takes a finished stage from another workdir, if this config makes the same one.
+
+    Args:
+      stage: its name; nothing happens if it is done here.
+      base: the other workdir.
+      apart_from: fields in which the two configs may differ.
+
+    Raises:
+      ValueError: if the stage was made by another config there, or is damaged; names the fields
+        that differ, and the remedy.
+    """
+    if self.summary(stage) is not None:
+      return
+    made_by = Workdir(base, self._config)._read_made_by(stage)
+    lines = [
+        line
+        for line in config_lib.differences(made_by.get("config"), self._fields(stage))
+        if line.partition(": ")[0].removeprefix("config.") not in apart_from
+    ]
+    if lines:
+      raise ValueError(
+          f"workdir {base}: its stage {stage!r} was made by another config (there != here)"
+          f" {'; '.join(lines[:5])}. Give the config of that run, or the workdir of another"
+      )
+    folder, source = self.begin(stage, data=made_by.get("data", {})), base / "stages" / stage
+    shutil.copytree(source / "params", folder / "params", dirs_exist_ok=True)
+    shutil.copyfile(source / "summary.json", folder / "summary.json")  # last, as it is written
 
   def finish(self, stage: str, summary: dict[str, Any]) -> None:
     """Marks a stage as done."""

@@ -10,6 +10,8 @@ Shape letters: B batch, S source length.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
+import math
+import time
 from typing import Any
 
 import jax
@@ -42,25 +44,12 @@ class Writer:
   ):
     """Takes the parts of a pair; `params` is (student's, teacher's)."""
     self._reader, self._params = reader, params
-    student, teacher = (model.decoder_fns for model in models)
-
-    def decode(params, teacher_params, student_source, teacher_source, budget, key, policy):
-      return decoding.decode(
-          student,
-          teacher,
-          params,
-          teacher_params,
-          student_source,
-          teacher_source,
-          budget,
-          key,
-          policy,
-          max_length=config["decode"]["max_length"],
-          chunk=config["decode"]["chunk"] or DEFAULT_CHUNK,
-          wait=config["decode"]["wait"],
-      )
-
-    self.decode = jax.jit(decode)
+    self.decode = decoding.make_decoder(
+        *(model.decoder_fns for model in models),
+        max_length=config["decode"]["max_length"],
+        chunk=config["decode"]["chunk"] or DEFAULT_CHUNK,
+        wait=config["decode"]["wait"],
+    )
 
   def write(
       self,
@@ -118,12 +107,11 @@ class Writer:
       batch = [rows[i] for i in similar[start : start + size]]
       own = jax.random.fold_in(key, start)
       limits = self._budget(batch, size, order, credit)
-      result = self.decode(
-          *self._params, *self._reader.sources(batch, size), limits, own, order.policy
-      )
+      sources, begun = self._reader.sources(batch, size), time.monotonic()
+      result = self.decode(*self._params, *sources, limits, own, order.policy)
       credit = result.credit  # of the stream, so that no batch begins with nothing saved
-      results.append(result)
-    written = itertools.chain.from_iterable(map(self._written, results))
+      results.append((begun, result))
+    written = itertools.chain.from_iterable(itertools.starmap(self._written, _timed(results)))
     found = dict(zip(similar, written, strict=False))  # the rest are rows of padding
     return [found[i] for i in range(len(rows))], credit
 
@@ -136,11 +124,12 @@ class Writer:
     terms = self._reader.terms(order)
     return dataclasses.replace(terms, share=shares, calls=calls, credit=credit)
 
-  def _written(self, result: decoding.DecodeResult) -> list[Written]:
+  def _written(self, result: decoding.DecodeResult, seconds: float) -> list[Written]:
     """Converts the rows of a batch, padding rows included."""
-    result = jax.device_get(result)
     return [
-        self._reader.written(tokens, by_teacher, length=int(length), calls=int(calls))
+        self._reader.written(
+            tokens, by_teacher, length=int(length), calls=int(calls), seconds=seconds
+        )
         for tokens, by_teacher, length, calls in zip(
             result.tokens,
             result.written_by_teacher,
@@ -149,3 +138,15 @@ class Writer:
             strict=True,
         )
     ]
+
+
+def _timed(
+    results: Iterable[tuple[float, decoding.DecodeResult]],
+) -> list[tuple[decoding.DecodeResult, float]]:
+  """Fetches the results of batches that were begun at these times, and how long each took."""
+  found, free = [], -math.inf  # when the batch before was back
+  for begun, result in results:
+    result, begun = jax.device_get(result), max(begun, free)
+    free = time.monotonic()
+    found.append((result, free - begun))
+  return found

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SMOKE = "configs/demo.py:smoke"
+PACES = "--config.decode.paces=(1.0,8.0)"
 
 
 def environment(cache):
@@ -63,7 +64,7 @@ def finished(cache, tmp_path_factory, worker_id):
   workdir, output = folder / "run", folder / "run.txt"
   with filelock.FileLock(folder / "run.lock"):
     if not output.exists():
-      done = start(cache, workdir, "--config.decode.paces=(1.0,8.0)")
+      done = start(cache, workdir, PACES)
       assert done.returncode == 0, done.stdout + done.stderr
       output.write_text(done.stdout + done.stderr, encoding="utf-8")
   return workdir, output.read_text(encoding="utf-8")

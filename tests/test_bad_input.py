@@ -280,6 +280,38 @@ CONTRADICTIONS = [
         {"sft.optimizer": "adafactor", "sft.weight_decay": 0.1},
         "config.sft.weight_decay=0.1: must be 0 with adafactor",
     ),
+    (
+        {"wheels.optimizer": "muon", "wheels.weight_decay": 0.1},
+        "config.wheels.weight_decay=0.1: must be 0 with muon, whose decay spares no norms",
+    ),
+    (
+        {"distillation.teacher_mixing": 0.2},
+        "config.distillation.teacher_mixing=0.2: must be 0, or config.distillation.immediate sam",
+    ),
+    (
+        {"distillation.rollout_temperature": 0.0},
+        "config.distillation.rollout_temperature=0.0: must be > 0, or config.distillation.immedi",
+    ),
+    (
+        {"distillation.path_consistency": 0.0},
+        "config.distillation.value_warmup_steps=60: must be 0 with config.distillation.path_cons",
+    ),
+    (
+        {"distillation.on_policy_fraction": 0.007},
+        "config.distillation.on_policy_fraction=0.007: gives the student no row of config.distil",
+    ),
+    (
+        {"distillation.on_policy_fraction": 0.999},
+        "config.distillation.losses.forward_kl={'rows': 'off_policy', 'weight': 1.0}: takes off_",
+    ),
+    (
+        {"wheels.on_policy_fraction": 0.0, "wheels.consistency_rows": "all"},
+        "config.wheels.on_policy_fraction=0.0: must be > 0: the prices and the asks to come are",
+    ),
+    (
+        {"student.model.gate": "token"},
+        "config.calibration.steps=100: must be 0 with config.student.model.gate='token', which",
+    ),
     ({"warm_start.losses.forward_kl.weight": 0.0}, "config.warm_start.losses={'cross_entropy'"),
     (
         {"distillation.path_consistency": 0.0, "distillation.losses.forward_kl.weight": 0.0},

@@ -1,9 +1,11 @@
 """Outputs in pieces: their texts join to the output of `Pair.write`, and each says who wrote it."""
 
+import types
+
 import numpy as np
 import pytest
 
-from kdtw_jax import decoding
+from kdtw_jax import decoding, live
 from kdtw_jax.live import Piece, Pieces
 from kdtw_jax.pair import load_pair
 from tests import tiny_pair
@@ -53,6 +55,23 @@ def test_a_piece_comes_before_the_output_is_whole(pair, monkeypatch):
   early = len(advances)
   list(stream)
   assert early < len(advances) / 2 and len(stream.written.tokens) == 24
+
+
+def test_seconds_are_from_the_wish_for_the_first_piece_to_the_last(pair, monkeypatch):
+  now, advance = [7.0], decoding.Slots.advance
+
+  def ticking(self, num_done, steps):
+    now[0] += 1.0
+    return advance(self, num_done, steps)
+
+  monkeypatch.setattr(decoding.Slots, "advance", ticking)
+  monkeypatch.setattr(live, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+  stream = pair.stream(tiny_pair.TEXTS[7], 0.2)
+  now[0] = 10.0
+  next(stream)
+  now[0] += 100.0  # of the caller
+  list(stream)
+  assert stream.written is not None and stream.written.seconds == now[0] - 10.0 > 100.0
 
 
 @pytest.mark.parametrize(

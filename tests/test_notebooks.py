@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 import re
+import shutil
 
 import nbclient
 import nbformat
@@ -48,8 +49,8 @@ def test_a_notebook_is_committed_as_it_ran(path):
 
 
 @pytest.mark.slow
-def test_the_quickstart_runs(finished, monkeypatch, cache):
-  workdir, _ = finished
+def test_the_quickstart_runs(finished, tmp_path, monkeypatch, cache):
+  workdir = shutil.copytree(finished[0], tmp_path / "run")  # one process at a time is in a workdir
   parameters = {"MODE": "smoke", "WORKDIR": str(workdir)}
   texts = execute(ROOT / "notebooks/quickstart.ipynb", parameters, monkeypatch, cache)
   (dial,) = [text for text in texts if "<td>20%<td" in text]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import types
 
 import numpy as np
 import pytest
@@ -40,6 +41,18 @@ def test_many_texts_come_back_in_order_as_if_each_came_alone(pair):
   together = pair.write(TEXTS, 0.2)
   assert together == [pair.write(text, 0.2) for text in TEXTS]
   assert pair.write(tuple(TEXTS[:2]), 0.2) == together[:2] and pair.write([], 0.2) == []
+
+
+def test_texts_have_the_seconds_of_their_batch(pair, monkeypatch):
+  """Batches are begun one after the other, and decoded so; clocks are of the test."""
+  times = iter([10.0, 11.0, 15.0, 18.0, 20.0, 20.5])  # two begin, two are back; one begins, is back
+  monkeypatch.setattr(writer, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
+  together = pair.write(TEXTS, 0.2)
+  shortest = sorted(TEXTS, key=lambda text: len(pair.tokenizer.encode(text)))[: writer.BATCH]
+  expected = {text: 5.0 if text in shortest else 3.0 for text in TEXTS}
+  assert [out.seconds for out in together] == [*expected.values()] and 3.0 in expected.values()
+  alone = pair.write(TEXTS[0], 0.2)
+  assert alone.seconds == 0.5 and alone == together[0] and hash(alone) == hash(together[0])
 
 
 def test_no_text_compiles_a_program_of_its_own(pair, monkeypatch):

@@ -55,7 +55,7 @@ def called(block):
   block = re.sub(r"(?<=\s)[<>]\s*[^\s;]+", "", block)
   recorders = "".join(
       f'{name}() {{ printf "%s\\t" {name} "$@"; echo; }}\n'
-      for name in ("python", "bash", "pip", "kdtw", "source", "curl", *SCRIPTS)
+      for name in ("python", "bash", "pip", "kdtw", "source", "curl", "tensorboard", *SCRIPTS)
   )
   done = subprocess.run(
       ["/bin/bash", "-euc", recorders + block],
@@ -75,6 +75,9 @@ def check(command):
   if name == "kdtw":
     return check_kdtw(*words)
   if name in ("source", "curl"):
+    return None
+  if name == "tensorboard":  # a run has its curves there: test_run.py
+    assert words == ["--logdir=runs/demo/stages"], f"no curves in {words}"
     return None
   if name == "pip":
     return check_install(*words)
@@ -239,12 +242,13 @@ def test_every_file_that_a_page_names_is_there(page):
         ("kdtw write --pair=runs/demo --buget=0.2", "are none of kdtw write"),
         ("kdtw report --workdir=runs/demo", "are none of kdtw report"),
         ("pip install 'kdtw_jax[server]'", "no extra server"),
+        ("tensorboard --logdir=runs/demo/tensorboard", "no curves in"),
         ("bash launch/demos.sh", "no script launch/demos.sh"),
         ("launch/smoke.sh wmd", "is none of"),
         ("launch/gpu.sh configs/wmt.py", "needs"),
         ("launch/gpu.sh configs/wmt.py:pair=en-xx runs/wmt", "en-xx"),
         ("launch/gpu.sh configs/wmt.py runs/wmt --config.none=1", "no field config.none"),
-        ("python benchmarks/decode.py --studnt=t5-small", "no flag --studnt"),
+        ("python -m benchmarks.decode --studnt=t5-small", "no flag --studnt"),
     ],
 )
 def test_a_wrong_command_is_found(command, message):
@@ -305,12 +309,12 @@ def test_the_examples_of_the_site_print_what_they_say(page, own_registries):
 
 SHORTER = (  # the demo without its baseline and evaluation, in fewer steps
     "--config.stages=('tokenizer','teacher','warm_start','wheels','worth')",
-    "--config.teacher.train.steps=240",
-    "--config.warm_start.steps=300",
-    "--config.wheels.steps=100",
+    "--config.teacher.train.steps=180",
+    "--config.warm_start.steps=240",
+    "--config.wheels.steps=80",
     "--config.wheels.warmup_steps=20",
-    "--config.worth.num_sources=256",
-    "--config.worth.steps=500",
+    "--config.worth.num_sources=128",
+    "--config.worth.steps=300",
 )
 
 

@@ -17,7 +17,8 @@ from kdtw_jax import losses, pair, run
 from kdtw_jax.base import PAD_ID
 from kdtw_jax.published import tensors
 from kdtw_jax.stages import rollouts, wheels
-from tests.smoke_run import ROOT, command, environment, start
+from tests import event_files
+from tests.smoke_run import PACES, ROOT, command, environment, start
 from tests.test_config import load as load_config
 
 
@@ -33,7 +34,31 @@ def test_the_run_leaves_a_report_and_says_where(finished):
     assert (workdir / name).stat().st_size > 0
   assert list(workdir.glob("*.png")) and list(workdir.glob("*.svg"))
   assert "examples: train 600, validation 16, test 8\n" in output
-  assert "report.html" in output and "ETA" in output and "tok/s" in output
+  assert "report.html" in output and "tok/s" in output
+  assert re.search(r"^sft +a baseline: .*\nsft +4/8  ETA \d+:\d\d  ", output, re.MULTILINE)
+  total = re.search(r"^evaluation +0/(\d+)  ETA -:--  teacher and students", output, re.MULTILINE)
+  assert total and re.search(
+      rf"^evaluation +{total[1]}/{total[1]}  ETA 0:00 ", output, re.MULTILINE
+  )
+  written = (
+      f"pair          write a sentence of your own: kdtw write --pair={workdir} --budget=0.2\n"
+  )
+  assert written in output
+
+
+def test_stages_and_methods_are_runs_of_tensorboard(finished):
+  shown = event_files.runs(finished[0] / "stages")
+  metrics = json.loads((finished[0] / "metrics.json").read_text(encoding="utf-8"))
+  trained = {stage["stage"] for stage in metrics["stages"] if stage["log"]}
+  assert trained == {"teacher", "sft", "warm_start", "distillation", "wheels"}
+  for stage in trained:
+    assert len(shown[stage]["train/loss"]) == 2 and "train/tokens_per_second" in shown[stage]
+  for curve in metrics["curves"]["test"]:
+    points = shown[f"evaluation/{curve['method']}"]["evaluation/test/bleu"]
+    assert len(points) == len(curve["points"])
+  alone = {f"evaluation/{who}_alone" for who in metrics["alone"]}
+  methods = {f"evaluation/{curve['method']}" for curve in metrics["curves"]["test"]}
+  assert set(shown) == trained | alone | methods
 
 
 def test_the_metrics_hold_every_part_of_the_comparison(finished):
@@ -120,10 +145,10 @@ def test_a_pair_that_cannot_be_saved_is_named_and_the_old_one_kept(finished, tmp
 
 def test_a_finished_run_is_not_trained_again(finished, cache):
   workdir, _ = finished
-  before = {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")}
-  again = start(cache, workdir, "--config.stages=('teacher','wheels','worth')")
+  before = {p: p.stat().st_mtime_ns for p in workdir.glob("*/**/summary.json")}
+  again = start(cache, workdir, "--config.stages=('teacher','wheels','worth')", PACES)
   assert again.returncode == 0, again.stderr
-  assert {p: p.stat().st_mtime_ns for p in workdir.glob("stages/*/summary.json")} == before
+  assert {p: p.stat().st_mtime_ns for p in workdir.glob("*/**/summary.json")} == before
 
 
 def test_help_is_learned_by_two_heads_alone_and_handed_on(finished, cache, tmp_path):
@@ -268,6 +293,7 @@ def test_a_stage_that_a_finished_one_was_made_without_is_refused(finished, cache
 def test_a_token_gate_starts_at_its_log_odds(tmp_path):
   config = load_config("demo", "smoke")
   config.student.model.gate = "token"
+  config.calibration.steps = 0
   opened = run.open_run(config, tmp_path)
   student = opened.inputs.models.student
   batch = next(opened.batches("wheels", config.wheels, budgets=config.budgets.train))

@@ -77,10 +77,16 @@ def test_what_does_not_touch_a_begun_stage_may_change(tmp_path, field, value):
         ("data.prompt_length", 5, "teacher"),
         ("teacher.train.steps", 7, "teacher"),
         ("teacher.model.d_ff", 64, "teacher"),
+        ("decode.max_length", 50, "distillation"),
+        ("distillation.gamma", 0.5, "distillation"),
+        ("decode.max_length", 50, "wheels"),
+        ("calibration.steps", 7, "wheels"),
+        ("decode.max_length", 50, "worth"),
+        ("evaluation.metric", "rouge", "worth"),
     ],
 )
 def test_what_makes_a_begun_stage_may_not(tmp_path, field, value, stage):
-  begun(tmp_path, "tokenizer", "teacher")
+  begun(tmp_path, stage)
   with pytest.raises(ValueError, match=f"stage '{stage}' was made by.*config.{field}: .* != "):
     Workdir(tmp_path, config(**{field: value})).check()
 
@@ -99,6 +105,29 @@ def test_later_stages_depend_on_earlier_ones(tmp_path):
     fields = set(MADE_BY[stage])
     assert {"teacher", "student", "warm_start", stage, "budgets.train"} <= fields
   assert "distillation" in MADE_BY["wheels"] and "teacher" not in MADE_BY["sft"]
+
+
+def test_a_stage_is_taken_only_from_a_run_that_made_the_same(tmp_path):
+  base = tmp_path / "base"
+  begun(base, "warm_start", data={"train": "a"}, **{"warm_start.steps": 300})
+  (base / "stages/warm_start/params").mkdir()
+  (base / "stages/warm_start/params/0").write_text("numbers")
+  other = Workdir(tmp_path / "other", config(**{"warm_start.steps": 400}))
+  with pytest.raises(
+      ValueError,
+      match="its stage 'warm_start' was made by another .*warm_start.steps: 300 != 400. ",
+  ):
+    other.adopt("warm_start", base)
+  assert not other.begun("warm_start")
+  changes = {"warm_start.steps": 300, "teacher.checkpoint": str(base), "wheels.steps": 7}
+  same = Workdir(tmp_path / "same", config(**changes))
+  for _ in range(2):
+    same.adopt("warm_start", base)
+  same.check()
+  assert same.summary("warm_start") == {"stage": "warm_start"}
+  assert (tmp_path / "same/stages/warm_start/params/0").read_text() == "numbers"
+  with pytest.raises(ValueError, match="was made from other data"):
+    same.begin("wheels", data={"train": "b"})
 
 
 def test_a_stage_without_a_checkpoint_has_nothing_to_lose(tmp_path):

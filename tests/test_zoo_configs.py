@@ -33,6 +33,13 @@ def test_each_objective_is_a_valid_config_that_moves_the_student(name):
   assert all(np.isfinite(value) for value in metrics.values())
 
 
+@pytest.mark.parametrize("name", objectives.OBJECTIVES)
+def test_an_objective_fits_a_config_that_begins_again_from_the_defaults(name):
+  config = load("aeslc", f"scratch,objective={name}")
+  config_lib.validate(config)
+  assert config.is_locked and config.distillation.is_locked
+
+
 def test_an_unknown_objective_is_refused_with_the_known_ones():
   with pytest.raises(ValueError, match="objective=gdk: is unknown; there are path_consistency, "):
     load("multi30k", "objective=gdk")

@@ -15,7 +15,8 @@ from rich.table import Table
 from kdtw_jax.commands import spending
 from kdtw_jax.files import read_json_object, write_atomically, write_json
 
-if TYPE_CHECKING:  # loads jax
+if TYPE_CHECKING:  # both load jax
+  from kdtw_jax.base import Params
   from kdtw_jax.pair import Pair
 
 SUMMARY = "score a pair on texts of your own, with the calls that each setting needs"
@@ -97,8 +98,9 @@ class _Kept:
   ):
     """Opens the folder; raises ValueError if its results are of another pair, text or metric."""
     self._folder, self._metric = folder, metric
-    parts = [trained.config, trained.duals, trained.prices, sources, references]
-    content = json.dumps([*parts, _sum_of(trained)], sort_keys=True)
+    parts = [trained.config, trained.duals, trained.prices, trained.paces, trained.shortest]
+    sums = [_sums_of(trained.student_params), _sums_of(trained.teacher_params)]
+    content = json.dumps([*parts, sources, references, *sums], sort_keys=True)
     self._made_by = {"metric": metric, "sha256": hashlib.sha256(content.encode()).hexdigest()}
     path, self.scores = folder / SCORES_FILE, dict[str, dict[str, float]]()
     if path.exists():
@@ -114,7 +116,8 @@ class _Kept:
     """Scores the outputs of a setting and saves them, the scores last."""
     from kdtw_jax.evaluation.metrics import corpus_scores
 
-    tally, stem = spending.Tally(), re.sub(r"[^\w.-]+", "_", name)
+    tally, stem = spending.Tally(), name.replace(":", "-at-").replace("@", "-for-")
+    stem = re.sub(r"[^\w.-]+", "_", stem)
     for out in written:
       tally.add(out)
     costs = (spending.cost_line(line, out) for line, out in enumerate(written, 1))
@@ -151,12 +154,9 @@ def usual_settings(trained: "Pair") -> list[str]:
   return ["student", *budgets, *worth, "speculative:4", "teacher"]
 
 
-def _sum_of(trained: "Pair") -> list[float]:
-  """A mark of the student's parameters: the sum of the magnitudes of each."""
+def _sums_of(params: "Params") -> list[float]:
+  """A mark of a model's parameters: the sum of the magnitudes of each."""
   import jax
   import numpy as np
 
-  return [
-      float(np.abs(np.asarray(x, np.float32)).sum())
-      for x in jax.tree.leaves(trained.student_params)
-  ]
+  return [float(np.abs(np.asarray(x, np.float32)).sum()) for x in jax.tree.leaves(params)]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # these load jax
   from kdtw_jax.serving.engine import Engine
 
 _TOKEN = "KDTW_TOKEN"
+# Without a secret, pages of other sites in a browser here may not pass for pages of ours.
+_LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]
 
 
 class Pages(NamedTuple):
@@ -78,12 +80,14 @@ def check(args: argparse.Namespace, *fields: str) -> None:
 def serve(args: argparse.Namespace, make_pages: Callable[["Pair", "Engine"], Pages]) -> None:
   """Serves until it is told to stop, then finishes what it has."""
   with extra(args.command):
+    from starlette.middleware import trustedhost
     import uvicorn
   from kdtw_jax import devices, pair
   from kdtw_jax.serving import engine
 
   spending.quiet()
   devices.keep_programs()
+  hosts = _LOOPBACK if secret(args.host) is None else ["*"]
   console = Console(stderr=True)
   with _listen(args.host, args.port) as listening:  # before what takes long, if it is taken
     trained = pair.load_pair(args.pair)
@@ -100,7 +104,7 @@ def serve(args: argparse.Namespace, make_pages: Callable[["Pair", "Engine"], Pag
       name = trained.config["name"]
       console.print(f"{name} on http://{host}:{port}{pages.path}; Ctrl-C ends", highlight=False)
       config = uvicorn.Config(
-          pages.app,
+          trustedhost.TrustedHostMiddleware(pages.app, hosts, www_redirect=False),
           log_level="warning",
           timeout_keep_alive=30,
           timeout_graceful_shutdown=pages.patience,

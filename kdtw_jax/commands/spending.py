@@ -93,11 +93,12 @@ class Tally:
 
 
 def cost_line(line: int, out: "Written") -> str:
-  """Returns one JSON line: the pieces of an output, who wrote them, and the calls."""
+  """Returns one JSON line: the pieces of an output, who wrote them, the calls and the time."""
   record = {
       "line": line,
       "calls": out.calls,
       "share": round(out.share, 4),
+      "seconds": round(out.seconds, 4),
       "tokens": out.tokens,
       "by_teacher": [int(by) for by in out.by_teacher],
   }

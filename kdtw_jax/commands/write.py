@@ -19,9 +19,9 @@ EXAMPLES = """\
   kdtw write --pair=runs/demo --budget="at most 3 calls" --costs=costs.jsonl < in.txt > out.txt
   kdtw write --pair=runs/demo --budget=0.1 --policy=worth --form=ledger < in.txt > out.txt
   kdtw write --pair=runs/demo --policy=speculative:4 < in.txt > out.txt
-A blank line stays blank. --costs has a JSON line for each text: its calls, and who wrote which
-token. Compiled programs are kept in ~/.cache/kdtw_jax (or in JAX_COMPILATION_CACHE_DIR), so that
-the next run starts sooner."""
+A blank line stays blank. --costs has a JSON line for each text: its calls, the seconds of its
+batch, and who wrote which token. Compiled programs are kept in ~/.cache/kdtw_jax (or in
+JAX_COMPILATION_CACHE_DIR), so that the next run starts sooner."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -82,7 +82,7 @@ def _path_consistency(**fields: Any) -> dict[str, Any]:
       stop_bootstrap=False,
       consistency_rows="on_policy",  # all | on_policy | off_policy; the rows that V is fitted to
       off_policy="reference",  # reference | teacher
-      rollout_temperature=1.0,  # 0: greedy
+      rollout_temperature=1.0,  # of the student's tokens and of the teacher's; 0: greedy
       path_consistency=1.0,  # weight
       budget_loss=1.0,  # weight of predicting the budget from the instruction
       losses=_losses(own_rows=True),
@@ -167,7 +167,9 @@ def defaults() -> ml_collections.ConfigDict:
   distillation = _path_consistency(
       steps=300,
       on_policy_fraction=0.5,
-      immediate="expected",  # sampled | expected: the student's own token in r_t − α log π
+      # sampled | expected: the student's own token in r_t − α log π; the expectation is over π, of
+      # which rollouts are samples at rollout_temperature=1 alone
+      immediate="expected",
       teacher_mixing=0.0,  # probability with which the teacher writes a token of an on-policy row
   )
   distillation["losses"]["forward_kl"].update(weight=1.0, rows="off_policy")

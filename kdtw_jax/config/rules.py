@@ -151,10 +151,12 @@ def _schedules(config: ml_collections.ConfigDict) -> _Faults:
       yield f"{name}.final_learning_rate", (
           f"must be <= config.{name}.learning_rate={stage.learning_rate}"
       )
-    if stage.optimizer == "adafactor" and stage.weight_decay:
-      yield f"{name}.weight_decay", (
-          "must be 0 with adafactor, whose decay does not follow the learning rate"
-      )
+    why = {
+        "adafactor": "whose decay does not follow the learning rate",
+        "muon": "whose decay spares no norms, biases and duals",
+    }.get(stage.optimizer)
+    if why and stage.weight_decay:
+      yield f"{name}.weight_decay", f"must be 0 with {stage.optimizer}, {why}; or use adamw"
 
 
 def _losses(config: ml_collections.ConfigDict) -> _Faults:
@@ -166,7 +168,13 @@ def _losses(config: ml_collections.ConfigDict) -> _Faults:
       yield f"{name}.losses", "every weight is 0: give one of them a weight above 0"
     if "on_policy_fraction" not in stage:
       continue
-    lacking = {0.0: "on_policy", 1.0: "off_policy"}.get(stage.on_policy_fraction)
+    own_rows = round(stage.on_policy_fraction * stage.batch_size)
+    if stage.on_policy_fraction and not own_rows:
+      yield f"{name}.on_policy_fraction", (
+          f"gives the student no row of config.{name}.batch_size={stage.batch_size}: raise one of "
+          "the two, or set it to 0"
+      )
+    lacking = {0: "on_policy", stage.batch_size: "off_policy"}.get(own_rows)
     takes = {f"losses.{n}": loss.get("rows") for n, loss in stage.losses.items() if loss.weight}
     if stage.path_consistency:
       takes["path_consistency"] = stage.consistency_rows
@@ -175,13 +183,32 @@ def _losses(config: ml_collections.ConfigDict) -> _Faults:
           f"takes {lacking} rows, and config.{name}.on_policy_fraction={stage.on_policy_fraction} "
           "leaves none: set the weight to 0, or change the fraction"
       )
-  stage = config.distillation
-  if stage.path_consistency and stage.immediate == "expected":
-    if stage.consistency_rows != "on_policy":
-      yield "distillation.consistency_rows", (
-          "must be on_policy, or config.distillation.immediate sampled: the expectation is over "
-          "the student's own tokens"
+  if not config.wheels.on_policy_fraction:
+    yield "wheels.on_policy_fraction", (
+        "must be > 0: the prices and the asks to come are learned from the student's own rows"
+    )
+  yield from _values_of_distillation(config.distillation)
+
+
+def _values_of_distillation(stage: ml_collections.ConfigDict) -> _Faults:
+  """Checks that values are learned where there are steps for them, and from the rows they need."""
+  if not stage.path_consistency:
+    if stage.value_warmup_steps:
+      yield "distillation.value_warmup_steps", (
+          "must be 0 with config.distillation.path_consistency=0: there are no values to learn"
       )
+  elif stage.immediate == "expected":
+    own_tokens = {
+        "consistency_rows": (stage.consistency_rows == "on_policy", "on_policy"),
+        "teacher_mixing": (not stage.teacher_mixing, "0"),
+        "rollout_temperature": (stage.rollout_temperature > 0, "> 0"),
+    }
+    for field, (holds, remedy) in own_tokens.items():
+      if not holds:
+        yield f"distillation.{field}", (
+            f"must be {remedy}, or config.distillation.immediate sampled: the expectation is over "
+            "the student's own tokens"
+        )
 
 
 def _data(config: ml_collections.ConfigDict) -> _Faults:
@@ -228,6 +255,11 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
   if not student.value_heads and {"distillation", "wheels"} & {*config.stages}:
     yield "student.model.value_heads", (
         "must be True: distillation and wheels learn values; or leave both out of config.stages"
+    )
+  if config.calibration.steps and student.gate != "difficulty_price":
+    yield "calibration.steps", (
+        f"must be 0 with config.student.model.gate={student.gate!r}, which has no price to "
+        "calibrate"
     )
   from_nothing = not (teacher.pretrained or teacher.checkpoint or teacher.train.steps)
   if from_nothing and "teacher" in config.stages:

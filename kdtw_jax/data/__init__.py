@@ -21,11 +21,17 @@ from kdtw_jax.data.published_tokenizer import PublishedTokenizer as PublishedTok
 from kdtw_jax.data.published_tokenizer import check_same_vocabulary as check_same_vocabulary
 from kdtw_jax.data.published_tokenizer import load_tokenizer as load_tokenizer
 from kdtw_jax.data.sources import divided_splits as divided_splits
+from kdtw_jax.data.sources import files_digest as files_digest
 from kdtw_jax.data.sources import load_split as load_split
 from kdtw_jax.data.stated import Stated as Stated
 from kdtw_jax.data.stated import state_budget as state_budget
 from kdtw_jax.data.stated import stated_calls as stated_calls
+from kdtw_jax.data.token_cache import CachedTokens as CachedTokens
+from kdtw_jax.data.token_cache import read_cache as read_cache
+from kdtw_jax.data.token_cache import tokens_digest as tokens_digest
+from kdtw_jax.data.token_cache import write_cache as write_cache
 from kdtw_jax.data.tokenised import TokenisedSplit as TokenisedSplit
 from kdtw_jax.data.tokenised import tokenise as tokenise
+from kdtw_jax.data.tokenised import tokenised_parts as tokenised_parts
 from kdtw_jax.data.tokenizer import Tokenizer as Tokenizer
 from kdtw_jax.data.tokenizer import train_tokenizer as train_tokenizer

@@ -18,9 +18,10 @@ import functools
 import itertools
 import operator
 import sys
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import grain
+from jaxtyping import Int
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -33,6 +34,20 @@ from kdtw_jax.data.tokenised import TokenisedSplit, lay_out
 
 _ORDER, _BUDGET, _WORDING = range(3)  # purposes of random numbers
 _ENDLESS = 2**62
+
+
+class _Epoch(NamedTuple):
+  """The batches of an epoch: a few bytes per example, whatever their number.
+
+  Attributes:
+    rows: rows of the split that make each of the N batches, made bucket by bucket.
+    bucket: number of the bucket of each batch.
+    order: which batch comes first, second, ...
+  """
+
+  rows: Int[np.ndarray, "N B"]
+  bucket: Int[np.ndarray, " N"]
+  order: Int[np.ndarray, " N"]
 
 
 class TrainingPlan:
@@ -76,24 +91,25 @@ class TrainingPlan:
     self._seed = seed
     rows = batch_size // process_count
     self._slice = slice(process_index * rows, (process_index + 1) * rows)
-    self.batches_per_epoch = len(self._epoch(0))
+    self.batches_per_epoch = len(self._epoch(0).order)
     self.shapes = tuple((s + prompt_length, s + len(self._task), t) for s, t in split.buckets)
 
   def __len__(self) -> int:
     return _ENDLESS
 
   def __getitem__(self, index: SupportsIndex) -> Batch:
-    epoch, number = divmod(operator.index(index), self.batches_per_epoch)
-    bucket, all_rows = self._epoch(epoch)[number]
-    rows = all_rows[self._slice]
-    budgets, prompts = self._instructions(epoch, self._split.example_id[rows])
+    number, place = divmod(operator.index(index), self.batches_per_epoch)
+    epoch = self._epoch(number)
+    batch = epoch.order[place]
+    rows = epoch.rows[batch, self._slice]
+    budgets, prompts = self._instructions(number, self._split.example_id[rows])
     return lay_out(
         self._split,
         rows,
         prompts,
         budgets,
         task=self._task,
-        bucket=bucket,
+        bucket=int(epoch.bucket[batch]),
         prompt_length=self._prompt_length,
     )
 
@@ -106,18 +122,24 @@ class TrainingPlan:
     return self._budgets[budget.astype(np.int64)], prompts
 
   @functools.lru_cache(maxsize=2)  # noqa: B019  a plan lives as long as its run
-  def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
-    """Returns the (bucket, rows [B]) of every batch of an epoch, in order."""
+  def _epoch(self, epoch: int) -> _Epoch:
+    """Returns the batches of an epoch."""
     rng = np.random.default_rng((self._seed, _ORDER, epoch))
-    order = rng.permutation(len(self._split.example_id))
-    batches = []
+    order = rng.permutation(len(self._split.example_id)).astype(np.int32)
+    buckets = self._split.bucket[order]
+    rows, counts = [], []
     waiting = np.zeros(0, order.dtype)
     for bucket in range(len(self._split.buckets)):
-      waiting = np.concatenate([waiting, order[self._split.bucket[order] == bucket]])
-      full = len(waiting) // self._batch_size * self._batch_size
-      batches += [(bucket, rows) for rows in waiting[:full].reshape(-1, self._batch_size)]
-      waiting = waiting[full:]
-    return [batches[i] for i in rng.permutation(len(batches))]
+      waiting = np.concatenate([waiting, order[buckets == bucket]])
+      full = len(waiting) // self._batch_size
+      rows.append(waiting[: full * self._batch_size])
+      counts.append(full)
+      waiting = waiting[full * self._batch_size :]
+    return _Epoch(
+        rows=np.concatenate(rows).reshape(-1, self._batch_size),
+        bucket=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        order=rng.permutation(sum(counts)),
+    )
 
 
 def train_batches(

@@ -7,6 +7,7 @@ student's of 32100 rows go together.
 """
 
 from collections.abc import Iterable, Sequence
+import hashlib
 import operator
 import os
 from pathlib import Path
@@ -93,6 +94,12 @@ class PublishedTokenizer:
   def save(self, folder: str | os.PathLike) -> None:
     """Writes the tokenizer's files into a folder."""
     self._tokenizer.save_pretrained(str(folder))
+
+  def digest(self) -> str:
+    """Returns a hash of the vocabulary, and of the rules of a fast tokenizer."""
+    rules = self._tokenizer.backend_tokenizer.to_str() if self._tokenizer.is_fast else ""
+    known = (type(self._tokenizer).__name__, self.pieces(range(self.num_tokens)), rules)
+    return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()
 
   def encode(self, text: str) -> list[int]:
     """Encodes a text without EOS; never gives pad, EOS or `<τ>`, even if the text names them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import hashlib
 import os
 
 from ml_collections import ConfigDict
@@ -13,11 +14,11 @@ from kdtw_jax.data.joined import JoinedSource
 from kdtw_jax.data.json_lines import open_json_lines
 from kdtw_jax.data.parquet import open_parquet
 from kdtw_jax.data.phrasebook import PhrasebookSource
-from kdtw_jax.data.split_files import missing_splits
+from kdtw_jax.data.split_files import missing_splits, split_paths
 from kdtw_jax.data.text import open_text
 from kdtw_jax.data.tfds_source import open_tfds
 
-__all__ = ["SOURCES", "SPLITS", "Example", "Source", "divided_splits", "load_split"]
+__all__ = ["SOURCES", "SPLITS", "Example", "Source", "divided_splits", "files_digest", "load_split"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -61,6 +62,25 @@ def divided_splits(config: ConfigDict) -> tuple[str, ...]:
     None, one or both of "validation" and "test"; none if `held_out` is 0.
   """
   return _missing_splits(config) if config.held_out else ()
+
+
+def files_digest(config: ConfigDict, split: str) -> str:
+  """Returns a hash of the bytes of a split's files, those of train if it is held out of it.
+
+  Args:
+    config: the `data` section.
+    split: "train", "validation" or "test".
+
+  Returns:
+    The hash, the same in any folder; "" for a source that is not files of one's own.
+  """
+  if config.source not in _FILES:
+    return ""
+  digest = hashlib.blake2b(digest_size=16)
+  for path in split_paths(config, "train" if split in divided_splits(config) else split):
+    with open(path, "rb") as file:
+      digest.update(hashlib.file_digest(file, hashlib.blake2b).digest())
+  return digest.hexdigest()
 
 
 def _missing_splits(config: ConfigDict) -> tuple[str, ...]:

@@ -37,13 +37,19 @@ def missing_splits(config: ConfigDict) -> tuple[str, ...]:
   if config.source != "text" and os.path.isfile(config.path):
     return _DIVISIBLE
   return tuple(
-      split for split in _DIVISIBLE if not any(map(os.path.lexists, _names(config, split)))
+      split for split in _DIVISIBLE if not any(map(os.path.lexists, split_paths(config, split)))
   )
 
 
-def _names(config: ConfigDict, split: str) -> list[str]:
+def split_paths(config: ConfigDict, split: str) -> list[str]:
+  """Returns the files that a source that reads files has for a split, whether there or not.
+
+  Args:
+    config: the `data` section.
+    split: "train", "validation" or "test".
+  """
   name = config[f"{split}_split"]
   if config.source != "text":
-    return [os.path.join(config.path, f"{name}.{config.source}")]
+    return [split_file(config.path, name, config.source)]
   sides = (config.source_field, config.target_field)
   return [os.path.join(config.path, f"{field}.{name}.txt") for field in sides]

@@ -4,12 +4,12 @@ Not here: the order of training; `pipeline` decides which examples share a batch
 S, T; E examples; P tokens of an instruction.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import itertools
 import logging
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 
 from kdtw_jax.base import EOS_ID, PAD_ID, Batch
@@ -91,7 +91,7 @@ def tokenise(
     task: str = "",
     track_fn: Callable[[range], Iterable[int]] = iter,
 ) -> TokenisedSplit:
-  """Tokenises all examples of a source; drops and logs those with an empty side.
+  """Tokenises all examples of a source in memory; drops and logs those with an empty side.
 
   Args:
     source: the examples.
@@ -108,81 +108,155 @@ def tokenise(
   Raises:
     ValueError: if the buckets or `over_long` are invalid, or no example is left.
   """
-  checked = check_buckets(buckets)
-  if over_long not in ("drop", "truncate"):
-    raise ValueError(f"config.data.over_long={over_long!r}: must be 'drop' or 'truncate'")
-  parts, lengths = [], [np.zeros((0, 2), np.int64)]
-  for start in track_fn(range(0, len(source), _CHUNK)):
-    examples = [source[i] for i in range(start, min(start + _CHUNK, len(source)))]
-    sides = (
-        tokenizer.encode_batch([example.source for example in examples]),
-        tokenizer.encode_batch([example.target for example in examples]),
-    )
-    lengths.append(np.array([[len(row) + 1 for row in side] for side in sides], np.int64).T)
-    kept = np.flatnonzero(_is_kept(lengths[-1], checked, over_long))
-    parts.append(
-        [
-            _ragged([side[i] for i in kept], limit)
-            for side, limit in zip(sides, checked[-1], strict=True)
-        ]
-    )
-  sources, targets = (_joined([part[side] for part in parts]) for side in (0, 1))
-  return _split_of(sources, targets, np.concatenate(lengths), checked, over_long, task)
-
-
-def _is_kept(
-    lengths: Int[np.ndarray, "E 2"], buckets: tuple[tuple[int, int], ...], over_long: str
-) -> Bool[np.ndarray, " E"]:
-  """Returns True where both sides have a token and, unless truncated, fit the last bucket."""
-  filled = np.all(lengths > 1, axis=1)
-  fits = np.all(lengths <= np.array(buckets[-1])[None], axis=1)
-  return filled & (fits | (over_long == "truncate"))
-
-
-def _split_of(
-    sources: Ragged,
-    targets: Ragged,
-    lengths: Int[np.ndarray, "all_examples 2"],
-    buckets: tuple[tuple[int, int], ...],
-    over_long: str,
-    task: str,
-) -> TokenisedSplit:
-  num_examples, longest = len(lengths), np.array(buckets[-1])[None]
-  num_empty = int((lengths == 1).any(axis=1).sum())
-  if num_empty:
-    _logger.warning("dropped %d of %d examples with an empty side", num_empty, num_examples)
-  num_over_long = int((lengths > longest).any(axis=1).sum())
-  if num_over_long:
-    verb = "dropped" if over_long == "drop" else "truncated"
-    _logger.warning(
-        "%s %d of %d examples longer than the last bucket %s (longest: %d source, %d target)",
-        verb,
-        num_over_long,
-        num_examples,
-        buckets[-1],
-        *lengths.max(axis=0),
-    )
-  kept = np.flatnonzero(_is_kept(lengths, buckets, over_long))
-  if not len(kept):
-    raise ValueError(
-        f"none of {num_examples} examples is left: {num_empty} have an empty side, "
-        f"{num_over_long} do not fit config.data.buckets, last {buckets[-1]}: give more text, add "
-        "a longer bucket or set config.data.over_long='truncate'"
-    )
-  cut = np.minimum(lengths[kept], longest)
-  fits = (cut[:, None, :] <= np.array(buckets)[None]).all(axis=2)  # [E, buckets]
+  parts = list(
+      tokenised_parts(source, tokenizer, buckets=buckets, over_long=over_long, track_fn=track_fn)
+  )
+  counts = Counts.total(part.counts for part in parts)
+  counts.log(buckets, over_long)
+  counts.check(buckets)
   return TokenisedSplit(
-      source=sources,
-      target=targets,
-      example_id=kept.astype(np.int32),
-      bucket=fits.argmax(axis=1).astype(np.int32),
-      buckets=buckets,
-      num_over_long=num_over_long,
+      source=_joined([part.source for part in parts]),
+      target=_joined([part.target for part in parts]),
+      example_id=np.concatenate([part.example_id for part in parts]),
+      bucket=np.concatenate([part.bucket for part in parts]),
+      buckets=check_buckets(buckets),
+      num_over_long=counts.over_long,
       task=task,
   )
 
 
-def _ragged(rows: list[list[int]], max_length: int) -> Ragged:
+class Counts(NamedTuple):
+  """What became of the examples of a split.
+
+  Attributes:
+    examples: number of examples of the source.
+    kept: number of those that the split holds.
+    empty: number of those with a side without tokens.
+    over_long: number of those that the last bucket does not hold.
+    longest_source: length of the longest source, in tokens including EOS.
+    longest_target: the same for targets.
+  """
+
+  examples: int = 0
+  kept: int = 0
+  empty: int = 0
+  over_long: int = 0
+  longest_source: int = 0
+  longest_target: int = 0
+
+  @classmethod
+  def total(cls, parts: Iterable["Counts"]) -> "Counts":
+    """Adds the counts of all parts of a split."""
+    columns = list(zip(cls(), *parts, strict=True))
+    return cls(*map(sum, columns[:4]), *map(max, columns[4:]))
+
+  def log(self, buckets: Buckets, over_long: str) -> None:
+    """Logs what was dropped or cut."""
+    if self.empty:
+      _logger.warning("dropped %d of %d examples with an empty side", self.empty, self.examples)
+    if self.over_long:
+      _logger.warning(
+          "%s %d of %d examples longer than the last bucket %s (longest: %d source, %d target)",
+          "dropped" if over_long == "drop" else "truncated",
+          self.over_long,
+          self.examples,
+          check_buckets(buckets)[-1],
+          self.longest_source,
+          self.longest_target,
+      )
+
+  def check(self, buckets: Buckets) -> None:
+    """Raises ValueError if nothing is left."""
+    if not self.kept:
+      raise ValueError(
+          f"none of {self.examples} examples is left: {self.empty} have an empty side, "
+          f"{self.over_long} do not fit config.data.buckets, last {check_buckets(buckets)[-1]}: "
+          "give more text, add a longer bucket or set config.data.over_long='truncate'"
+      )
+
+
+class Part(NamedTuple):
+  """The tokens of some consecutive examples; see `TokenisedSplit`.
+
+  Attributes:
+    source: source ids of the E kept examples.
+    target: target ids.
+    example_id: index of each kept example in its source.
+    bucket: number of the first bucket that holds both sides.
+    counts: what became of the examples.
+  """
+
+  source: Ragged
+  target: Ragged
+  example_id: Int[np.ndarray, " E"]
+  bucket: Int[np.ndarray, " E"]
+  counts: Counts
+
+
+def tokenised_parts(
+    source: Source,
+    tokenizer: AnyTokenizer,
+    *,
+    buckets: Buckets,
+    over_long: str = "drop",
+    track_fn: Callable[[range], Iterable[int]] = iter,
+) -> Iterator[Part]:
+  """Tokenises the examples of a source, 4096 at a time; see `tokenise` for the arguments.
+
+  Yields:
+    The parts of the split, in order. Nothing is logged.
+
+  Raises:
+    ValueError: if the buckets or `over_long` are invalid.
+  """
+  checked = check_buckets(buckets)
+  if over_long not in ("drop", "truncate"):
+    raise ValueError(f"config.data.over_long={over_long!r}: must be 'drop' or 'truncate'")
+  for start in track_fn(range(0, len(source), _CHUNK)):
+    numbers = np.arange(start, min(start + _CHUNK, len(source)), dtype=np.int32)
+    yield _part(encoded(source, numbers, tokenizer), numbers, checked, over_long)
+
+
+def encoded(
+    source: Source, numbers: Int[np.ndarray, " N"], tokenizer: AnyTokenizer
+) -> tuple[list[list[int]], list[list[int]]]:
+  """Returns the ids of both sides of some examples, without EOS."""
+  examples = [source[i] for i in numbers.tolist()]
+  return (
+      tokenizer.encode_batch([example.source for example in examples]),
+      tokenizer.encode_batch([example.target for example in examples]),
+  )
+
+
+def _part(
+    sides: tuple[list[list[int]], list[list[int]]],
+    numbers: Int[np.ndarray, " N"],
+    buckets: tuple[tuple[int, int], ...],
+    over_long: str,
+) -> Part:
+  """Drops or cuts what the last bucket does not hold, and finds the buckets of the rest."""
+  lengths = np.array([[len(row) + 1 for row in side] for side in sides], np.int64).T
+  longest = np.array(buckets[-1])[None]
+  too_long = np.any(lengths > longest, axis=1)
+  is_kept = np.all(lengths > 1, axis=1) & (~too_long | (over_long == "truncate"))
+  kept = np.flatnonzero(is_kept)
+  cut = np.minimum(lengths[kept], longest)
+  fits = (cut[:, None, :] <= np.array(buckets)[None]).all(axis=2)  # [E, buckets]
+  sources, targets = (
+      ragged([side[i] for i in kept], limit) for side, limit in zip(sides, buckets[-1], strict=True)
+  )
+  counts = Counts(
+      examples=len(numbers),
+      kept=len(kept),
+      empty=int((lengths == 1).any(axis=1).sum()),
+      over_long=int(too_long.sum()),
+      longest_source=int(lengths[:, 0].max()),
+      longest_target=int(lengths[:, 1].max()),
+  )
+  return Part(sources, targets, numbers[kept], fits.argmax(axis=1).astype(np.int32), counts)
+
+
+def ragged(rows: list[list[int]], max_length: int) -> Ragged:
   """Cuts rows to `max_length` ids, the last of which is EOS."""
   ended = [[*row[: max_length - 1], EOS_ID] for row in rows]
   starts = np.cumsum([0, *map(len, ended)], dtype=np.int64)
@@ -192,7 +266,7 @@ def _ragged(rows: list[list[int]], max_length: int) -> Ragged:
 def _joined(parts: list[Ragged]) -> Ragged:
   lengths = [np.diff(part.starts) for part in parts]
   starts = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
-  return Ragged(np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]), starts)
+  return Ragged(np.concatenate([part.ids for part in parts]), starts)
 
 
 def lay_out(

@@ -5,6 +5,7 @@ characters "<τ>" in a sentence become ordinary pieces. The pipeline adds EOS, n
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+import hashlib
 import io
 import math
 import operator
@@ -108,6 +109,10 @@ class Tokenizer:
     model_proto = self._processor.serialized_model_proto()
     save_tokenizer_json(model_proto, folder)
     write_atomically(os.path.join(folder, MODEL_FILE), model_proto)
+
+  def digest(self) -> str:
+    """Returns a hash of the model."""
+    return hashlib.blake2b(self._processor.serialized_model_proto(), digest_size=16).hexdigest()
 
   def encode(self, text: str) -> list[int]:
     """Encodes a text without EOS; never gives pad, EOS or `<τ>`."""

@@ -195,7 +195,7 @@ class Limits:
       return wants, credit
     if self.form == "paced":
       return wants, jnp.maximum(credit - CALL * jnp.sum(wants), -_MOST_CREDIT)
-    order = jnp.argsort(jnp.where(wants, -score, jnp.inf))
+    order = jnp.lexsort((-score, ~wants))  # a score may be −∞
     rank = jnp.argsort(order)
     granted = wants & ((rank + 1) * CALL <= credit)
     return granted, credit - CALL * jnp.sum(granted)

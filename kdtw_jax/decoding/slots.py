@@ -154,7 +154,7 @@ class SlotPrograms:
           f"policy {policy.name}: has a dial per row, but rows change here; give one dial"
       )
 
-  def _setup_of(self, params: Params, rows: _Rows, until: Int[Array, ""] | None = None) -> Setup:
+  def _setup_of(self, params: Params, rows: _Rows, pause: Any = None) -> Setup:
     student, teacher = zip(self._fns, params, strict=True)
     return self._setup(
         student=student,
@@ -167,7 +167,7 @@ class SlotPrograms:
             self._max_length,
             unit=rows.policy.pace,
         ),
-        until=until,
+        pause=pause,
     )
 
   def _begin(self, params, student_source, teacher_source, share, calls, key, policy) -> _Rows:
@@ -179,8 +179,8 @@ class SlotPrograms:
 
   def _advance(self, params, rows, num_done, steps) -> _Rows:
     state = rows.state
-    until = state.student_steps + state.teacher_passes + steps
-    setup = self._setup_of(params, rows, until)
+    begun = state.student_steps + state.teacher_passes
+    setup = self._setup_of(params, rows, pause=(begun, steps))
     return rows._replace(state=loop.advance(setup, state, num_done))
 
   def _harvest(self, params, rows) -> DecodeResult:
@@ -201,7 +201,8 @@ def _stop(rows: _Rows, stopped: Bool[Array, " B"]) -> _Rows:
   """Ends some rows where they are."""
   state = rows.state
   assert state is not None
-  return rows._replace(state=state._replace(done=state.done | stopped))
+  waiting = state.waiting & ~stopped  # so that no pass of the teacher is for them
+  return rows._replace(state=state._replace(done=state.done | stopped, waiting=waiting))
 
 
 class Slots:
@@ -288,6 +289,7 @@ class Slots:
     """Returns what all slots have written so far, as numpy arrays.
 
     Of a policy that drafts, these are the tokens that no check will take back. The counts of the
-    whole batch (`student_steps`, `teacher_passes`) run from the opening of the slots.
+    whole batch (`student_steps`, `teacher_passes`) run from the opening of the slots, and wrap
+    around at 2^31.
     """
-    return jax.tree.map(np.asarray, self._programs.harvest(self._params, self._rows))
+    return jax.device_get(self._programs.harvest(self._params, self._rows))

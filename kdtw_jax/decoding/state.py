@@ -41,8 +41,8 @@ class Setup(NamedTuple):
     wait: share of the unfinished rows that must need the teacher before it runs, static.
     eager: True runs the teacher at every step instead of letting it catch up; static.
     eos_id: token that ends a row.
-    until: the number of passes of both models, by the state's count, from which on the loop pauses;
-      None never pauses.
+    pause: (passes of both models by the state's count, how many more until the loop pauses); None
+      never pauses.
   """
 
   student: Model
@@ -55,7 +55,7 @@ class Setup(NamedTuple):
   wait: float
   eager: bool
   eos_id: int
-  until: Int[Array, ""] | None = None
+  pause: tuple[Int[Array, ""], Int[Array, ""]] | None = None
 
 
 def running(model: Model) -> tuple[base.DecoderFns, base.Params]:
@@ -237,10 +237,11 @@ def goes_on(state: DecodeState, active: Bool[Array, " B"], wait: float) -> Bool[
 
 
 def is_paused(setup: Setup, state: DecodeState) -> Bool[Array, ""]:
-  """Returns True once the models have run as often as `Setup.until` says."""
-  if setup.until is None:
+  """Returns True once the models have run as often as `Setup.pause` says."""
+  if setup.pause is None:
     return jnp.array(False)
-  return state.student_steps + state.teacher_passes >= setup.until
+  begun, steps = setup.pause
+  return state.student_steps + state.teacher_passes - begun >= steps  # counts may wrap around
 
 
 def write_column(

@@ -87,7 +87,7 @@ def _costs(run: Run) -> Iterable[str]:
     return "…" * 4
   out = run.end.written
   per_100 = 100 * out.calls / max(len(out.tokens), 1)
-  return f"{out.calls}", f"{per_100:.1f}", f"{out.share:.0%}", f"{run.end.seconds:.2f}"
+  return f"{out.calls}", f"{per_100:.1f}", f"{out.share:.0%}", f"{out.seconds:.2f}"
 
 
 def _output(run: Run) -> str:

@@ -16,8 +16,9 @@ from kdtw_jax.demo.doorway import Doorway
 from kdtw_jax.demo.writing import Run, write
 from kdtw_jax.pair import Pair
 from kdtw_jax.reader import TextError
-from kdtw_jax.serving.engine import BusyError, Engine, StoppedError
+from kdtw_jax.serving.engine import BusyError, Engine
 from kdtw_jax.serving.guard import Guard, Limits
+from kdtw_jax.serving.lane import StoppedError
 
 _BODY = 4 << 20  # bytes, so that the page can say of a megabyte that it is too long
 _CHARACTERS = 20_000  # of a text that is read at all

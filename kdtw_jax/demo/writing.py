@@ -9,8 +9,9 @@ import dataclasses
 
 from kdtw_jax.live import Piece
 from kdtw_jax.orders import Order
-from kdtw_jax.serving.engine import End, Engine
+from kdtw_jax.serving.engine import Engine
 from kdtw_jax.serving.job import Job
+from kdtw_jax.serving.lane import End
 
 
 @dataclasses.dataclass

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdtw_jax import data
+from kdtw_jax import data, losses
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
 from kdtw_jax.evaluation.methods import Setting
 from kdtw_jax.evaluation.metrics import violation_rate
@@ -20,13 +20,15 @@ def budget_uses(measure: Measure, duals: Sequence[float]) -> tuple[BudgetUse, ..
   """
   budgets, rows = measure.config.budgets, []
   for group, seen in ((budgets.seen, True), (budgets.held_out, False)):
-    for i, budget in enumerate(group):
+    found = losses.interpolate_duals(
+        np.asarray(duals), np.asarray(budgets.knots), np.asarray(group)
+    )
+    for i, (budget, dual) in enumerate(zip(group, found.tolist(), strict=True)):
       for template_seen in ((True, False) if seen else (False,)):
         wordings = data.TRAIN_WORDINGS if template_seen else data.HELD_OUT_WORDINGS
         wording = wordings[i % len(wordings)]
         setting = Setting("handover", 0.0, PAIR_STAGE, budget, wording=wording)
         outputs = measure.outputs("test", setting)
-        dual = float(np.interp(budget, budgets.knots, duals))
         rows.append(
             BudgetUse(
                 budget=float(budget),

@@ -22,7 +22,7 @@ from kdtw_jax.evaluation.methods import Setting
 from kdtw_jax.evaluation.record import Metrics, TestSet
 from kdtw_jax.evaluation.samples import samples
 from kdtw_jax.models import Model
-from kdtw_jax.terminal import print_line
+from kdtw_jax.terminal import Bar
 
 # The names in `Metrics.alone` of the teacher and of each stage's student.
 _ALONE = {
@@ -46,6 +46,7 @@ def evaluate(
     sources: Mapping[str, data.Source],
     tokenised: Mapping[str, data.TokenisedSplit],
     paces: Mapping[str, float],
+    bar: Bar,
 ) -> Metrics:
   """Measures everything that the report shows.
 
@@ -60,6 +61,7 @@ def evaluate(
     sources: train, validation and test examples.
     tokenised: validation and test as token ids.
     paces: the gate's κ by form of budget.
+    bar: shows how many points are measured.
 
   Returns:
     The record that `kdtw_jax.report` writes and shows, with empty `stages`.
@@ -74,16 +76,20 @@ def evaluate(
       sources=sources,
       tokenised=tokenised,
       paces=paces,
+      on_point=bar.advance,
   )
+  bar.expect(sweeps.num_points(measure))
+  bar.say("teacher and students alone")
   alone = {_ALONE[who]: measure.alone_scores(who) for who in ("teacher", *students)}
-  print_line("evaluation", "teacher and students alone")
+  bar.say("which student serves which method best")
   baselines = sweeps.baselines(measure)
   swept = [*sweeps.handovers(measure), *baselines]
   curves = {"validation": [], "test": []}
   for sweep in swept:
     for split, found in curves.items():
       found.append(measure.curve(split, sweep))
-    print_line("evaluation", f"{sweep.title}, student of stage {curves['test'][-1].student}")
+    bar.say(f"{sweep.title}, student of stage {curves['test'][-1].student}")
+  bar.say("comparisons")
   hulls = hull_comparisons(
       candidates(measure, swept),
       families=config.evaluation.ours,
@@ -94,7 +100,7 @@ def evaluate(
       num_resamples=config.evaluation.num_resamples,
       seed=config.seed,
   )
-  print_line("evaluation", "comparisons")
+  bar.say("use of budgets, speed and samples")
   ends = {who: alone[who].scores[measure.key] for who in ("student", "teacher")}
   middle = config.evaluation.compare_at[len(config.evaluation.compare_at) // 2]
   handover = measure.outputs("test", Setting("handover", 0.0, PAIR_STAGE, middle))

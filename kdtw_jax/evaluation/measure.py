@@ -3,7 +3,7 @@
 Not here: which settings exist (methods.py, sweeps.py) and how the points are used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import functools
 import itertools
 
@@ -49,9 +49,13 @@ class Measure:
       sources: Mapping[str, data.Source],
       tokenised: Mapping[str, data.TokenisedSplit],
       paces: Mapping[str, float],
+      on_point: Callable[[], None] = lambda: None,
   ):
-    """Takes the parts of a run: data by split, and the paces of the gate by form of budget."""
-    self._paces = paces
+    """Takes the parts of a run: data by split, and the paces of the gate by form of budget.
+
+    After each point that is measured, `on_point` is called.
+    """
+    self._paces, self._on_point = paces, on_point
     self.config, self.models, self.tokenizer, self.students = config, models, tokenizer, students
     self.runner = Runner(
         config, models, mesh, tokenizer, teacher_params, sources=sources, tokenised=tokenised
@@ -149,7 +153,7 @@ class Measure:
     """
     outputs = self.outputs(split, setting)
     per_token = {name: outputs.per_token(name) for name in outputs.counts}
-    return Point(
+    point = Point(
         dial=float(setting.dial if dial is None else dial),
         label=label,
         scores=self.runner.scores(split, outputs),
@@ -174,6 +178,8 @@ class Measure:
             else None
         ),
     )
+    self._on_point()
+    return point
 
   @functools.cached_property
   def step_ratio(self) -> float:

@@ -21,8 +21,7 @@ class _Swept(Mapping[str, decoding.Method]):
     return decoding.POLICIES[name]
 
   def __contains__(self, name: object) -> bool:
-    method = decoding.POLICIES.get(name) if isinstance(name, str) else None
-    return method is not None and bool(method.dials)
+    return isinstance(name, str) and _has_dial(name) and bool(decoding.POLICIES[name].dials)
 
   def __iter__(self) -> Iterator[str]:
     swept = [name for name in decoding.POLICIES if name in self]
@@ -81,10 +80,16 @@ def _has_dial(name: str) -> bool:
   return method is not None and method.dial_name is not None and method.family != gate.family
 
 
+def names_of(section: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Returns the names of the config's methods."""
+  return tuple(METHODS if "all" in section.methods else section.methods)
+
+
 def reading_worth(section: ml_collections.ConfigDict) -> list[str]:
   """Returns the methods of the config that read what the student's head `worth` predicts."""
-  names = METHODS if "all" in section.methods else section.methods
-  policies = {name: decoding.POLICIES[name].make(dials_of(section, name)[0]) for name in names}
+  policies = {
+      name: decoding.POLICIES[name].make(dials_of(section, name)[0]) for name in names_of(section)
+  }
   return [
       name
       for name, policy in policies.items()

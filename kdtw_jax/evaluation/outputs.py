@@ -119,8 +119,7 @@ class Runner:
 
     def first_cost_values(params, batch, price):
       encoded = student.encode(params, batch.student_source)
-      if student.config.gate == "difficulty_price":
-        price = student.price(params, encoded)
+      price = student.price_or(params, encoded, price)
       hidden = student.hidden(params, encoded, jnp.zeros((price.shape[0], 1), jnp.int32))
       values = student.values(params, hidden, price)[1][:, 0]
       return jnp.sum(jnp.where(batch.example_id >= 0, values, 0.0))

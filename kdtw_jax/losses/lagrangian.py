@@ -28,10 +28,9 @@ def lagrangian_rewards(
     teacher_log_probs: Float[ArrayLike, "B T"],
     asked: Bool[ArrayLike, "B T"],
     duals: Float[ArrayLike, " B"],
-    teacher_entropies: Float[ArrayLike, "B T"] | None = None,
+    teacher_entropies: Float[ArrayLike, "B T"],
     *,
     alpha: ScalarLike,
-    clip_floor: float | None = None,
 ) -> Float[Array, "B T"]:
   """Computes the Lagrangian reward of each action.
 
@@ -39,28 +38,23 @@ def lagrangian_rewards(
       ask:    −λ_B − (1 − α) H(μ(.|s_t))
 
   The teacher's choice has no divergence from itself, so only the entropy term remains, and only at
-  α != 1. Without `teacher_entropies` the one-sample estimate (1 − α) log μ(y_t|s_t) replaces it,
-  which has the same mean over y_t ~ μ.
+  α != 1.
 
   Args:
-    teacher_log_probs: log μ of the emitted token, nats.
+    teacher_log_probs: log μ of the emitted token, nats; clipped, if at all, no higher than
+      `highest_clip_floor`.
     asked: True where the teacher wrote the token.
     duals: λ_B >= 0 of each row's budget, nats per ask.
-    teacher_entropies: H(μ(.|s_t)), nats; None to estimate.
+    teacher_entropies: H(μ(.|s_t)), nats.
     alpha: entropy temperature α.
-    clip_floor: lower bound of the token reward, nats, or None. A floor above −(log V + 8) rewards
-      junk: see `highest_clip_floor`.
 
   Returns:
     Nats per token, float32, without gradient to any argument.
   """
-  asked = jnp.asarray(asked)
-  rewards = jnp.asarray(teacher_log_probs).astype(jnp.float32)
-  if clip_floor is not None:
-    rewards = jnp.maximum(rewards, clip_floor)
-  own = rewards if teacher_entropies is None else -_float32(teacher_entropies)
+  rewards = _float32(teacher_log_probs)
   prices = jnp.broadcast_to(_float32(duals)[:, None], rewards.shape)
-  return lax.stop_gradient(jnp.where(asked, (1.0 - alpha) * own - prices, rewards))
+  of_ask = -prices - (1.0 - alpha) * _float32(teacher_entropies)
+  return lax.stop_gradient(jnp.where(jnp.asarray(asked), of_ask, rewards))
 
 
 def highest_clip_floor(vocab_size: int) -> float:
@@ -215,23 +209,19 @@ def cost_consistency_error(
     asked: Bool[ArrayLike, "B T"],
     mask: Bool[ArrayLike, "B T"],
     ended: Bool[ArrayLike, " B"],
-    *,
-    segment_length: int | None = 1,
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
   """Computes the residual of the expected number of asks still to come.
 
-      −V_C(s_i) + V_C(s_{i+d}) + Σ_{t=i}^{i+d−1} c_t
+      −V_C(s_i) + Σ_{t=i}^{T−1} c_t
 
-  It is zero only in expectation over the policy's own actions, so count on-policy rows only.
-  V_C(s_{i+d}) carries no gradient.
+  It is zero only in expectation over the policy's own actions, so count on-policy rows only. A row
+  that was cut counts V_C of its last state, without gradient, for what follows.
 
   Args:
     cost_values: V_C(s_t), asks.
     asked: c_t, True where the student asked.
     mask: True at the tokens of the sequence; a prefix of the row.
     ended: True where the state after the sequence is terminal.
-    segment_length: d. 1 bootstraps from the next state. None is Monte Carlo: it counts the asks up
-      to the end, without bias but with more variance; the end of a row that was cut counts V_C.
 
   Returns:
     `(errors, valid)`: the errors in asks, float32, are zero where not valid.
@@ -244,7 +234,7 @@ def cost_consistency_error(
       mask,
       ended,
       gamma=1.0,
-      segment_length=segment_length,
+      segment_length=None,
       stop_bootstrap=True,
   )
 

@@ -16,7 +16,9 @@ mean is not E[C] E[∇C], and the optimum is no longer a stationary point. (This
 would flatten V over the teacher's possible tokens.) A segment's gradient therefore stops at its
 first ask: everything after it, V(s_{i+d}) included, counts in the value of C but is a constant for
 the gradient. What remains, E[C | path up to the ask] ∇(terms up to and including the ask), is zero
-at the optimum. Tokens after an ask get their credit from segments that start after it.
+at the optimum, if the teacher draws from μ itself: rollouts at another temperature than 1 draw its
+tokens from a tempered μ, over which this mean is not quite zero. Tokens after an ask get their
+credit from segments that start after it.
 
 Worked example, n = 4, d = 3, ask at t = 1 (x = r − e; brackets: no gradient):
     C_0 = −V_0 + x_0 + γ x_1 + [γ² x_2 + γ³ V_3]      C_1 = −V_1 + x_1 + [γ x_2 + γ² x_3 + 0]
@@ -172,12 +174,17 @@ def expected_consistency_loss(
       ½ C_t²  −  α x_t  −  α clip(C_t, ±δ) (log π(a_t) − [log π(a_t)])     in brackets: no gradient
 
   with C_t the residual of the terms x = `expected_rewards`, without gradient in the last term,
-  which is 0 and has the gradient of log π alone. The gradient of ½ C² on sampled terms is −α times
-  the policy gradient of the return, with the sampled token's reward as a part of its own noise.
-  Here that part is computed: x_t has the exact gradient of one step, and the token is credited with
-  what follows it alone, Σ_{k>t} γ^{k−t} x_k, less the baseline V(s_t) − x_t. At γ = 0 it is reverse
-  KL on the student's own tokens. The same split of the first step, without V: Gu et al. 2023, arXiv
-  2306.08543.
+  which is 0 and has the gradient of log π alone. The gradient of one ½ C² on sampled terms is −α
+  times the policy gradient of the return, with the sampled token's reward as a part of its own
+  noise. Here that part is computed: x_t has the exact gradient of one step, and the token is
+  credited with what follows it alone, Σ_{k>t} γ^{k−t} x_k, less the baseline V(s_t) − x_t. At γ = 0
+  it is reverse KL on the student's own tokens. The same split of the first step, without V: Gu et
+  al. 2023, arXiv 2306.08543.
+
+  Summed over all starts, sampled terms credit token t in each segment that holds it: min(t + 1, d)
+  times at γ = 1, if V is the student's own value, and once here. So the expected gradients of the
+  two losses are the same at d = 1 alone. Both expectations are over the student's own tokens, drawn
+  at temperature 1; at another temperature they are off this distribution.
 
   Args:
     errors: residuals C, nats, with gradient to the values alone.

@@ -2,16 +2,13 @@
 
 Not here: the losses themselves, which return one float per token.
 
-Means are weighted by tokens, not by rows: a short sentence counts less than a long one. A batch may
-therefore be split in any way (gradient accumulation, devices) if the parts share one denominator:
-`token_mean(values, mask, count=token_count(whole_mask))` of the parts adds up to the mean of the
-whole batch.
+Means are weighted by tokens, not by rows: a short sentence counts less than a long one.
 
 Shape letters: B batch, T target length.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, ScalarLike
+from jaxtyping import Array, Bool, Float
 
 from kdtw_jax.base import ArrayLike
 
@@ -51,10 +48,7 @@ def token_count(mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"]) ->
 
 
 def token_mean(
-    values: Float[ArrayLike, "*shape"],
-    mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"],
-    *,
-    count: ScalarLike | None = None,
+    values: Float[ArrayLike, "*shape"], mask: Bool[ArrayLike, "*shape"] | Float[ArrayLike, "*shape"]
 ) -> Float[Array, ""]:
   """Averages over unmasked tokens; zero if there are none.
 
@@ -69,12 +63,9 @@ def token_mean(
   Args:
     values: one value per token, of any shape; may be NaN where masked.
     mask: True where the token counts, or a weight >= 0 per token.
-    count: denominator to use instead of the mask's own count: the count of the whole batch, if
-      these values are a part of it.
 
   Returns:
     A float32 scalar.
   """
-  total = token_sum(values, mask)
-  denominator = token_count(mask) if count is None else jnp.asarray(count, jnp.float32)
-  return jnp.where(denominator > 0, total / jnp.where(denominator > 0, denominator, 1.0), 0.0)
+  total, count = token_sum(values, mask), token_count(mask)
+  return jnp.where(count > 0, total / jnp.where(count > 0, count, 1.0), 0.0)

@@ -79,8 +79,14 @@ class Model:
     """Computes p(x_B) of each source in nats; zeros unless the gate is 'difficulty_price'."""
     return self._merge(params).price_of(encoded)
 
+  def price_or(
+      self, params: Params, encoded: Encoded, given: Float[Array, " B"]
+  ) -> Float[Array, " B"]:
+    """Computes p(x_B) of each source in nats, or returns `given` if the gate reads no price."""
+    return self.price(params, encoded) if self.config.gate == "difficulty_price" else given
+
   def budget(self, params: Params, encoded: Encoded) -> Float[Array, " B"]:
-    """Predicts the budget that each source states, 0..1; zeros for a model without a price."""
+    """Predicts the budget that each source states, 0..1; for a model with a price."""
     return self._merge(params).budget_of(encoded)
 
   def gate_logits(

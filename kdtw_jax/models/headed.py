@@ -47,9 +47,7 @@ class HeadedEncoderDecoder(EncoderDecoder):
     return self.price(encoded)
 
   def budget_of(self, encoded: Encoded) -> Float[Array, " B"]:
-    """Predicts B̂, the budget that each source states, float32; zeros without a price."""
-    if self.config.gate != "difficulty_price":
-      return jnp.zeros(encoded.mask.shape[:1], jnp.float32)
+    """Predicts B̂, the budget that each source states, float32; for a model with a price."""
     return self.price.budget(encoded)
 
   def gap(

@@ -24,8 +24,8 @@ REFERENCE_TITLES = {
     "teacher": "Teacher",
     "student": "Student alone",
     "sft_student": "Student after supervised training",
-    "kl_student": "Student after KL distillation",
-    "pcl_student": "Student after path consistency",
+    "kl_student": "Student after its warm start",
+    "pcl_student": "Student after distillation",
 }
 # What training used of a budget: its number and wording, its number only, or neither.
 SEEN, REWORDED, UNSEEN = BUDGET_KINDS = (

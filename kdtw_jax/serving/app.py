@@ -18,10 +18,11 @@ import pydantic
 from kdtw_jax.live import Piece
 from kdtw_jax.orders import Order, read_policy
 from kdtw_jax.serving import protocol
-from kdtw_jax.serving.engine import BusyError, End, Engine, StoppedError
+from kdtw_jax.serving.engine import BusyError, Engine
 from kdtw_jax.serving.figures import Figures
 from kdtw_jax.serving.guard import Guard, Limits
 from kdtw_jax.serving.job import Job
+from kdtw_jax.serving.lane import End, StoppedError
 
 _EVENTS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # not kept back by proxies
 
@@ -44,7 +45,12 @@ class Desk:
 
   def submit(self, body: protocol.CompletionRequest) -> Job:
     """Gives all texts of a request to the engine, or none; errors as in `Engine.submit`."""
-    return Job(self.engine, body.texts(), self.order(body), most=body.max_tokens)
+    texts = body.texts()
+    try:
+      return Job(self.engine, texts, self.order(body), most=body.max_tokens)
+    except (ValueError, BusyError, StoppedError):
+      self.figures.ended("refused", len(texts))
+      raise
 
   async def events(self, job: Job) -> AsyncGenerator[tuple[int, list[Piece] | End], None]:
     """Iterates over what is written, and counts it.
@@ -56,7 +62,7 @@ class Desk:
     try:
       async with contextlib.aclosing(job.events()) as events:
         async for number, event in events:
-          seconds = time.monotonic() - job.since
+          seconds = job.seconds
           if number not in begun:
             begun.add(number)
             self.figures.began(seconds)
@@ -91,7 +97,7 @@ def make_app(
   desk, started = Desk(engine, model, budget), int(time.time())
   app = fastapi.FastAPI(title="kdtw_jax", docs_url=None, redoc_url=None, openapi_url=None)
   app.add_middleware(Guard, limits=limits or Limits(), token=token)
-  _answer_errors(app, desk)
+  _answer_errors(app)
 
   @app.get("/health")
   def health() -> responses.JSONResponse:
@@ -110,9 +116,14 @@ def make_app(
 
   @app.post("/v1/completions")
   async def completions(request: fastapi.Request) -> responses.Response:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":  # which pages of other origins may not send unasked
+      message = f"content-type={kind[:80]!r}: must be application/json"
+      return responses.JSONResponse(protocol.problem(message, "invalid_request_error"), 415)
     body = protocol.CompletionRequest.model_validate_json(await request.body())
     if body.model not in (None, model):
       message = f"model={body.model[:80]!r}: this server has {model!r}"
+      desk.figures.ended("refused", len(body.texts()))
       found = protocol.problem(message, "invalid_request_error", field="model")
       return responses.JSONResponse(found, 404)
     job = desk.submit(body)
@@ -162,7 +173,7 @@ async def _whole(
       for number in sorted(ends)
   ]
   return responses.JSONResponse(
-      answer | {"choices": choices, "usage": protocol.usage(ends.values())}
+      answer | {"choices": choices, "usage": protocol.usage(ends.values(), job.seconds)}
   )
 
 
@@ -182,7 +193,7 @@ async def _stream(
           found = protocol.choice(number, piece.text, by_teacher=piece.by_teacher)
           yield _event(answer | {"choices": [found]})
     if options and options.include_usage:
-      yield _event(answer | {"choices": [], "usage": protocol.usage(ends)})
+      yield _event(answer | {"choices": [], "usage": protocol.usage(ends, job.seconds)})
     yield "data: [DONE]\n\n"
   except StoppedError as error:
     yield _event(protocol.problem(str(error), "server_error"))
@@ -192,12 +203,11 @@ def _event(data: dict[str, Any]) -> str:
   return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 
-def _answer_errors(app: fastapi.FastAPI, desk: Desk) -> None:
+def _answer_errors(app: fastapi.FastAPI) -> None:
   """Turns errors into answers that say what to do."""
 
   def answering(kind: type[Exception], status: int, name: str, headers: dict | None = None) -> None:
     def answer(request: fastapi.Request, error: Exception) -> responses.JSONResponse:
-      desk.figures.ended("refused")
       return responses.JSONResponse(
           protocol.problem(_said(error), name, field=_field(error)), status, headers=headers
       )

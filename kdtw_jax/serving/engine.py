@@ -3,36 +3,31 @@
 A request enters a free slot at the next pause of the loop, a few passes of the models away, leaves
 it when its output ends or its client goes, and waits in a queue while all slots are taken. Requests
 whose policy or form of budget is of another kind have slots of their own, opened when the first of
-them comes; the others are written on while those compile. A ledger or pace is kept over all
-requests of a kind.
+them comes; the others are written on while those compile. Where there would be too many kinds, the
+one that has been idle for longest is closed. A ledger or pace is kept over all requests of a kind,
+until it is closed.
 
 Not here: HTTP (app.py). Nothing of a text is logged.
 """
 
-import collections
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 import dataclasses
+import functools
 import queue
 import threading
-import time
 
 from absl import logging
-import numpy as np
 
 from kdtw_jax import decoding
 from kdtw_jax.base import EOS_ID
-from kdtw_jax.live import Lanes, Piece, Pieces
 from kdtw_jax.orders import Order
 from kdtw_jax.pair import Pair
-from kdtw_jax.reader import Row, Written
+from kdtw_jax.reader import Row
+from kdtw_jax.serving.lane import Event, Lane, StoppedError, Ticket
 
 
 class BusyError(RuntimeError):
   """Too many requests wait, or too many kinds of requests are served."""
-
-
-class StoppedError(RuntimeError):
-  """The engine is closed or has failed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Settings:
   Attributes:
     slots: requests of a kind that are written at a time.
     waiting: most requests that wait for a slot, of all kinds.
-    kinds: most kinds of requests; each has caches for all its slots.
+    kinds: most kinds of requests at a time; each has caches for all its slots.
     passes: of the models between two looks at what is written, and at what has come.
   """
 
@@ -52,112 +47,11 @@ class Settings:
   passes: int = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class End:
-  """The end of an output.
-
-  Attributes:
-    written: the output.
-    cut: True if it ended at the most tokens that were asked for or that the pair writes.
-    read: number of tokens that the student read.
-    seconds: from entering a slot to the end, beside all others that were written then.
-  """
-
-  written: Written
-  cut: bool
-  read: int
-  seconds: float
-
-
-Event = list[Piece] | End | StoppedError
-
-
-@dataclasses.dataclass(eq=False)
-class Ticket:
-  """One request.
-
-  Attributes:
-    row: its text, as ids.
-    order: what it asks for.
-    most: most tokens of its output; None leaves it to the pair.
-    tell: takes its events, in the engine's thread; the last one is an End or a StoppedError.
-    given_up: True once nobody waits for it.
-    entered: when it got its slot, by time.monotonic.
-  """
-
-  row: Row
-  order: Order
-  most: int | None
-  tell: Callable[[Event], None]
-  given_up: bool = False
-  entered: float = 0.0
-
-
-class _Lane:
-  """The slots of one kind, and the requests that wait for them."""
-
-  def __init__(self, pair: Pair, lanes: Lanes, order: Order, size: int):
-    """Opens the slots and compiles their programs, by a request that is stopped at once."""
-    self._reader, self._lanes, self._width = pair.reader, lanes, pair.reader.widths[-1]
-    self._size = size
-    self._slots = lanes.open(order, self._width)
-    self._owners: dict[int, tuple[Ticket, Pieces]] = {}
-    self.queue: collections.deque[Ticket] = collections.deque()
-    request = lanes.request(Row([EOS_ID], [EOS_ID], 0.0), order, self._width)
-    self._slots.admit({0: (request, order.policy)})
-    self._slots.advance(size, 1)
-    self._slots.stop([0])
-    self._slots.results()
-
-  @property
-  def busy(self) -> bool:
-    """True while it has a request."""
-    return bool(self._owners or self.queue)
-
-  def turn(self, passes: int) -> list[tuple[Ticket, End]]:
-    """Admits who waits, writes on a little, and returns the requests that have ended."""
-    self._leave([slot for slot, (ticket, _) in self._owners.items() if ticket.given_up])
-    self._admit()
-    if not self._owners:
-      return []
-    self._slots.advance(self._size - len(self._owners) + 1, passes)
-    done, results, ended = self._slots.done(), self._slots.results(), {}
-    for slot, (ticket, pieces) in self._owners.items():
-      tokens, by_teacher = np.asarray(results.tokens[slot]), results.written_by_teacher[slot]
-      length = int(results.length[slot])
-      full = ticket.most is not None and length >= ticket.most
-      length, last = min(length, ticket.most or length), bool(done[slot]) or full
-      if new := pieces.grown(tokens, np.asarray(by_teacher), length=length, done=last):
-        ticket.tell(new)
-      if last:
-        calls = int(results.teacher_calls[slot])
-        written = self._reader.written(tokens, np.asarray(by_teacher), length=length, calls=calls)
-        cut = int(tokens[length - 1]) != EOS_ID
-        seconds = time.monotonic() - ticket.entered
-        ended[slot] = ticket, End(written, cut, len(ticket.row.student), seconds)
-    self._leave([*ended])
-    return [*ended.values()]
-
-  def _leave(self, slots: list[int]) -> None:
-    """Frees slots."""
-    for slot in slots:
-      del self._owners[slot]
-    if slots:
-      self._slots.stop(slots)
-
-  def _admit(self) -> None:
-    """Gives free slots to those who wait: first come, first served."""
-    free, placed = [s for s in range(self._size) if s not in self._owners], {}
-    while free and self.queue:
-      ticket = self.queue.popleft()
-      if not ticket.given_up:
-        slot = free.pop(0)
-        ticket.entered = time.monotonic()
-        self._owners[slot] = ticket, Pieces(self._reader.text)
-        request = self._lanes.request(ticket.row, ticket.order, self._width)
-        placed[slot] = (request, ticket.order.policy)
-    if placed:
-      self._slots.admit(placed)
+# What comes to the engine: a request; a kind, with the slots that are opened for it, or why they
+# cannot be, or None to close them; None to finish.
+_Item = Ticket | tuple[Hashable, Lane | Exception | None] | None
+_Lanes = dict[Hashable, Lane]
+_Opening = dict[Hashable, list[Ticket]]
 
 
 class Engine:
@@ -167,14 +61,12 @@ class Engine:
     """Takes the pair; `start` begins."""
     self._pair, self._settings = pair, settings or Settings()
     self._lanes = pair.lanes(self._settings.slots)
-    self._inbox: queue.SimpleQueue[Ticket | tuple[Hashable, _Lane | Exception] | None] = (
-        queue.SimpleQueue()
-    )
+    self._inbox: queue.SimpleQueue[_Item] = queue.SimpleQueue()
     self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
     # Shared between threads, under the lock:
     self._lock = threading.Lock()
     self._tickets: set[Ticket] = set()
-    self._kinds: set[Hashable] = set()
+    self._kinds: dict[Hashable, None] = {}  # the one that was used last is last
     self._stopped: StoppedError | None = None
 
   @property
@@ -210,44 +102,63 @@ class Engine:
     return order
 
   def submit(
-      self, text: str, order: Order, tell: Callable[[Event], None], *, most: int | None = None
-  ) -> Ticket:
-    """Takes a request.
+      self,
+      texts: Sequence[str],
+      order: Order,
+      tell: Callable[[int, Event], None],
+      *,
+      most: int | None = None,
+  ) -> list[Ticket]:
+    """Takes all texts, or none.
 
     Args:
-      text: what to write an output for.
-      order: what it asks for, from `order`.
-      tell: takes its events, in the engine's thread; must not block.
-      most: most tokens of its output.
+      texts: what to write outputs for.
+      order: what they ask for, from `order`.
+      tell: takes the number of a text and its next event, in the engine's thread; must not block.
+      most: most tokens of each output.
 
     Returns:
-      Its ticket.
+      A ticket for each text.
 
     Raises:
-      ValueError: if the pair cannot read the text, or a promise needs the whole output.
+      ValueError: if the pair cannot read a text, or a promise needs the whole output.
       BusyError: if too many requests wait, or they are of too many kinds.
       StoppedError: if the engine takes no more.
     """
-    (row,) = self._pair.reader.filled_rows(text, order)
-    if most is not None and order.form in ("hard", "ledger"):
+    rows = self._pair.reader.filled_rows(texts, order)
+    if most is not None and order.form in ("hard", "prefix", "ledger"):
       raise ValueError(
           f"max_tokens={most}: form={order.form!r} promises about the whole output: leave one out"
       )
-    ticket, kind, settings = Ticket(row, order, most, tell), self._lanes.kind(order), self._settings
+    tickets = [
+        Ticket(row, order, most, functools.partial(tell, number)) for number, row in enumerate(rows)
+    ]
+    settings = self._settings
     with self._lock:
       if self._stopped:
         raise self._stopped
-      if len(self._tickets) >= settings.waiting + settings.slots:
+      if len(self._tickets) + len(tickets) > settings.waiting + settings.slots:
         raise BusyError(f"{len(self._tickets)} requests are served or wait: try again later")
-      if kind not in self._kinds and len(self._kinds) >= settings.kinds:
+      self._use(self._lanes.kind(order))
+      self._tickets.update(tickets)
+    for ticket in tickets:
+      self._inbox.put(ticket)
+    return tickets
+
+  def _use(self, kind: Hashable) -> None:
+    """Notes that a kind is used; at the most kinds, an idle one is closed for it."""
+    if kind not in self._kinds and len(self._kinds) >= self._settings.kinds:
+      busy = {self._lanes.kind(ticket.order) for ticket in self._tickets}
+      idle = next((known for known in self._kinds if known not in busy), None)
+      if idle is None:
         raise BusyError(
             f"{len(self._kinds)} kinds of requests are served, and this would be one more: choose "
-            "another policy or form of budget"
+            "another policy or form of budget, or try again later"
         )
-      self._kinds.add(kind)
-      self._tickets.add(ticket)
-    self._inbox.put(ticket)
-    return ticket
+      del self._kinds[idle]
+      self._inbox.put((idle, None))
+    self._kinds.pop(kind, None)
+    self._kinds[kind] = None
 
   def give_up(self, ticket: Ticket) -> None:
     """Forgets a request that nobody waits for; it leaves its slot at the next pause."""
@@ -260,7 +171,7 @@ class Engine:
     told: queue.SimpleQueue[Event] = queue.SimpleQueue()
     ticket = Ticket(Row([EOS_ID], [EOS_ID], 0.0), order, 1, told.put)
     with self._lock:
-      self._kinds.add(self._lanes.kind(order))
+      self._use(self._lanes.kind(order))
       self._tickets.add(ticket)
     self._inbox.put(ticket)
     while isinstance(event := told.get(), list):
@@ -277,8 +188,8 @@ class Engine:
       self._fail(StoppedError(f"the engine has failed: {type(error).__name__}"))
 
   def _serve(self) -> None:
-    lanes: dict[Hashable, _Lane] = {}
-    opening: dict[Hashable, list[Ticket]] = {}
+    lanes: _Lanes = {}
+    opening: _Opening = {}
     closing = False
     while True:
       busy = any(lane.busy for lane in lanes.values())
@@ -288,28 +199,16 @@ class Engine:
         if item is None:
           closing = True
         elif isinstance(item, Ticket):
-          kind = self._lanes.kind(item.order)
-          if kind in lanes:
-            lanes[kind].queue.append(item)
-            continue
-          if kind not in opening:
-            threading.Thread(target=self._open, args=(kind, item.order), daemon=True).start()
-          opening.setdefault(kind, []).append(item)
+          self._queue(item, lanes, opening)
         else:
-          kind, lane = item
-          waiting = opening.pop(kind)
-          if isinstance(lane, _Lane):
-            lane.queue.extend(waiting)
-            lanes[kind] = lane
-          else:
-            self._refuse(kind, waiting, lane)
+          self._change(*item, lanes, opening)
       for lane in lanes.values():
         for ticket, end in lane.turn(self._settings.passes):
           with self._lock:
             self._tickets.discard(ticket)
           ticket.tell(end)
 
-  def _come(self, *, wait: bool) -> Iterator[Ticket | tuple[Hashable, _Lane | Exception] | None]:
+  def _come(self, *, wait: bool) -> Iterator[_Item]:
     """Takes what has come; waits for the first if there is nothing else to do."""
     if wait:
       yield self._inbox.get()
@@ -319,10 +218,34 @@ class Engine:
       except queue.Empty:
         return
 
+  def _queue(self, ticket: Ticket, lanes: _Lanes, opening: _Opening) -> None:
+    """Lets a request wait for a slot of its kind, which may have to be opened."""
+    kind = self._lanes.kind(ticket.order)
+    if kind in lanes:
+      lanes[kind].queue.append(ticket)
+      return
+    if kind not in opening:
+      threading.Thread(target=self._open, args=(kind, ticket.order), daemon=True).start()
+    opening.setdefault(kind, []).append(ticket)
+
+  def _change(
+      self, kind: Hashable, lane: Lane | Exception | None, lanes: _Lanes, opening: _Opening
+  ) -> None:
+    """Closes a kind if its lane is None; else takes the lane, or says why there is none."""
+    if lane is None:
+      lanes.pop(kind, None)
+      self._lanes.forget(kind)
+    elif isinstance(lane, Exception):
+      self._refuse(kind, opening.pop(kind), lane)
+    else:
+      lane.queue.extend(opening.pop(kind))
+      if kind in self._kinds:  # not closed meanwhile: all who waited had gone
+        lanes[kind] = lane
+
   def _open(self, kind: Hashable, order: Order) -> None:
     """Opens a lane beside the thread that writes, which goes on with the others."""
     try:
-      self._inbox.put((kind, _Lane(self._pair, self._lanes, order, self._settings.slots)))
+      self._inbox.put((kind, Lane(self._pair, self._lanes, order, self._settings.slots)))
     except Exception as error:
       logging.exception("slots could not be opened")
       self._inbox.put((kind, error))
@@ -330,7 +253,7 @@ class Engine:
   def _refuse(self, kind: Hashable, tickets: list[Ticket], error: Exception) -> None:
     """Tells the requests of a kind that has no slots."""
     with self._lock:
-      self._kinds.discard(kind)
+      self._kinds.pop(kind, None)
       self._tickets -= {*tickets}
     for ticket in tickets:
       ticket.tell(StoppedError(f"requests of this kind cannot be served: {type(error).__name__}"))

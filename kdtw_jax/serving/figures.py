@@ -2,7 +2,8 @@
 
 import prometheus_client as prometheus
 
-from kdtw_jax.serving.engine import End, Engine
+from kdtw_jax.serving.engine import Engine
+from kdtw_jax.serving.lane import End
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
@@ -14,7 +15,7 @@ class Figures:
     """Takes the engine whose requests are counted."""
     self._registry = registry = prometheus.CollectorRegistry()
     self._requests = prometheus.Counter(
-        "kdtw_requests", "Texts by how they ended", ["end"], registry=registry
+        "kdtw_requests", "Texts that were read, by how they ended", ["end"], registry=registry
     )
     self._tokens = prometheus.Counter(
         "kdtw_tokens", "Output tokens by who wrote them", ["by"], registry=registry

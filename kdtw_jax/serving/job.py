@@ -4,20 +4,20 @@ Not here: what a client may ask for, and what it is answered (app.py, demo/).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 import contextlib
 import time
 
 from kdtw_jax.live import Piece
 from kdtw_jax.orders import Order
-from kdtw_jax.serving.engine import End, Engine, Event, StoppedError, Ticket
+from kdtw_jax.serving.engine import Engine
+from kdtw_jax.serving.lane import End, Event, StoppedError
 
 
 class Job:
   """The texts of one client, while they are written.
 
   Attributes:
-    since: when they came, by time.monotonic.
     left: number of texts that have not ended.
   """
 
@@ -25,17 +25,17 @@ class Job:
       self, engine: Engine, texts: Sequence[str], order: Order, *, most: int | None = None
   ):
     """Gives all texts to the engine, or none; errors as in `Engine.submit`."""
-    self.since = time.monotonic()
-    self._engine, self._tickets = engine, list[Ticket]()
+    self._since = time.monotonic()
+    self._engine = engine
     self._loop = asyncio.get_running_loop()
     self._told: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
-    try:
-      for number, text in enumerate(texts):
-        self._tickets.append(engine.submit(text, order, self._teller(number), most=most))
-    except BaseException:
-      self.give_up()
-      raise
+    self._tickets = engine.submit(texts, order, self._tell, most=most)
     self.left = len(self._tickets)
+
+  @property
+  def seconds(self) -> float:
+    """Time since the texts came, waiting for slots included."""
+    return time.monotonic() - self._since
 
   def give_up(self) -> None:
     """Forgets what is left."""
@@ -59,9 +59,6 @@ class Job:
       if self.left:
         self.give_up()
 
-  def _teller(self, number: int) -> Callable[[Event], None]:
-    def tell(event: Event) -> None:
-      with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-        self._loop.call_soon_threadsafe(self._told.put_nowait, (number, event))
-
-    return tell
+  def _tell(self, number: int, event: Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+      self._loop.call_soon_threadsafe(self._told.put_nowait, (number, event))

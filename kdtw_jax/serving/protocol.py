@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pydantic
 
 from kdtw_jax.reader import Written
-from kdtw_jax.serving.engine import End
+from kdtw_jax.serving.lane import End
 
 MOST_PROMPTS = 64  # texts of one request
 
@@ -83,8 +83,8 @@ def problem(message: str, kind: str, *, field: str | None = None) -> dict[str, A
   return {"error": {"message": message, "type": kind, "param": field, "code": None}}
 
 
-def usage(ends: Iterable[End]) -> dict[str, Any]:
-  """Counts tokens, and the teacher's part in them."""
+def usage(ends: Iterable[End], seconds: float) -> dict[str, Any]:
+  """Counts tokens, and the teacher's part in them, beside the seconds since the request came."""
   ends = list(ends)
   outputs: list[Written] = [end.written for end in ends]
   read, written = sum(end.read for end in ends), sum(len(out.tokens) for out in outputs)
@@ -96,6 +96,7 @@ def usage(ends: Iterable[End]) -> dict[str, Any]:
       "teacher_tokens": by_teacher,
       "teacher_calls": sum(out.calls for out in outputs),
       "teacher_share": round(by_teacher / max(written, 1), 4),
+      "seconds": round(seconds, 4),
   }
 
 

@@ -16,7 +16,7 @@ from kdtw_jax import decoding, devices, losses
 from kdtw_jax.base import Batch, Params
 from kdtw_jax.models import with_duals
 from kdtw_jax.stages.stage import Run
-from kdtw_jax.terminal import tracked
+from kdtw_jax.terminal import print_line, tracked
 from kdtw_jax.training.state import TrainState
 
 
@@ -84,6 +84,7 @@ def calibrate(
         max_dual=max_dual,
     )
 
+  print_line("calibration", "prices of asking are set so that budgets hold on validation")
   visited = []
   for number in tracked(range(stage.steps), "calibration"):
     remaining = 1.0 - number / stage.steps  # large steps first, small ones under the mean

@@ -22,7 +22,7 @@ _NEEDS_LOSSES = ("warm_start", "distillation", "wheels")
 
 
 def check_inputs(run: Run) -> None:
-  """Checks the data, the models, the instructions and every name in the config.
+  """Checks the data, the models, the instructions and every name in the config; writes nothing.
 
   Raises:
     FileNotFoundError: if data or a published model are missing.
@@ -45,6 +45,15 @@ def check_inputs(run: Run) -> None:
       f"student {num_params(student.shapes):,}, teacher {num_params(teacher.shapes):,} parameters;"
       f" instructions of up to {run.inputs.prompt_length} tokens",
   )
+
+
+def check_tokens(run: Run) -> None:
+  """Checks that enough of the training split is left as tokens, which the workdir then keeps.
+
+  Raises:
+    OSError: if the tokens cannot be written.
+    ValueError: if a batch is larger than what is left.
+  """
   if _to_train(run):
     _check_batch_sizes(run, len(run.inputs.tokenised("train").example_id))
 

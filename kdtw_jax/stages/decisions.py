@@ -63,7 +63,7 @@ class Decisions(NamedTuple):
 
 
 def make_collector(
-    models: Models, *, tolerance: float, max_length: int
+    models: Models, *, tolerance: float, max_length: int, readout_chunk: int
 ) -> Callable[[Params, Params, Iterable[Batch]], Decisions]:
   """Makes the function that rolls out help on batches and returns all decisions.
 
@@ -71,6 +71,7 @@ def make_collector(
     models: student and teacher.
     tolerance: ρ in nats.
     max_length: most tokens of an output.
+    readout_chunk: positions whose logits are in memory at once, when outputs are scored; 0: all.
 
   Returns:
     `(params, teacher_params, batches) -> Decisions`, compiled once per shape of a batch.
@@ -83,7 +84,7 @@ def make_collector(
       max_length=max_length,
   )
   encode = jax.jit(teacher.encode)
-  log_mu = jax.jit(lambda *args: _log_mu(teacher, *args))
+  log_mu = jax.jit(functools.partial(_log_mu, teacher, readout_chunk))
 
   def collect(params: Params, teacher_params: Params, batches: Iterable[Batch]) -> Decisions:
     found, rollouts = [], 0
@@ -175,6 +176,7 @@ def _labelled(
 
 def _log_mu(
     teacher: Model,
+    readout_chunk: int,
     params: Params,
     encoded: Encoded,
     rows: Int[Array, " n"],
@@ -182,8 +184,13 @@ def _log_mu(
 ) -> Float[Array, " n"]:
   """Computes log μ of outputs, of which each belongs to a row of the encoded sources."""
   encoded = jax.tree.map(lambda part: part[rows], encoded)
-  logits = teacher.logits(params, teacher.hidden(params, encoded, shift_right(tokens)))
-  return jnp.sum(losses.taken_log_probs(logits, tokens) * (tokens != PAD_ID), axis=1)
+  hidden = teacher.hidden(params, encoded, shift_right(tokens))
+
+  def per_token(hidden, tokens):
+    return losses.taken_log_probs(teacher.logits(params, hidden), tokens)
+
+  found = losses.over_sequence_chunks(per_token, hidden, tokens, chunk_size=readout_chunk)
+  return jnp.sum(found * (tokens != PAD_ID), axis=1)
 
 
 def _in_widths(

@@ -27,6 +27,7 @@ def train(run: Run) -> None:
       run,
       "distillation",
       stage,
+      purpose="the student comes nearer to the teacher, on outputs of its own too",
       start=lambda: run.params("warm_start"),
       rollout=rollouts.make_rollout(models, stage, max_length=run.config.decode.max_length),
       objective=path_consistency(models, stage),

@@ -5,19 +5,21 @@ from pathlib import Path
 import time
 
 from kdtw_jax import config as config_lib
+from kdtw_jax import tensorboard
 from kdtw_jax.evaluation.evaluate import evaluate
 from kdtw_jax.evaluation.measure import PAIR_STAGE
 from kdtw_jax.evaluation.record import Stage
+from kdtw_jax.evaluation.scalars import curves_by_run
 from kdtw_jax.pair_checks import read_saved
 from kdtw_jax.report import print_summary, write_report
 from kdtw_jax.stages.stage import Run
-from kdtw_jax.terminal import read_log
+from kdtw_jax.terminal import Bar, print_line, read_log
 
 STUDENTS = ("sft", "warm_start", "distillation", "wheels")
 
 
 def measure(run: Run) -> Path:
-  """Measures the trained pair and the run's other students, and writes the report.
+  """Measures the trained pair and the run's other students, and writes the report and its scalars.
 
   Returns:
     The path of the report page.
@@ -30,18 +32,19 @@ def measure(run: Run) -> Path:
   if wheels is None:
     raise ValueError("stage 'evaluation' needs stage 'wheels': add it to config.stages")
   students = {name: run.params(name) for name in STUDENTS if run.workdir.summary(name)}
-  metrics = evaluate(
-      run.config,
-      run.inputs.models,
-      run.mesh,
-      run.inputs.tokenizer,
-      students={**students, PAIR_STAGE: run.params(run.pair_stage)},
-      teacher_params=run.params("teacher"),
-      duals=tuple(wheels["duals"]),
-      sources={split: run.inputs.source(split) for split in ("train", "validation", "test")},
-      tokenised={split: run.inputs.tokenised(split) for split in ("validation", "test")},
-      paces=read_saved(run.workdir.path / "pair" / "pair.json").paces,
-  )
+  print_line("evaluation", "every method at every setting, on validation and test, and compared")
+  parts = {
+      "students": {**students, PAIR_STAGE: run.params(run.pair_stage)},
+      "teacher_params": run.params("teacher"),
+      "duals": tuple(wheels["duals"]),
+      "sources": {split: run.inputs.source(split) for split in ("train", "validation", "test")},
+      "tokenised": {split: run.inputs.tokenised(split) for split in ("validation", "test")},
+      "paces": read_saved(run.workdir.path / "pair" / "pair.json").paces,
+  }
+  with Bar("evaluation") as bar:
+    metrics = evaluate(
+        run.config, run.inputs.models, run.mesh, run.inputs.tokenizer, **parts, bar=bar
+    )
   summaries = {name: run.workdir.summary(name) for name in config_lib.STAGES}
   stages = [
       dataclasses.replace(Stage.from_summary(found), log=read_log(run.workdir.folder(name)))
@@ -50,6 +53,7 @@ def measure(run: Run) -> Path:
   ]
   stages.append(Stage(stage="evaluation", seconds=time.monotonic() - started))
   metrics = dataclasses.replace(metrics, stages=tuple(stages))
+  tensorboard.write_runs(run.workdir.folder("evaluation"), curves_by_run(metrics))
   report = write_report(metrics, run.workdir.path)
   print_summary(metrics, report)
   return report

@@ -56,7 +56,8 @@ def make_rollout(
 ) -> Callable[..., Trajectory]:
   """Makes the jitted function that mixes a stage's on-policy and off-policy trajectories.
 
-  On-policy rows are sampled from the student at `stage.rollout_temperature` (0 is greedy). If the
+  On-policy rows are sampled from the student at `stage.rollout_temperature` (0 is greedy). Tokens
+  of the teacher, in own rows and in rows of its own, are drawn at the same temperature. If the
   student may ask, the gate decides when the teacher writes. Every second on-policy row also asks at
   random with probability `stage.explore`, so that the gate sees states that its own asks would not
   reach. The other on-policy rows measure the use of the teacher. If it may not ask, the teacher

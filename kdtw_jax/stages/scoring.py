@@ -30,7 +30,8 @@ class Scores(NamedTuple):
     teacher_entropies: entropy of μ at the token's state, without gradient.
     values: V of the token's state, of the kind that the stage sets.
     cost_values: V_C of the token's state: expected asks still to come.
-    budgets: the budget that the student reads in its instruction, a share.
+    budgets: the budget that the student reads in its instruction, a share; None for a gate without
+      a price, which reads none.
     token_losses: the values of each loss with a weight in the stage.
     expected_rewards: the immediate term in expectation over π; zeros if the stage samples it.
     difficulties: what an ask would gain there, without gradient; zeros if nobody may ask.
@@ -43,7 +44,7 @@ class Scores(NamedTuple):
   teacher_entropies: Float[Array, "B T"]
   values: Float[Array, "B T"]
   cost_values: Float[Array, "B T"]
-  budgets: Float[Array, " B"]
+  budgets: Float[Array, " B"] | None
   token_losses: dict[str, Float[Array, "B T"]]
   expected_rewards: Float[Array, "B T"]
   difficulties: Float[Array, "B T"]
@@ -138,7 +139,7 @@ def score(
           "mask": mask,
           "values": values,
           "cost_values": cost_values,
-          "budgets": student.budget(params, encoded),
+          "budgets": student.budget(params, encoded) if "price" in params else None,
           "expected_rewards": jnp.zeros_like(values),
           "difficulties": jnp.zeros_like(values),
           "gate_logits": jnp.zeros_like(values),
@@ -209,8 +210,9 @@ def consistency_terms(
           name: losses.token_mean(loss, scores.mask & _rows(weighted[name].rows, trajectory))
           for name, loss in scores.token_losses.items()
       },
-      "budget_loss": budget_error(scores.budgets, trajectory),
   }
+  if scores.budgets is not None:
+    terms["budget_loss"] = budget_error(scores.budgets, trajectory)
   own = scores.mask & trajectory.on_policy[:, None] & ~asked
   metrics = {
       "reverse_kl": losses.token_mean(scores.log_probs - scores.teacher_log_probs, own),

@@ -11,6 +11,7 @@ def train(run: Run) -> None:
       run,
       "sft",
       stage,
+      purpose="a baseline: the student learns the task from references alone",
       start=lambda: starting_params(run, "student", "sft"),
       objective=supervised.cross_entropy(run.inputs.models.student, stage),
   )

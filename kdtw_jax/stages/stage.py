@@ -17,6 +17,7 @@ from kdtw_jax.base import Batch, BatchIterator, Params
 from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.models import HEADS, build, clear_tau, num_params, with_duals
+from kdtw_jax.terminal import print_line
 from kdtw_jax.training import loop, optim
 from kdtw_jax.training import state as state_lib
 from kdtw_jax.training import step as step_lib
@@ -129,6 +130,7 @@ def fit(
     name: str,
     section: ml_collections.ConfigDict,
     *,
+    purpose: str,
     start: Callable[[], Params],
     objective: step_lib.Objective,
     frozen: Params | None = None,
@@ -145,6 +147,7 @@ def fit(
     run: the run.
     name: name of the stage.
     section: its section of the config.
+    purpose: what the stage is for, in a line for the terminal.
     start: makes the initial parameters.
     objective: the loss to minimise; see `training.step`.
     frozen: parameters that the objective reads but does not train.
@@ -160,6 +163,7 @@ def fit(
   """
   if run.workdir.summary(name) is not None:
     return
+  print_line(name, purpose)
   data = {TRAINING_TEXT: run.inputs.text_fingerprint("train")}
   folder = run.workdir.begin(name, data=data | {s: run.inputs.fingerprint(s) for s in splits})
   optimizer = optim.make_optimizer(section)

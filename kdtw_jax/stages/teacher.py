@@ -19,6 +19,7 @@ def train(run: Run) -> None:
       run,
       "teacher",
       section.train,
+      purpose="the large model learns the task from references",
       start=lambda: starting_params(run, "teacher", "teacher"),
       objective=supervised.cross_entropy(run.inputs.models.teacher, section.train),
   )

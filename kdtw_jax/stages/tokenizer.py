@@ -14,4 +14,4 @@ def make(run: Run) -> None:
       tokenizer.save(folder)
       write_json(folder / "made_by.json", run.workdir.made_by("tokenizer", data=data))
       write_json(folder / "summary.json", {"stage": "tokenizer", "tokens": tokenizer.num_tokens})
-  print_line("tokenizer", f"{tokenizer.num_tokens:,} tokens")
+  print_line("tokenizer", f"the vocabulary of both models: {tokenizer.num_tokens:,} tokens")

@@ -22,6 +22,7 @@ def train(run: Run) -> None:
       run,
       "warm_start",
       stage,
+      purpose="the student learns the teacher's distribution, whatever budget it reads",
       start=lambda: starting_params(run, "student", "warm_start"),
       objective=distribution_matching(run.inputs.models, stage),
       frozen=run.params("teacher"),
@@ -62,7 +63,7 @@ def distribution_matching(models: Models, stage: ml_collections.ConfigDict) -> O
     )
     mask = batch.target != PAD_ID
     terms = {name: losses.token_mean(value, mask) for name, value in values.items()}
-    if stage.budget_loss:
+    if stage.budget_loss and "price" in params:
       terms["budget_loss"] = scoring.budget_error(student.budget(params, encoded), batch)
     return scoring.weighted_sum(stage, terms), terms
 

@@ -39,6 +39,7 @@ def train(run: Run) -> None:
       run,
       "wheels",
       stage,
+      purpose="the student learns when to ask the teacher, and budgets get their prices",
       start=lambda: start,
       rollout=rollouts.make_rollout(
           models, stage, max_length=run.config.decode.max_length, may_ask=True
@@ -133,7 +134,7 @@ def cost_value_terms(scores: Scores, trajectory: Trajectory) -> Terms:
   """Returns the consistency of V_C on rows that the student's own gate decided."""
   own = trajectory.own_gate[:, None] & scores.mask
   errors, valid = losses.cost_consistency_error(
-      scores.cost_values, trajectory.asked, own, trajectory.ended, segment_length=None
+      scores.cost_values, trajectory.asked, own, trajectory.ended
   )
   return {"cost_value_loss": losses.token_mean(0.5 * errors**2, valid)}
 

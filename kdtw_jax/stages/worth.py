@@ -22,13 +22,13 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 import optax
 
-from kdtw_jax import checkpoint, decoding, devices
+from kdtw_jax import checkpoint, decoding, devices, losses
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Worth
 from kdtw_jax.models import Model, num_params, shift_right
 from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
 from kdtw_jax.stages.prices import call_prices
 from kdtw_jax.stages.stage import TRAINING_TEXT, Run
-from kdtw_jax.terminal import tracked
+from kdtw_jax.terminal import print_line, tracked
 
 SPLITS = ("train", "validation")
 _STEPS_AT_A_TIME = 50
@@ -58,6 +58,7 @@ def train(run: Run) -> None:
   """Fits the heads `worth` and `cost_value` of the student of `wheels`; skips a finished stage."""
   if run.workdir.summary("worth") is not None:
     return
+  print_line("worth", "the student learns what help with a whole draft brings, and what it costs")
   started, models = time.monotonic(), run.inputs.models
   data = {TRAINING_TEXT: run.inputs.text_fingerprint("train")}
   folder = run.workdir.begin("worth", data=data | {s: run.inputs.fingerprint(s) for s in SPLITS})
@@ -65,15 +66,22 @@ def train(run: Run) -> None:
   params, teacher_params = run.params("wheels"), run.params("teacher")
   wheels = run.workdir.summary("wheels")
   assert wheels is not None  # `run.params` has found it
-  collect = make_collector(models, tolerance=section.tolerance, max_length=max_length)
-  found = {split: collect(params, teacher_params, batches(run, split)) for split in SPLITS}
+  collect = make_collector(
+      models,
+      tolerance=section.tolerance,
+      max_length=max_length,
+      readout_chunk=run.config.wheels.readout_chunk,
+  )
+  found = {
+      split: collect(params, teacher_params, batches(run, split, "drafts")) for split in SPLITS
+  }
   decisions = tuple(labelled(run, part, split) for split, part in found.items())
   worth, loss = fit_worth(models.student, params, decisions, section, seed=run.seed("worth"))
   follow = asks_to_come(run, params, teacher_params, duals=np.asarray(wheels["duals"]))
   cost_value, cost_loss = fit_cost_value(
       models.student,
       params,
-      tuple(follow(batches(run, split)) for split in SPLITS),
+      tuple(follow(batches(run, split, "asks")) for split in SPLITS),
       section,
       seed=run.seed("worth"),
   )
@@ -102,8 +110,14 @@ def labelled(run: Run, found: Decisions, split: str) -> Decisions:
   return in_points(found, run.inputs.source(split), run.inputs.tokenizer.decode, metric=metric)
 
 
-def batches(run: Run, split: str) -> Iterator[Batch]:
-  """Iterates over the section's number of a split's sources, in random wordings of budgets."""
+def batches(run: Run, split: str, name: str) -> Iterator[Batch]:
+  """Iterates over the section's number of a split's sources, in random wordings of budgets.
+
+  Args:
+    run: the run.
+    split: name of the split.
+    name: what is collected from the batches, for the progress.
+  """
   section = run.config.worth
   examples = len(run.inputs.tokenised(split).example_id)
   size = min(section.batch_size, examples)
@@ -111,7 +125,7 @@ def batches(run: Run, split: str) -> Iterator[Batch]:
   found = run.batches(
       "worth", section, split=split, batch_size=size, budgets=run.config.budgets.train
   )
-  for _ in tracked(range(-(-section.num_sources // size)), f"help, {split}"):
+  for _ in tracked(range(-(-section.num_sources // size)), f"worth: {name}, {split}"):
     yield devices.shard_batch(run.mesh, next(found))
 
 
@@ -137,7 +151,7 @@ def fit_worth(
     return worth_loss(found, gain, calls)
 
   parts = tuple(part[:5] for part in decisions)
-  return fit_head(loss_fn, params["worth"], parts, section, seed=seed, name="worth")
+  return fit_head(loss_fn, params["worth"], parts, section, seed=seed, name="G and C")
 
 
 def worth_loss(
@@ -178,9 +192,8 @@ def asks_to_come(
         max_length=max_length,
     )
     encoded = student.encode(params, batch.student_source)
-    price = jnp.interp(batch.budget, knots, jnp.asarray(duals, jnp.float32))
-    if student.config.gate == "difficulty_price":
-      price = student.price(params, encoded)
+    given = losses.interpolate_duals(duals, knots, batch.budget)
+    price = student.price_or(params, encoded, given)
     hidden = student.hidden(params, encoded, shift_right(result.tokens))
     to_come = jnp.cumsum(result.asked[:, ::-1], axis=1)[:, ::-1].astype(jnp.float32)
     price = jnp.broadcast_to(price[:, None], to_come.shape)
@@ -251,7 +264,7 @@ def fit_head(
 
   some_steps = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
   keys = jax.random.split(jax.random.key(seed), section.steps)
-  carry, losses = (head, optimizer.init(head)), jnp.zeros(())
-  for first in tracked(range(0, section.steps, _STEPS_AT_A_TIME), f"fit {name}"):
-    carry, losses = some_steps(carry, keys[first : first + _STEPS_AT_A_TIME])
-  return carry[0], float(jnp.mean(losses))
+  carry, last = (head, optimizer.init(head)), jnp.zeros(())
+  for first in tracked(range(0, section.steps, _STEPS_AT_A_TIME), f"worth: fit {name}"):
+    carry, last = some_steps(carry, keys[first : first + _STEPS_AT_A_TIME])
+  return carry[0], float(jnp.mean(last))

@@ -74,13 +74,12 @@ def _adamw(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.Gradie
 
 
 def _muon(schedule: Callable, stage: ml_collections.ConfigDict) -> optax.GradientTransformation:
+  del stage  # its weight decay is 0, see config/rules.py
   return optax.contrib.muon(
       schedule,
       consistent_rms=ADAM_RMS,
-      weight_decay=stage.weight_decay,
       adam_b1=0.9,
       adam_b2=0.98,
-      adam_weight_decay=stage.weight_decay,
       muon_weight_dimension_numbers=_layer_matrices,
   )
 

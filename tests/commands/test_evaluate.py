@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from sacrebleu.metrics.bleu import BLEU
 
 from kdtw_jax import devices
 from kdtw_jax.commands import cli, spending
-from kdtw_jax.commands.evaluate import usual_settings
+from kdtw_jax.commands.evaluate import SCORES_FILE, _Kept, usual_settings
+from kdtw_jax.files import write_json
 from kdtw_jax.pair import Pair, load_pair
 from tests import tiny_pair
 
@@ -43,17 +45,17 @@ def evaluate(folder, monkeypatch, capsys, tmp_path):
 def test_outputs_scores_and_costs_are_kept_and_not_measured_again(
     evaluate, folder, tmp_path, monkeypatch
 ):
-  settings = ("student", "0.2", "margin:0.5@0.2/hard")
+  settings = ("student", "0.2", "margin:0.5@0.2/hard", "random:0.2", "random:0.5@0.2/paced")
   table, failure = evaluate(*settings)
   assert failure is None and [name for name in settings if name in table] == [*settings]
-  lines = (tmp_path / "o/margin_0.5_0.2_hard.txt").read_text("utf-8").splitlines()
+  lines = (tmp_path / "o/margin-at-0.5-for-0.2_hard.txt").read_text("utf-8").splitlines()
   expected = [out.text for out in load_pair(folder).write(SOURCES[:1] + SOURCES[2:], 0)]
   assert (tmp_path / "o/student.txt").read_text("utf-8").splitlines() == [
       expected[0],
       "",
       *expected[1:],
   ]
-  kept = (tmp_path / "o/margin_0.5_0.2_hard.jsonl").read_text("utf-8").splitlines()
+  kept = (tmp_path / "o/margin-at-0.5-for-0.2_hard.jsonl").read_text("utf-8").splitlines()
   costs = [json.loads(line) for line in kept]
   calls, tokens = sum(c["calls"] for c in costs), sum(len(c["tokens"]) for c in costs)
   row = json.loads((tmp_path / "o/scores.json").read_text("utf-8"))["settings"][settings[2]]
@@ -85,6 +87,17 @@ def test_results_of_other_texts_are_not_mixed(evaluate, tmp_path):
   (tmp_path / "o/scores.json").write_text("{", encoding="utf-8")
   (tmp_path / "de.txt").write_text("a\nb\nc\nd\n", encoding="utf-8")
   assert "damaged, not JSON" in evaluate("student")[1]
+
+
+@pytest.mark.parametrize("part", ["teacher_params", "shortest", "paces"])
+def test_results_of_another_teacher_or_other_terms_are_not_mixed(folder, tmp_path, part):
+  pair = load_pair(folder)
+  kept = _Kept(tmp_path, pair, SOURCES, [REFERENCES], "bleu")
+  write_json(tmp_path / SCORES_FILE, {"made_by": kept._made_by, "settings": {}})
+  _Kept(tmp_path, pair, SOURCES, [REFERENCES], "bleu")
+  other = {"teacher_params": {"w": np.ones(3)}, "shortest": (2.5, 0.25), "paces": {"hard": 3.0}}
+  with pytest.raises(ValueError, match="has results of another pair"):
+    _Kept(tmp_path, dataclasses.replace(pair, **{part: other[part]}), SOURCES, [REFERENCES], "bleu")
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,9 @@ def test_it_is_killed_starts_again_and_ends_in_order(folder, tmp_path):
       ask(address)
   with served(folder, tmp_path, port) as (process, address):  # the port is free at once
     assert ask(address).json()["choices"][0]["text"] == first
+    for host in ("evil.example", f"evil.example:{port}"):  # that a page let point to this machine
+      assert httpx.get(f"{address}/health", headers={"host": host}).status_code == 400
+    assert httpx.get(f"http://localhost:{port}/health").is_success
     assert ask(address, budget="nonsense").status_code == 400
     answers = []
     asking = threading.Thread(

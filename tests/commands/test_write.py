@@ -121,10 +121,17 @@ def test_every_line_gets_a_line(kdtw, pair, tmp_path):
   expected = pair.write(TEXTS, 0.2, form="hard", policy=decoding.make_policy("margin", 0.5))
   assert failure is None and lines == ["", *(out.text for out in expected), ""]
   blank, *records = [json.loads(line) for line in costs.read_text("utf-8").splitlines()]
-  assert blank == {"line": 1, "calls": 0, "share": 0.0, "tokens": [], "by_teacher": []}
+  assert blank == {
+      "line": 1,
+      "calls": 0,
+      "share": 0.0,
+      "seconds": 0.0,
+      "tokens": [],
+      "by_teacher": [],
+  }
   for record, out in zip(records, expected, strict=True):
     assert tuple(record["tokens"]) == out.tokens and record["calls"] == out.calls
-    assert tuple(map(bool, record["by_teacher"])) == out.by_teacher
+    assert tuple(map(bool, record["by_teacher"])) == out.by_teacher and record["seconds"] > 0
   tokens, calls = sum(len(out.tokens) for out in expected), sum(out.calls for out in expected)
   assert summary.startswith(f"19 texts, {tokens} tokens in ")
   assert f", {100 * calls / tokens:.1f} calls per 100 tokens\n" in summary

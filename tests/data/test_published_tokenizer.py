@@ -165,6 +165,14 @@ def test_save_and_load(tokenizer, tmp_path):
   check_same_vocabulary(loaded, tokenizer, names=("a", "b"))
 
 
+def test_a_digest_is_of_the_vocabulary_and_its_rules(folders, tmp_path):
+  names = sorted(folders)
+  digests = {name: load_tokenizer(folders[name]).digest() for name in names}
+  assert len({*digests.values()}) == len(names)
+  load_tokenizer(folders[names[0]]).save(tmp_path / "copy")
+  assert load_tokenizer(tmp_path / "copy").digest() == digests[names[0]]
+
+
 def test_different_vocabularies_say_in_what(folders, tmp_path):
   t5, byt5 = (PublishedTokenizer.load(folders[name]) for name in ("t5", "byt5"))
   check_same_vocabulary(t5, PublishedTokenizer.load(folders["t5"]), names=("a", "b"))

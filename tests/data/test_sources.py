@@ -197,6 +197,24 @@ def test_sources_of_files_need_a_path(kind):
     data.load_split(config_of(source=kind), "train")
 
 
+def test_the_digest_of_files_is_of_what_is_in_them(tmp_path):
+  first, second = tmp_path / "a", tmp_path / "b"
+  for folder in (first, second):
+    folder.mkdir()
+    write_text(folder)
+  config = config_of(path=str(first), held_out=0.2)
+  digest = data.files_digest(config, "train")
+  assert data.files_digest(config_of(path=str(second)), "train") == digest
+  assert data.files_digest(config, "validation") == digest  # held out of train
+  (second / "de.train.txt").write_bytes((first / "de.train.txt").read_bytes() + b"\n")
+  assert data.files_digest(config_of(path=str(second)), "train") != digest
+  write_json(first, [{"en": "a", "de": "b"}])
+  folder = data.files_digest(config_of(source="jsonl", path=str(first)), "train")
+  file = config_of(source="jsonl", path=str(first / "train.jsonl"))
+  assert data.files_digest(file, "train") == folder != digest
+  assert data.files_digest(config_of(source="phrasebook"), "train") == ""
+
+
 def test_text_missing_file_says_path_naming_and_what_is_there(tmp_path):
   write_text(tmp_path)
   with pytest.raises(FileNotFoundError) as caught:

@@ -93,6 +93,12 @@ def test_training_is_repeatable(sentences, tmp_path, shared_tokenizer):
   assert first.pieces(range(700)) == shared_tokenizer.pieces(range(700))
 
 
+def test_a_digest_is_of_the_model(sentences, tmp_path, shared_tokenizer):
+  shared_tokenizer.save(tmp_path)
+  assert Tokenizer.load(str(tmp_path / "tokenizer.model")).digest() == shared_tokenizer.digest()
+  assert train_tokenizer(sentences, vocab_size=100).digest() != shared_tokenizer.digest()
+
+
 def test_a_sample_of_many_sentences_depends_on_the_seed(sentences):
   pieces = []
   for seed in (0, 0, 1):

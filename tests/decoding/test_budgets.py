@@ -26,6 +26,7 @@ POLICIES = {
     "coin": ("random", 0.4, {}),
     "checks": ("verify", 0.2, {"rule": "random", "tolerance": 0.0, "k": 5}),
     "speculates": ("lenient", 0.8, {}),
+    "never_at_end": ("verify_max_prob", 0.5, {"k": 5}),
     "clean": ("route_gap", 1e3, {"tolerance": 0.0, "advised": True}),
 }
 
@@ -59,6 +60,15 @@ def budget_of(form, shares, **fields):
 
 def spent_of(name, out):
   return out.asks if name in ("always", "gate", "coin") else out.teacher_calls
+
+
+def test_a_ledger_grants_a_call_to_who_wants_one_whatever_its_score():
+  limits = budgets.Limits(budget_of("ledger", [0.5] * 4), np.ones((4, 3), np.int32), T)
+  wants = jnp.array([False, False, False, True])
+  score = jnp.array([2.0, jnp.inf, -jnp.inf, -jnp.inf])
+  granted, credit = limits.grant(wants, score, jnp.int32(budgets.CALL))
+  np.testing.assert_array_equal(granted, wants)
+  assert credit == 0
 
 
 @pytest.mark.parametrize("form", budgets.PROMISES)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdtw_jax.decoding import make_decoder, make_policy
+from kdtw_jax.decoding import Budget, SlotPrograms, make_decoder, make_policy
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.functional import build
 
@@ -83,6 +83,8 @@ STUDENT_CONFIG = ModelConfig(
     tau_id=3,
     gate="mlp",
     gate_hidden=8,
+    value_heads=True,
+    value_hidden=9,
 )
 TEACHER_CONFIG = ModelConfig(
     vocab_size=29,
@@ -95,6 +97,7 @@ TEACHER_CONFIG = ModelConfig(
     tau_id=3,
 )
 STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
+WEIGHTS = tuple(jax.eval_shape(model.init, jax.random.key(0)) for model in (STUDENT, TEACHER))
 
 
 # Draft lengths: a pass of as many inputs as a head is wide has scores of a cache's size.
@@ -113,16 +116,32 @@ STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
     ids=lambda x: str(x),
 )
 def test_no_decoder_copies_a_cache(name, dial, fields):
-  weights = [jax.eval_shape(model.init, jax.random.key(0)) for model in (STUDENT, TEACHER)]
   source = np.full((B, S), 5, np.int32)
   fields = dict(fields)
   chunk = fields.pop("chunk", 4)
   decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=T, chunk=chunk)
-  args = (*weights, source, source, np.zeros((B,), np.float32), jax.random.key(0))
-  lowered = decoder.lower(*args, make_policy(name, dial, **fields))
+  args = (*WEIGHTS, source, source, np.zeros((B,), np.float32), jax.random.key(0))
+  assert_in_place(decoder.lower(*args, make_policy(name, dial, **fields)))
+
+
+@pytest.mark.parametrize("name,dial,form", [("handover", 0.0, "hard"), ("worth", 0.5, "ledger")])
+def test_no_slots_copy_a_cache(name, dial, form):
+  """The loop of the server pauses, keeps a promise and writes into the state it was given."""
+  fns = (STUDENT.decoder_fns, TEACHER.decoder_fns)
+  programs = SlotPrograms(*fns, batch=B, max_length=T, chunk=4, terms=Budget((), form=form))
+  source, policy = np.full((B, S), 5, np.int32), make_policy(name, np.full((B,), dial, np.float32))
+  share, calls = np.full((B,), 0.2, np.float32), np.ones((B,), np.int32)
+  rows = jax.eval_shape(
+      programs.begin, WEIGHTS, source, source, share, calls, jax.random.key(0), policy
+  )
+  assert_in_place(programs.advance.lower(WEIGHTS, rows, np.int32(B), np.int32(8)))
+
+
+def assert_in_place(lowered):
+  source = np.full((B, S), 5, np.int32)
   caches = [
       jax.eval_shape(lambda p, s, fns=model.decoder_fns: fns.start(p, s, T), weight, source)
-      for model, weight in zip((STUDENT, TEACHER), weights, strict=True)
+      for model, weight in zip((STUDENT, TEACHER), WEIGHTS, strict=True)
   ]
   shapes = {leaf.shape for leaf in jax.tree.leaves(caches) if leaf.ndim == 4}
   assert any(T in shape for shape in shapes) and any(S in shape for shape in shapes)

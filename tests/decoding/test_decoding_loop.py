@@ -324,7 +324,7 @@ def test_sampled_gate_and_mixture_ask_at_their_rates():
         ("handover", 0.0, {"wait": 1.5}, "wait=1.5: must be a share"),
         ("handover", 0.0, {"sampling": Sampling(-1.0)}, "temperature=-1.0: must be >= 0"),
         ("handover", 0.0, {"sampling": Sampling(1.0, 0.0)}, "top_p=0.0: must be in"),
-        ("speculative", 0, {}, "policy.k=0: a draft needs"),
+        ("speculative", 0, {}, "dial=0: k of policy .speculative. is a whole number"),
         ("teacher", None, {"form": "hard"}, "cannot write on without the teacher"),
         ("prompt_lookup", 2, {"form": "ledger"}, "cannot write on without the teacher"),
         ("cascade_opt", 0.2, {"form": "paced"}, "cannot write on without the teacher"),

@@ -278,6 +278,18 @@ def test_other_rules_do_not_read_the_budget():
         ("gate", None, {}, "policy='gate': unknown; choose one of student, teacher"),
         ("student", 0.5, {}, r"dial=0\.5: policy 'student' has no dial"),
         ("speculative", 2.5, {}, r"dial=2\.5: k of policy 'speculative' is a whole number"),
+        (
+            "prompt_lookup",
+            100_000,
+            {},
+            "k of policy 'prompt_lookup' is a whole number from 1 to 512",
+        ),
+        (
+            "speculative",
+            float("inf"),
+            {},
+            "k of policy 'speculative' is a whole number from 1 to 512",
+        ),
         ("fly", 0.3, {"window": 0}, "policy.window=0: at least 1 draft must agree"),
         ("relaxed", 0.3, {"top": 0}, "policy.top=0: at least 1 token must be acceptable"),
         ("verify", 0.0, {"measure": "kl"}, "measure='kl': must be 'gap' or 'surprisal'"),

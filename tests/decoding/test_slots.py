@@ -61,6 +61,21 @@ def test_a_pause_changes_nothing_and_what_was_seen_stays(name, dial, steps):
     assert_written(before, row, expected, row)
 
 
+@pytest.mark.parametrize("steps", [3, None])
+def test_slots_that_have_been_open_for_long_go_on(steps):
+  """Counts of passes wrap around after a few days."""
+  policy = make_policy("handover", -0.3)
+  slots, expected = open_slots(policy), alone(policy)
+  slots.admit({row: (OWN[row], policy) for row in range(B)})
+  state = slots._rows.state._replace(student_steps=np.int32(2**31 - 4))
+  slots._rows = slots._rows._replace(state=state)
+  for _ in range(100 if steps else 1):
+    slots.advance(B, *[steps] * bool(steps))
+  assert slots.done().all()
+  for row in range(B):
+    assert_written(slots.results(), row, expected, row)
+
+
 def test_a_request_starts_while_others_are_written():
   policy = make_policy("handover", -0.3)
   slots, expected = open_slots(policy), alone(policy)
@@ -95,6 +110,7 @@ def test_a_request_that_is_stopped_leaves_its_slot():
   slots.stop([longest])
   assert slots.done()[longest] and not slots.done()[:3].all()
   at_stop = slots.results().length[longest]
+  assert not slots._rows.state.waiting[longest]  # for a pass that nobody needs
   slots.admit({longest: (OWN[4], policy)})
   slots.advance(B)
   results = slots.results()

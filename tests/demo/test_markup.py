@@ -10,7 +10,7 @@ from kdtw_jax.demo.writing import Run
 from kdtw_jax.live import Piece
 from kdtw_jax.orders import Order
 from kdtw_jax.reader import Written
-from kdtw_jax.serving.engine import End
+from kdtw_jax.serving.lane import End
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -49,7 +49,7 @@ class Reading(parser.HTMLParser):
 
 
 def run(*pieces, written=None, title="Method"):
-  end = written and End(written, cut=False, read=5, seconds=1.234)
+  end = written and End(written, cut=False, read=5)
   return Run(title, ORDER, [Piece(*piece) for piece in pieces], end)
 
 
@@ -72,7 +72,7 @@ def test_parts_of_one_writer_are_together():
 
 
 def test_costs_come_with_the_end():
-  written = Written("a b", ("▁a", "▁b", "</s>", "x"), (True, False, False, False), 3, 0.25)
+  written = Written("a b", ("▁a", "▁b", "</s>", "x"), (True, False, False, False), 3, 0.25, 1.234)
   ended, running = run(("a b", True), written=written), run(("a", True))
   assert "<td>3</td><td>75.0</td><td>25%</td><td>1.23</td>" in markup.table([ended])
   assert markup.table([running]).count("<td>…</td>") == 4

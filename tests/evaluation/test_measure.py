@@ -1,5 +1,7 @@
 """A measured point is finished: counts, scores, cost and seconds of one setting, in one place."""
 
+import copy
+
 import pytest
 
 from kdtw_jax import devices
@@ -76,6 +78,23 @@ def test_a_batch_is_no_larger_than_the_test_set(measure):
   assert measured[:2] == [("teacher", ""), ("student", "")]
   assert ("handover", "20%") in measured and measured[-1] == ("speculative", "2")
   assert all(row.tokens_per_second > 0 for row in rows)
+
+
+def test_as_many_points_are_measured_as_were_counted(measure):
+  measured = []
+  counted = copy.copy(measure)
+  counted._on_point = lambda: measured.append(1)
+  counted.config = copy.deepcopy(measure.config)
+  counted.config.evaluation.update(tolerances=(2.0,), time_every_method=False)
+  counted.config.evaluation.methods = ("random", "max_prob", "speculative", "lenient")
+  with counted.config.unlocked():
+    counted.config.evaluation.dials.update(max_prob=(0.5,), lenient=(1.0,))
+  swept = [*sweeps.handovers(counted), *sweeps.baselines(counted)]
+  for sweep in swept:
+    for split in ("validation", "test"):
+      counted.curve(split, sweep)
+  assert [sweep.method for sweep in swept][-1] == "max_prob_paced"
+  assert len(measured) == sweeps.num_points(counted)
 
 
 def test_baselines_are_the_methods_of_the_config(measure):

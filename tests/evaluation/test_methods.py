@@ -1,10 +1,13 @@
 """What is swept: each method makes its policy, and a config names them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from configs import common
 from kdtw_jax import config, decoding
+from kdtw_jax.decoding.policies import registry
 from kdtw_jax.evaluation import methods
 
 HANDOVERS = ("handover", "handover_checked")
@@ -54,7 +57,7 @@ def test_a_sweep_of_every_method_gives_all_the_same_number_of_settings():
         ("entropy", (-3.0,), "threshold must lie in .0, inf."),
         ("lenient", (9.0,), "lenience must lie in"),
         ("prefix", (-4.0,), "tokens must lie in"),
-        ("speculative", (100000,), "k must lie in .1, 512."),
+        ("speculative", (100000,), "k of policy 'speculative' is a whole number from 1 to 512"),
         ("speculative", (2.5,), "k of policy 'speculative' is a whole number"),
         ("verify_end", (-2.0,), "tolerance must lie in"),
         ("verify_max_prob", (1.5,), "dial must lie in .0, 1."),
@@ -105,6 +108,21 @@ def test_what_is_not_swept_over_a_dial_is_refused(name):
     methods.method_sweep(name, (0.1,), "wheels")
   with pytest.raises(KeyError):
     methods.METHODS[name]
+
+
+def test_a_policy_of_the_gates_family_is_no_method_even_with_dials(monkeypatch):
+  mine = dataclasses.replace(decoding.POLICIES["random"], name="mine", family="handover")
+  monkeypatch.setitem(registry._BY_NAME, "mine", mine)
+  assert mine.dials and "mine" in decoding.POLICIES
+  assert "mine" not in methods.METHODS and "mine" not in list(methods.METHODS)
+  section = config.defaults().evaluation
+  section.methods = ("all",)
+  methods.check(section)
+  for name in methods.names_of(section):
+    methods.method_sweep(name, methods.dials_of(section, name), "wheels")
+  section.methods = ("mine",)
+  with pytest.raises(ValueError, match="config.evaluation.methods: 'mine' is not a method"):
+    methods.check(section)
 
 
 def sweep_of(name):

@@ -74,16 +74,16 @@ CASES = {
         ("difficulties", "duals"),
     ),
     "lagrangian_rewards": Case(
-        lambda p, a, d: losses.lagrangian_rewards(p, a, d, alpha=0.7),
+        lambda p, a, d, h: losses.lagrangian_rewards(p, a, d, -h, alpha=0.7),
         (),
-        ("log_probs", "asked", "duals"),
+        ("log_probs", "asked", "duals", "entropies"),
     ),
     "path_consistency": Case(
         path_loss, ("values", "log_probs", "entropies"), ("mask", "ended"), pointwise=False
     ),
     "cost_consistency": Case(
         lambda v, asked, mask: losses.cost_consistency_error(
-            v, asked, mask, np.ones(len(mask), bool), segment_length=None
+            v, asked, mask, np.ones(len(mask), bool)
         )[0],
         ("values",),
         ("asked", "mask"),

@@ -12,13 +12,13 @@ from kdtw_jax import losses
 from . import oracle
 
 # Compiled whole: operation by operation, compiling would take most of this file's time.
-lagrangian_rewards = jax.jit(losses.lagrangian_rewards, static_argnames="clip_floor")
+lagrangian_rewards = jax.jit(losses.lagrangian_rewards)
 gated_entropies = jax.jit(losses.gated_entropies)
 interpolate_duals = jax.jit(losses.interpolate_duals)
 hat_weights = jax.jit(losses.hat_weights)
 dual_ascent = jax.jit(losses.dual_ascent)
 initial_duals = jax.jit(losses.initial_duals)
-cost_consistency_error = jax.jit(losses.cost_consistency_error, static_argnames="segment_length")
+cost_consistency_error = jax.jit(losses.cost_consistency_error)
 gate_targets = jax.jit(losses.gate_targets)
 gate_cross_entropy = jax.jit(losses.gate_cross_entropy)
 
@@ -27,29 +27,20 @@ def test_rewards_hand_derived():
   log_probs = jnp.array([[-1.0, -2.0, -30.0]])
   asked = jnp.array([[False, True, False]])
   duals = jnp.array([3.0])
-  reward = lagrangian_rewards(log_probs, asked, duals, alpha=1.0)
-  np.testing.assert_array_equal(reward, [[-1.0, -3.0, -30.0]])
   entropies = jnp.array([[9.0, 0.8, 9.0]])
-  reward = lagrangian_rewards(log_probs, asked, duals, entropies, alpha=0.5, clip_floor=-20.0)
-  np.testing.assert_allclose(reward, [[-1.0, -3.4, -20.0]], rtol=1e-6)
-
-
-def test_rewards_estimate_the_teacher_entropy_without_bias():
-  teacher = np.array([0.2, 0.5, 0.3])
-  log_probs = np.log(teacher)[:, None]
-  asked, duals = np.ones((3, 1), bool), np.full(3, 0.7)
-  estimate = lagrangian_rewards(log_probs, asked, duals, alpha=0.4)
-  entropy = np.full((3, 1), -np.sum(teacher * np.log(teacher)))
-  exact = lagrangian_rewards(log_probs, asked, duals, entropy, alpha=0.4)
-  np.testing.assert_allclose(teacher @ estimate, exact[0], rtol=1e-6)
+  reward = lagrangian_rewards(log_probs, asked, duals, entropies, alpha=1.0)
+  np.testing.assert_array_equal(reward, [[-1.0, -3.0, -30.0]])
+  reward = lagrangian_rewards(log_probs, asked, duals, entropies, alpha=0.5)
+  np.testing.assert_allclose(reward, [[-1.0, -3.4, -30.0]], rtol=1e-6)
 
 
 def test_rewards_carry_no_gradient():
-  def total(log_probs, duals):
+  def total(log_probs, duals, entropies):
     asked = jnp.array([[False, True]])
-    return jnp.sum(lagrangian_rewards(log_probs, asked, duals, alpha=0.5))
+    return jnp.sum(lagrangian_rewards(log_probs, asked, duals, entropies, alpha=0.5))
 
-  for grad in jax.grad(total, argnums=(0, 1))(jnp.array([[-1.0, -2.0]]), jnp.array([1.0])):
+  log_probs = jnp.array([[-1.0, -2.0]])
+  for grad in jax.grad(total, argnums=(0, 1, 2))(log_probs, jnp.array([1.0]), -log_probs):
     np.testing.assert_array_equal(grad, 0.0)
 
 
@@ -131,26 +122,23 @@ def test_initial_duals_are_quantiles_of_unmasked_difficulty():
   np.testing.assert_array_equal(initial_duals(difficulties, mask & False, knots), 0.0)
 
 
-def test_cost_consistency_bootstrap_and_monte_carlo():
+def test_cost_consistency_hand_derived():
   values = jnp.array([[1.5, 1.0, 0.25, 7.0]])
   asked = jnp.array([[True, False, True, True]])
   mask = jnp.array([[True, True, True, False]])
   done, cut = jnp.array([True]), jnp.array([False])
   errors, valid = cost_consistency_error(values, asked, mask, done)
-  np.testing.assert_array_equal(errors, [[0.5, -0.75, 0.75, 0.0]])
-  np.testing.assert_array_equal(valid, mask)
-  errors, _ = cost_consistency_error(values, asked, mask, done, segment_length=None)
   np.testing.assert_array_equal(errors, [[0.5, 0.0, 0.75, 0.0]])
-  _, valid = cost_consistency_error(values, asked, mask, cut)
-  np.testing.assert_array_equal(valid, [[True, True, False, False]])
-  errors, valid = cost_consistency_error(values, asked, mask, cut, segment_length=None)
+  np.testing.assert_array_equal(valid, mask)
+  errors, valid = cost_consistency_error(values, asked, mask, cut)
   np.testing.assert_array_equal(errors, [[-0.25, -0.75, 0.0, 0.0]])  # to V_C of the last state
   np.testing.assert_array_equal(valid, [[True, True, False, False]])
 
-  def total(values):
-    return jnp.sum(cost_consistency_error(values, asked, mask, done)[0])
+  def total(values, ended):
+    return jnp.sum(cost_consistency_error(values, asked, mask, ended)[0])
 
-  np.testing.assert_array_equal(jax.grad(total)(values), [[-1.0, -1.0, -1.0, 0.0]])
+  np.testing.assert_array_equal(jax.grad(total)(values, done), [[-1.0, -1.0, -1.0, 0.0]])
+  np.testing.assert_array_equal(jax.grad(total)(values, cut), [[-1.0, -1.0, 0.0, 0.0]])
 
 
 def test_expected_asks_to_come_are_cost_consistent():
@@ -164,18 +152,13 @@ def test_expected_asks_to_come_are_cost_consistent():
   for n in range(len(problem.states)):
     here = probs[:, None] * (paths.mask & (paths.states == n))
     cost_values[n] = np.sum(here * asks_left) / np.sum(here)
-  for d in (1, 2, None):
-    errors, valid = cost_consistency_error(
-        cost_values[paths.states],
-        paths.asked,
-        paths.mask,
-        np.ones(len(probs), bool),
-        segment_length=d,
-    )
-    errors, valid = np.asarray(errors), np.asarray(valid)
-    for n in range(len(problem.states)):
-      here = probs[:, None] * (valid & (paths.states == n))
-      assert abs(np.sum(here * errors)) < 1e-6
+  errors, valid = cost_consistency_error(
+      cost_values[paths.states], paths.asked, paths.mask, np.ones(len(probs), bool)
+  )
+  errors, valid = np.asarray(errors), np.asarray(valid)
+  for n in range(len(problem.states)):
+    here = probs[:, None] * (valid & (paths.states == n))
+    assert abs(np.sum(here * errors)) < 1e-6
 
 
 def test_gate_targets_hand_derived():

@@ -40,6 +40,7 @@ def make_problem():
 PROBLEM = make_problem()
 PATHS = oracle.all_paths(PROBLEM, asking=True)
 LOG_TEACHER = np.log(PROBLEM.teacher).astype(np.float32)
+TEACHER_ENTROPIES = -np.sum(np.exp(LOG_TEACHER) * LOG_TEACHER, axis=1)
 NUM_STATES = len(PROBLEM.states)
 OWNER = np.arange(NUM_STATES)  # whose logits a state reads
 OWNER[PROBLEM.index[HARD]] = PROBLEM.index[EASY]
@@ -51,8 +52,9 @@ def terms(params, dual):
   taken = jax.nn.log_softmax(params.logits)[OWNER][PATHS.states, PATHS.tokens]
   gate_logits = params.gate_logits[PATHS.states]
   by_teacher = LOG_TEACHER[PATHS.states, PATHS.tokens]
+  duals = jnp.broadcast_to(dual, ENDED.shape)
   rewards = losses.lagrangian_rewards(
-      by_teacher, PATHS.asked, jnp.broadcast_to(dual, ENDED.shape), alpha=ALPHA
+      by_teacher, PATHS.asked, duals, TEACHER_ENTROPIES[PATHS.states], alpha=ALPHA
   )
   entropies = losses.gated_entropies(
       taken, gate_logits, PATHS.asked, alpha=ALPHA, gate_alpha=GATE_ALPHA

@@ -91,8 +91,8 @@ class Enumerated:
     return found
 
 
-def expected_loss(case, logits, alpha, gamma, d, *, sampled=False):
-  """Each path's loss [P], with constant values: the gradient is the policy's alone."""
+def consistency_losses(case, logits, alpha, gamma, d, *, sampled=False):
+  """Losses of each path's tokens [P, T], with constant values: the gradient is the policy's."""
   states, paths = case.paths.states, case.paths
   log_probs, teacher_log_probs, _ = case.scores(logits)
   immediate = losses.expected_rewards(
@@ -108,9 +108,13 @@ def expected_loss(case, logits, alpha, gamma, d, *, sampled=False):
       segment_length=d,
   )
   if sampled:
-    return jnp.sum(losses.path_consistency_loss(errors, valid), axis=1)
-  per_token = losses.expected_consistency_loss(errors, valid, immediate, log_probs, alpha=alpha)
-  return jnp.sum(per_token, axis=1)
+    return losses.path_consistency_loss(errors, valid)
+  return losses.expected_consistency_loss(errors, valid, immediate, log_probs, alpha=alpha)
+
+
+def expected_loss(case, logits, alpha, gamma, d):
+  """Each path's loss [P]."""
+  return jnp.sum(consistency_losses(case, logits, alpha, gamma, d), axis=1)
 
 
 def never(problem):
@@ -149,21 +153,25 @@ def test_at_no_discount_it_is_reverse_kl_on_own_tokens():
   np.testing.assert_allclose(jax.grad(expected)(logits), jax.grad(on_policy)(logits), atol=1e-5)
 
 
-def test_the_expected_gradient_varies_less_from_path_to_path():
-  """Both are unbiased at one token a segment; the variance is what the expectation takes away."""
+@pytest.mark.parametrize("d, times", [(1, [1, 1, 1]), (2, [1, 2, 2]), (None, [1, 2, 3])])
+def test_the_expected_gradient_varies_less_from_path_to_path(d, times):
+  """Sampled terms credit token t in each segment that holds it, expected ones once."""
   case = Enumerated(5)
   log_policy = np.log(softmax(case.logits))
   case.values = oracle.evaluate(case.problem, log_policy, never(case.problem), 1.0, 1.0, 0.0, 0.0)
   logits = jnp.asarray(case.logits, jnp.float32)
 
-  def spread(sampled):
-    grads = np.asarray(
-        jax.jacrev(lambda z: expected_loss(case, z, 1.0, 1.0, 1, sampled=sampled))(logits)
-    ).reshape(len(case.probs), -1)
+  def spread(weights, sampled):
+    def loss(logits):
+      per_token = consistency_losses(case, logits, 1.0, 1.0, d, sampled=sampled)
+      return per_token @ jnp.asarray(weights, jnp.float32)
+
+    grads = np.asarray(jax.jacrev(loss)(logits)).reshape(len(case.probs), -1)
     mean = case.probs @ grads
     return mean, float(case.probs @ np.sum((grads - mean) ** 2, axis=1))
 
-  (sampled_mean, sampled), (expected_mean, expected) = spread(True), spread(False)
+  sampled_mean, sampled = spread([1, 1, 1], True)
+  expected_mean, expected = spread(times, False)
   np.testing.assert_allclose(sampled_mean, expected_mean, atol=1e-5)
   assert expected < 0.5 * sampled
 

@@ -12,10 +12,10 @@ from kdtw_jax.evaluation.record import write_metrics
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def printed_tables(runs, script=("benchmarks/seeds.py",)):
+def printed_tables(runs, script=("benchmarks.seeds",)):
   """The output of a script of tables on some files of figures."""
   return subprocess.run(
-      [sys.executable, *script, *map(str, runs)],
+      [sys.executable, "-m", *script, *map(str, runs)],
       check=True,
       capture_output=True,
       text=True,
@@ -37,7 +37,7 @@ def test_the_published_tables_are_those_of_the_published_runs(table, runs):
 
 
 def test_the_table_of_objectives_is_that_of_their_figures():
-  script = ("benchmarks/objectives.py", "--table")
+  script = ("benchmarks.objectives", "--table")
   printed = printed_tables([ROOT / "results/aeslc/objectives.json"], script)
   assert printed == (ROOT / "results/aeslc/objectives.md").read_text(encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import time
 
@@ -15,6 +16,7 @@ from kdtw_jax.pair import load_pair
 from kdtw_jax.serving.app import make_app
 from kdtw_jax.serving.engine import Engine, Settings
 from kdtw_jax.serving.guard import Limits
+from kdtw_jax.serving.job import Job
 from tests import tiny_pair
 from tests.served import served
 
@@ -65,7 +67,8 @@ def complete(client, **body):
         ({"model": "tiny", "temperature": 0, "n": 1, "seed": 5, "user": "me"}, {"budget": 0.2}),
     ],
 )
-def test_a_completion_is_what_write_returns(client, pair, body, order):
+def test_a_completion_is_what_write_returns(client, pair, body, order, monkeypatch):
+  monkeypatch.setattr(Job, "seconds", 1.23456)
   answer = complete(client, prompt=TEXT, **body)
   assert answer.status_code == 200
   found, out = answer.json(), pair.write(TEXT, **order)
@@ -77,6 +80,7 @@ def test_a_completion_is_what_write_returns(client, pair, body, order):
   assert usage["completion_tokens"] == len(out.tokens) and usage["teacher_calls"] == out.calls
   assert usage["teacher_tokens"] == sum(out.by_teacher)
   assert usage["teacher_share"] == pytest.approx(out.share, abs=1e-4)
+  assert usage["seconds"] == 1.2346
 
 
 def test_several_prompts_are_answered_in_their_order(client, pair):
@@ -191,8 +195,16 @@ def test_a_bad_request_says_what_to_do(client, server, body, said):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"prompt": "\xff"}', b"\x00\x01", b"null"])
 def test_what_is_no_json_object_is_refused(client, content):
-  answer = client.post("/v1/completions", content=content)
+  json_type = {"content-type": "application/json"}
+  answer = client.post("/v1/completions", content=content, headers=json_type)
   assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+def test_what_a_page_of_another_site_may_send_unasked_is_refused(client, kind):
+  headers = {} if kind is None else {"content-type": kind}
+  answer = client.post("/v1/completions", content=b'{"prompt": "a"}', headers=headers)
+  assert answer.status_code == 415 and "application/json" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -228,9 +240,18 @@ def test_a_client_that_goes_frees_its_slot(server):
     with leaving.stream("POST", f"{address}/v1/completions", json=body) as answer:
       next(answer.iter_lines())
   assert until(lambda: engine.unfinished == 0, seconds=5)
+  streamed = gone(address)
+  assert streamed
   with contextlib.suppress(httpx.ReadTimeout):
     httpx.post(f"{address}/v1/completions", json={"prompt": [TEXT] * 60}, timeout=0.05)
   assert until(lambda: engine.unfinished == 0, seconds=5)
+  assert until(lambda: gone(address) > streamed, seconds=5)
+
+
+def gone(address):
+  """Texts whose client had gone before they were written."""
+  found = re.search(r'end="gone"} (\d+)', httpx.get(f"{address}/metrics").text)
+  return int(found[1]) if found else 0
 
 
 def until(true, *, seconds):

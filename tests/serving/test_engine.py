@@ -7,8 +7,8 @@ import pytest
 
 from kdtw_jax import decoding
 from kdtw_jax.pair import load_pair
-from kdtw_jax.serving import engine as engine_lib
-from kdtw_jax.serving.engine import BusyError, End, Engine, Settings, StoppedError
+from kdtw_jax.serving.engine import BusyError, Engine, Settings
+from kdtw_jax.serving.lane import End, Lane, StoppedError
 from tests import tiny_pair
 
 ORDERS = [
@@ -37,7 +37,10 @@ def engine(pair):
 
 def ask(engine, text, order, **settings):
   told = queue.SimpleQueue()
-  return engine.submit(text, engine.order(*order), told.put, **settings), told
+  (ticket,) = engine.submit(
+      [text], engine.order(*order), lambda _, event: told.put(event), **settings
+  )
+  return ticket, told
 
 
 def rest(told):
@@ -66,8 +69,9 @@ def test_an_output_may_be_cut(engine, pair):
   whole = pair.write(text, order[0])
   pieces, end = rest(ask(engine, text, order, most=5)[1])
   assert end.written.tokens == whole.tokens[:5] and end.cut and whole.text.startswith(pieces)
-  with pytest.raises(ValueError, match="max_tokens=5: form='hard' promises about the whole output"):
-    ask(engine, text, ORDERS[1], most=5)
+  for form in ("hard", "prefix", "ledger"):
+    with pytest.raises(ValueError, match=f"max_tokens=5: form='{form}' promises about the whole"):
+      ask(engine, text, (0.1, form, None), most=5)
 
 
 def test_who_gives_up_leaves_the_slot_and_nobody_waits_longer(engine):
@@ -109,6 +113,27 @@ def test_a_full_queue_and_a_kind_too_many_are_refused(pair):
     ask(engine, "a", ORDERS[1])
 
 
+def test_a_kind_that_is_idle_makes_room_and_comes_back(pair):
+  engine = Engine(pair, Settings(slots=2, kinds=2))
+  engine.start()
+  for order in (*ORDERS[:3], ORDERS[0]):
+    _, told = ask(engine, "a", order)
+    budget, form, policy = order
+    assert rest(told)[1].written == pair.write("a", budget, form=form, policy=policy)
+    assert len(engine._kinds) <= 2 and len(engine._lanes._programs) <= 2
+  engine.close()
+
+
+def test_all_texts_are_taken_or_none(pair):
+  engine = Engine(pair, Settings(slots=1, waiting=2))  # not started: nothing moves
+  order = engine.order(*ORDERS[0])
+  with pytest.raises(ValueError, match=r"texts\[2\]"):
+    engine.submit(["a", "b", ""], order, print)
+  with pytest.raises(BusyError, match="0 requests are served or wait"):
+    engine.submit(["a"] * 4, order, print)
+  assert engine.unfinished == 0 and engine._inbox.empty()
+
+
 def test_closing_finishes_what_has_begun(pair):
   engine = Engine(pair, Settings(slots=2))
   engine.start()
@@ -127,7 +152,7 @@ def test_a_failure_is_told_to_all(pair, monkeypatch):
   def broken(self, passes):
     raise MemoryError
 
-  monkeypatch.setattr(engine_lib._Lane, "turn", broken)
+  monkeypatch.setattr(Lane, "turn", broken)
   _, told = ask(engine, "a", ORDERS[0])
   assert str(rest(told)[1]) == "the engine has failed: MemoryError"
   engine._thread.join(10)

@@ -80,6 +80,7 @@ def test_every_gate_learns_from_computed_credit(gate, regression):
       tiny.KNOTS, gate, gate_regression=regression, path_consistency=0.0
   )
   assert np.isfinite(loss) and moved["gate"] and moved["cost_value"]
+  assert ("loss_budget_loss" in metrics) == (gate == "difficulty_price")
   assert 0.0 < metrics["asked"] < 1.0
 
 

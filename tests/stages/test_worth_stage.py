@@ -1,5 +1,7 @@
 """What help is worth: its labels against a rollout in plain Python, and heads that learn a toy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -14,7 +16,7 @@ from kdtw_jax.evaluation import methods, metrics
 from kdtw_jax.models import knows_worth, shift_right
 from kdtw_jax.pair import load_pair
 from kdtw_jax.stages import worth
-from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
+from kdtw_jax.stages.decisions import Decisions, _log_mu, in_points, make_collector
 from tests import tiny, tiny_pair
 
 T, TOLERANCE = 7, 0.3
@@ -32,7 +34,7 @@ def scaled():
 @pytest.fixture(scope="module")
 def collected():
   batch = tiny.batch(rows=8)
-  collect = make_collector(tiny.models(), tolerance=TOLERANCE, max_length=T)
+  collect = make_collector(tiny.models(), tolerance=TOLERANCE, max_length=T, readout_chunk=3)
   return batch, collect(*scaled(), [batch])
 
 
@@ -95,6 +97,17 @@ def test_labels_equal_a_rollout_in_plain_python(collected):
     total += len(made)
   assert total == len(found.calls) > len(batch.example_id)
   assert (found.gain > 0).any() and len(set(found.calls.tolist())) > 1
+
+
+@pytest.mark.parametrize("chunk, positions", [(0, T), (3, 3)])
+def test_the_logits_of_a_chunk_alone_are_held_when_outputs_are_scored(chunk, positions):
+  teacher, params, rows = tiny.models().teacher, tiny.params()[1], np.arange(8)
+  tokens = np.ones((8, T), np.int32)
+  encoded = teacher.encode(params, tiny.batch(rows=8).teacher_source)
+  score = functools.partial(_log_mu, teacher, chunk)
+  program = jax.jit(score).lower(params, encoded, rows, tokens).as_text()
+  held = {n for n in range(1, T + 1) if f"tensor<8x{n}x{tiny.VOCAB}xf32>" in program}
+  assert held == {positions}
 
 
 @pytest.mark.parametrize("metric", ("bleu", "rouge"))

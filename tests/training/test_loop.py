@@ -1,6 +1,5 @@
 """The loop: logs, checkpoints, resume, and the refusal of a loss that is not a number."""
 
-import itertools
 import os
 import signal
 
@@ -14,7 +13,7 @@ from kdtw_jax import preemption
 from kdtw_jax.terminal import read_log
 from kdtw_jax.training import loop, step
 from kdtw_jax.training import state as state_lib
-from tests import tiny
+from tests import event_files, tiny
 
 
 class Batches:
@@ -221,7 +220,19 @@ def test_losses_are_fetched_at_log_points_only(tmp_path, monkeypatch):
   assert fetched == [3, 3, "state"]
 
 
-def test_scalars_reach_tensorboard(tmp_path):
-  run(tmp_path, 2)
-  assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
-  assert list(itertools.islice((tmp_path / "checkpoints").iterdir(), 1))
+def test_stages_share_the_tags_of_tensorboard_and_log_no_point_twice(tmp_path):
+  def killed(state, batch, key):
+    if int(state.step) == 4:
+      raise KeyboardInterrupt
+    return batch
+
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path, 7, prepare=killed)  # has logged step 4, and saved step 3
+  assert [step for step, _ in event_files.logged(tmp_path)["train/loss"]] == [2, 3, 4]
+  run(tmp_path, 7)
+  curves, log = event_files.logged(tmp_path), read_log(tmp_path)
+  assert set(curves) == {f"train/{name}" for name in {*log, "tokens_per_second"} - {"step"}}
+  for name in {*log} - {"step"}:
+    steps, values = zip(*curves[f"train/{name}"], strict=True)
+    assert steps == log["step"] == (2, 3, 4, 6, 7)
+    np.testing.assert_allclose(values, log[name], rtol=1e-6)

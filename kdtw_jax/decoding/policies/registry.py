@@ -83,13 +83,19 @@ class Method:
       **fields: further fields by name, e.g. `sampled=True`.
 
     Raises:
-      ValueError: if the policy has no dial, or its dial is a whole number and this one is not.
+      ValueError: if the policy has no dial, or its dial is a whole number and this is none of its
+        range.
     """
     if dial is not None:
       if self.dial_name is None:
         raise ValueError(f"dial={dial}: policy {self.name!r} has no dial; leave it out")
-      if self._is_whole and not (isinstance(dial, int | float) and float(dial).is_integer()):
-        raise ValueError(f"dial={dial}: {self.dial_name} of policy {self.name!r} is a whole number")
+      low, high = self.dial_range
+      whole = isinstance(dial, int | float) and float(dial).is_integer()
+      if self._is_whole and not (whole and low <= dial <= high):
+        raise ValueError(
+            f"dial={dial}: {self.dial_name} of policy {self.name!r} is a whole number from {low:g} "
+            f"to {high:g}"
+        )
       fields = {self.dial_name: int(dial) if self._is_whole else dial, **fields}
     policy = self.policy(**{**self.fields, "name": self.name, **fields})
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), policy)
