@@ -20,6 +20,7 @@ VERSION = 4  # of the file; increases when a field is added, renamed or removed
 # The method whose outputs are the teacher's own. Its dial does not change its quality, so it is
 # judged and timed by cost alone.
 EXACT_METHOD = "speculative"
+HEADLINE_CALLS = 0.1  # per output token, at which a run is summed up
 
 _REMEDY = "run the evaluation stage of this workdir again"
 

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from kdtw_jax.evaluation.hull_record import Coin, Gap, Hull, HullComparison
-from kdtw_jax.evaluation.record import Metrics
+from kdtw_jax.evaluation.record import HEADLINE_CALLS, Metrics
 from kdtw_jax.report import prices, style, summary
-
-HEADLINE_CALLS = 0.1  # per output token
 
 
 class Row(NamedTuple):

@@ -44,7 +44,7 @@ def render_page(metrics: Metrics) -> str:
       m=metrics,
       title=metrics.name,
       headline=hulls.headline(metrics) or summary.headline(metrics),
-      lead=summary.headline(metrics) if hulls.headline(metrics) else "",
+      lead=_lead(metrics),
       quality=quality,
       first_figures=hull_figures,
       trade_offs=trade_offs,
@@ -76,6 +76,12 @@ def render_page(metrics: Metrics) -> str:
 def _nearest(values: Sequence[float], wanted: float) -> int:
   """Returns the index of the value nearest to the wanted one; 0 without values."""
   return min(range(len(values)), key=lambda i: abs(values[i] - wanted), default=0)
+
+
+def _lead(metrics: Metrics) -> str:
+  """Returns what stands below the heading: the handover, unless it is the heading, and the time."""
+  handover = summary.headline(metrics) if hulls.headline(metrics) else ""
+  return f"{handover} {summary.time_saved(metrics)}".strip()
 
 
 def _tiles(

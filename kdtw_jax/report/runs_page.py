@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdtw_jax.evaluation.hull_record import Gap
-from kdtw_jax.evaluation.record import Alone
+from kdtw_jax.evaluation.record import HEADLINE_CALLS, Alone
 from kdtw_jax.report import hulls, style, summary
 from kdtw_jax.report import runs as runs_lib
 from kdtw_jax.report.runs import Run
@@ -35,7 +35,7 @@ def render_runs(runs: Sequence[Run]) -> str:
       metric=runs[0].metrics.metric,
       quality=summary.quality_title(runs[0].metrics),
       kinds=[kind for kind in summary.BUDGET_KINDS if any(kind in row.promise for row in rows)],
-      at=hulls.HEADLINE_CALLS,
+      at=HEADLINE_CALLS,
       runs=rows,
       names=[run.name for run in runs],
       differences=differences([run.metrics.config for run in runs]),
@@ -61,7 +61,7 @@ def headline(runs: Sequence[Run]) -> str:
       + (f" ({style.percent(way)} of the way to its teacher)" if way is not None else "")
       for name, gap, way in found
   ]
-  return f"With {100 * hulls.HEADLINE_CALLS:g} teacher calls per 100 tokens, {', '.join(parts)}."
+  return f"With {100 * HEADLINE_CALLS:g} teacher calls per 100 tokens, {', '.join(parts)}."
 
 
 class Row(NamedTuple):

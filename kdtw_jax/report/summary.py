@@ -194,6 +194,33 @@ def headline(metrics: Metrics) -> str:
   return words + "."
 
 
+def time_saved(metrics: Metrics) -> str:
+  """Says how fast the setting that the run is for writes, beside the teacher; "" if not timed.
+
+  It is that of the first family compared at equal calls, or a handover.
+  """
+  family = next((found.family for found in metrics.hulls), "handover")
+  titles = {c.method: c.title for c in curves(metrics) if c.family == family}
+  timed = [row for row in metrics.latency if row.method in titles]
+  teacher = next((row for row in metrics.latency if row.method == "teacher"), None)
+  if not timed or teacher is None:
+    return ""
+  ours = timed[len(timed) // 2]
+  seconds, alone = (row.seconds_per_sentence.mean for row in (ours, teacher))
+  words = (
+      f"At {style.number(ours.quality)} {quality_title(metrics)} ({titles[ours.method]}, "
+      f"{ours.setting}) a sentence takes {style.milliseconds(seconds)}, by the teacher alone "
+      f"{style.milliseconds(alone)}: {style.number(alone / seconds, 1)} times as fast"
+  )
+  if metrics.throughput_batch > 1:
+    ratio = ours.tokens_per_second / teacher.tokens_per_second
+    words += (
+        f", and in batches of {metrics.throughput_batch}, {style.number(ratio, 1)} times as many "
+        "tokens a second"
+    )
+  return f"{words}."
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
   """Flattens a nested config into rows of dotted names and values.
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kdtw_jax.evaluation.record import Metrics
+from kdtw_jax.evaluation.record import HEADLINE_CALLS, Metrics
 from kdtw_jax.report import hulls, style, summary
 
 
@@ -24,7 +24,8 @@ def print_summary(
   console = console or Console()
   if words := f"{hulls.headline(metrics)} {hulls.in_short(metrics)}".strip():
     console.print(escape(words), highlight=False)
-  console.print(escape(summary.headline(metrics)), highlight=False)
+  for words in (summary.headline(metrics), summary.time_saved(metrics)):
+    console.print(escape(words), highlight=False)
   rows = summary.equal_share_table(metrics)
   if rows:
     console.print(_table(metrics, rows))
@@ -48,7 +49,7 @@ def print_runs(
   """
   console = console or Console()
   title = summary.quality_title(found[0][1])
-  calls = f"{100 * hulls.HEADLINE_CALLS:g} calls"
+  calls = f"{100 * HEADLINE_CALLS:g} calls"
   table = Table("run", "seed", "student", "teacher", calls, title=title, title_justify="left")
   for path, metrics in found:
     gap, _ = hulls.at_headline(metrics)

@@ -73,10 +73,16 @@ def test_each_setting_is_decoded_once(measure):
 
 def test_a_batch_is_no_larger_than_the_test_set(measure):
   assert speed.throughput_batch(measure) == len(SENTENCES)
-  rows = speed.latencies(measure, [measure.curve("test", sweeps.baselines(measure)[1])])
+  found = [measure.curve("test", sweep) for sweep in sweeps.baselines(measure)]
+  timed = copy.copy(measure)
+  timed.config = copy.deepcopy(measure.config)
+  timed.config.evaluation.ours = ("schedules",)
+  rows = speed.latencies(timed, found)
   measured = [(row.method, row.setting) for row in rows]
   assert measured[:2] == [("teacher", ""), ("student", "")]
-  assert ("handover", "20%") in measured and measured[-1] == ("speculative", "2")
+  assert measured[2] == ("handover", "20%") and measured[-1] == ("speculative", "2")
+  random = min(found[0].points, key=lambda point: abs(point.teacher_calls - 0.1))
+  assert measured[3] == ("random", random.label) and len(measured) == 5
   assert all(row.tokens_per_second > 0 for row in rows)
 
 

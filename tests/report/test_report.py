@@ -116,6 +116,8 @@ def test_page_has_all_sections_and_their_numbers(page):
       "20.2 ms",
       "101 ms",
       "batches of 8 sentences",  # latency
+      "a sentence takes 20.2 ms, by the teacher alone 50.5 ms: 2.5 times as fast",
+      "in batches of 8, 0.5 times as many tokens a second",
       "31.5",  # interpolated at 5%
       "40.0 38.7 to 41.3",  # the teacher alone
       "--config=configs/demo.py",
