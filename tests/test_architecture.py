@@ -81,6 +81,7 @@ def test_imports_run_downwards(path):
         ("transformers", {"data"}),
         ("tokenizers", {"data"}),
         ("huggingface_hub", {"published"}),
+        ("datasets", {"data"}),
         ("matplotlib", {"report"}),
         ("tensorboardX", {"tensorboard"}),
     ],

@@ -99,8 +99,11 @@ def defaults() -> ml_collections.ConfigDict:
   config.plugins = ()  # modules that register your own policies and losses
 
   config.data = dict(
-      source="phrasebook",  # phrasebook | text | jsonl | tsv | csv | parquet | tfds
-      path="",  # folder with a file per split, or one file of all examples (not for text)
+      source="phrasebook",  # phrasebook | text | jsonl | tsv | csv | parquet | datasets | tfds
+      # folder with a file per split, or one file of all examples (not for text); of `datasets`, a
+      # hub id, owner/name or owner/name@revision, too
+      path="",
+      subset="",  # configuration of a data set of `datasets`, e.g. "de-en"
       # where the two sides are: fields, columns, features, or the first part of names of text files
       source_field="en",
       target_field="de",

@@ -148,7 +148,9 @@ RULES = {
         lambda v: _are_names(v) and all(p.isidentifier() for m in v for p in m.split(".")),
         "must be names of modules, each once, e.g. ('my_package.my_policies',)",
     ),
-    "data.source": _one_of("phrasebook", "text", "jsonl", "tsv", "csv", "parquet", "tfds"),
+    "data.source": _one_of(
+        "phrasebook", "text", "jsonl", "tsv", "csv", "parquet", "datasets", "tfds"
+    ),
     "data.*_field": _NAME,
     "data.reference_fields": Rule(_are_names, "must be names of fields, each once"),
     "data.task": Rule(
@@ -274,6 +276,7 @@ RULES = {
     "mesh.model": _between(1, 2**20),
     "checkpoint.keep": _between(1, 10**6),
     "data.path": _PATH,
+    "data.subset": _TEXT,
     "data.tfds_*": _TEXT,
     "tokenizer.path": _PATH,
     "teacher.checkpoint": _PATH,
