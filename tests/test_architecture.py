@@ -84,6 +84,7 @@ def test_imports_run_downwards(path):
         ("datasets", {"data"}),
         ("matplotlib", {"report"}),
         ("tensorboardX", {"tensorboard"}),
+        ("wandb", {"tracking"}),
     ],
 )
 def test_libraries_have_one_door(package, rooms):

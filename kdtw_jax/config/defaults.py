@@ -247,6 +247,8 @@ def defaults() -> ml_collections.ConfigDict:
       num_resamples=1000,
       num_samples=12,
   )
+  # PROJECT or ENTITY/PROJECT of Weights & Biases that gets TensorBoard's scalars too; "": none
+  config.log = dict(wandb="")
   config.xla_flags = ""  # added to XLA_FLAGS before JAX starts
   config.mesh = dict(data=-1, model=1)  # devices along batch and parameters; -1: all the rest
   config.checkpoint = dict(keep=2)

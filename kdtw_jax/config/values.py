@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import fnmatch
 import itertools
 import math
+import re
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -268,6 +269,10 @@ RULES = {
     ),
     "evaluation.num_resamples": _between(10, 10**6),
     "evaluation.num_samples": _between(0, 10**6),
+    "log.wandb": Rule(
+        lambda v: v == "" or bool(re.fullmatch(r"([\w.-]+/)?[\w. -]{1,128}", v)),
+        "must be PROJECT or ENTITY/PROJECT, of letters, digits, '-', '_' and '.', or ''",
+    ),
     "xla_flags": Rule(
         lambda v: v.isprintable() and all(flag.startswith("--") for flag in v.split()),
         "must be flags of XLA, each begun by --, with spaces between",
