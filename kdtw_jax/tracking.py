@@ -67,7 +67,8 @@ def open_run(project: str, folder: Path, config: Mapping[str, Any]) -> Iterator[
   run = _opened(project, folder, config)
   _tracker, code = _Tracker(run, folder / RUN_FILE), 1
   try:
-    yield run.url or f"{folder / 'wandb'}, until `wandb sync` uploads it: {Path(run.dir).parent}"
+    here = f"{folder / 'wandb'}, until `wandb sync` uploads it: {Path(run.dir).parent}"
+    yield here if run.offline else run.url or run.id
     code = 0
   except SystemExit as ended:  # of a signal: the same command goes on
     code = ended.code if isinstance(ended.code, int) else 1

@@ -102,7 +102,7 @@ def test_without_the_library_the_command_that_installs_it_is_said(tmp_path, monk
 class Broken:
   """A run of wandb whose process has died."""
 
-  url, dir = "https://wandb/mine", "/nowhere"
+  url, dir, offline = "https://wandb/mine", "/nowhere", False
 
   def define_metric(self, *args, **fields):
     raise RuntimeError("the process is gone")
