@@ -8,7 +8,7 @@ my.csv has a first row that names its columns. A hash of the source texts gives 
 to validation and 5% to test (`config.data.held_out`); a folder with train.csv, validation.csv and
 test.csv is used as it is. What is usually set besides:
 
-    --config.data.source=tsv                  or parquet, jsonl, text
+    --config.data.source=tsv                  or parquet, jsonl, text, datasets
     --config.data.task="write a headline"     what both models are told to do with a source
     --config.evaluation.metric=rouge          for summaries and titles; bleu suits translations
     --config.data.buckets="((64, 24), (128, 24))" --config.data.over_long=truncate

@@ -26,6 +26,7 @@ _MAKE_EXAMPLES = (
     "source",
     "source_field",
     "target_field",
+    "subset",
     "tfds_name",
     "train_split",
     "num_train",

@@ -16,7 +16,7 @@ from typing import overload
 
 import numpy as np
 
-from kdtw_jax import config_models, decoding, pair_checks, published
+from kdtw_jax import config_models, decoding, pair_checks, pair_folder, published
 from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer, check_same_vocabulary, load_tokenizer
 from kdtw_jax.files import write_json
@@ -266,41 +266,37 @@ def save_pair(
 
 
 def load_pair(directory: str | os.PathLike) -> Pair:
-  """Loads a pair from a folder that `save_pair` wrote, or from a workdir with such a `pair/`.
+  """Loads a pair of a run, or one that `kdtw export --teacher` wrote.
 
   Args:
-    directory: the folder.
+    directory: the folder that `save_pair` wrote, a workdir with such a `pair/`, the folder of an
+      export, or the hub id of one, "owner/name", followed by "@" and a revision unless it is the
+      newest. A pair of the hub is downloaded once and cached; it is data alone, and no code.
 
   Returns:
     The pair.
 
   Raises:
-    FileNotFoundError: if there is no pair, or part of it is missing; names the part.
+    FileNotFoundError: if there is no pair, the hub is out of reach, or a part is missing; names it.
     ValueError: if a part is damaged, or the parts do not belong together.
   """
-  directory = Path(directory)
-  if (directory / "pair").is_dir():
-    directory = directory / "pair"
-  if not (directory / "pair.json").is_file():
-    raise FileNotFoundError(
-        f"{directory}: no trained pair (pair.json is missing): give the "
-        "workdir of a finished run, or train one: python -m kdtw_jax.main"
-    )
+  directory = pair_folder.locate(directory)
+  where = pair_folder.student_of(directory)
   saved = pair_checks.read_saved(directory / "pair.json")
   config, published_teacher = saved.config, saved.teacher
-  tokenizer = load_tokenizer(pair_checks.part(directory / "student"))
-  student = published.load_model(directory / "student")
+  tokenizer = load_tokenizer(pair_checks.part(where))
+  student = published.load_model(where)
   if published_teacher:
     config["teacher"]["pretrained"] = published_teacher
     teacher = config_models.build_model(config, "teacher", tokenizer)
     teacher_params = config_models.published_params(config, "teacher", teacher)
   else:
-    names = (str(directory / "student"), str(pair_checks.part(directory / "teacher")))
+    names = (str(where), str(pair_checks.part(directory / "teacher")))
     check_same_vocabulary(tokenizer, load_tokenizer(directory / "teacher"), names=names)
     teacher, teacher_params, _ = published.load_model(directory / "teacher")
   pair_checks.check_vocabulary(tokenizer, Models(student.model, teacher), directory)
-  duals = pair_checks.checked_duals(student.duals, student.model, config, directory / "student")
-  pair_checks.check_finite(student.params, str(directory / "student"))
+  duals = pair_checks.checked_duals(student.duals, student.model, config, where)
+  pair_checks.check_finite(student.params, str(where))
   pair_checks.check_finite(teacher_params, published_teacher or str(directory / "teacher"))
   return Pair(
       config=config,

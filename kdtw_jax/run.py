@@ -4,7 +4,6 @@ A finished stage is loaded, and an interrupted one resumes. A stage that the con
 loaded if it exists. Each stage is a file in `stages/`.
 """
 
-import contextlib
 from pathlib import Path
 import shlex
 
@@ -13,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import devices, pair
+from kdtw_jax import devices, pair, tracking
 from kdtw_jax.files import not_written, write_json
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.plugins import load_plugins
@@ -54,8 +53,14 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
   """
   run = open_run(config, workdir)
   checks.check_inputs(run)
-  with run.workdir.held() if jax.process_index() == 0 else contextlib.nullcontext():
+  if jax.process_index() != 0:
     return _run_stages(run)
+  with run.workdir.held():
+    folder, shown = run.workdir.path, config_lib.to_json(run.config)
+    with tracking.open_run(run.config.log.wandb, folder, shown) as place:
+      if place:
+        print_line("wandb", place)
+      return _run_stages(run)
 
 
 def _run_stages(run: Run) -> Path | None:

@@ -133,8 +133,11 @@ class StageProgress:
 
     What was logged after the first step is dropped: a resumed stage logs it again.
     """
-    self._writer = tensorboard.open_run(folder, first_step=first_step)
-    kept = [row for row in _logged(folder / LOG_FILE) if (row["step"] or 0) <= first_step]
+    steps_before = {int(row["step"] or 0): row for row in _logged(folder / LOG_FILE)}
+    self._writer = tensorboard.StageWriter(
+        folder, first_step=first_step, logged_to=max(steps_before, default=0)
+    )
+    kept = [row for step, row in steps_before.items() if step <= first_step]
     lines = "".join(map(_line, kept))
     self._log = write_atomically(folder / LOG_FILE, lines).open("a", encoding="utf-8")
     self._started, self._tokens, self._step = time.monotonic(), 0, first_step
@@ -159,8 +162,8 @@ class StageProgress:
     """
     self._tokens += tokens
     rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
-    for name, value in {**scalars, "tokens_per_second": rate}.items():
-      self._writer.add_scalar(f"train/{name}", value, step)
+    shown = {**scalars, "tokens_per_second": rate}
+    self._writer.log(step, {f"train/{name}": value for name, value in shown.items()})
     self._log.write(_line({"step": step, **scalars}))
     self._log.flush()
     self._bar.advance(step - self._step)

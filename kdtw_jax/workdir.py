@@ -41,6 +41,7 @@ _TEXT = (
     "source_field",
     "target_field",
     "task",
+    "subset",
     "tfds_name",
     "train_split",
     "num_train",

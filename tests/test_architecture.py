@@ -81,8 +81,10 @@ def test_imports_run_downwards(path):
         ("transformers", {"data"}),
         ("tokenizers", {"data"}),
         ("huggingface_hub", {"published"}),
+        ("datasets", {"data"}),
         ("matplotlib", {"report"}),
         ("tensorboardX", {"tensorboard"}),
+        ("wandb", {"tracking"}),
     ],
 )
 def test_libraries_have_one_door(package, rooms):

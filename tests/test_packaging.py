@@ -44,7 +44,11 @@ def test_every_library_that_the_package_imports_is_declared():
   owners = metadata.packages_distributions()
   libraries = {name for name, _ in imported("kdtw_jax")} - set(sys.stdlib_module_names)
   extras = PROJECT["optional-dependencies"]
-  optional = [library for name in ("parquet", "serve", "demo") for library in extras[name]]
+  optional = [
+      library
+      for name in ("datasets", "parquet", "serve", "demo", "wandb")
+      for library in extras[name]
+  ]
   known = declared([*PROJECT["dependencies"], *optional])
   missing = {
       name

@@ -7,9 +7,10 @@ from tests.event_files import events, logged, runs
 
 
 def log(folder, first_step, *steps):
-  with tensorboard.open_run(folder, first_step=first_step) as writer:
-    for step in steps:
-      writer.add_scalar("train/loss", step + first_step / 10, step)
+  writer = tensorboard.StageWriter(folder, first_step=first_step)
+  for step in steps:
+    writer.log(step, {"train/loss": step + first_step / 10})
+  writer.close()
 
 
 def test_a_run_that_goes_on_drops_what_comes_again(tmp_path):

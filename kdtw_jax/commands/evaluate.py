@@ -32,7 +32,7 @@ SCORES_FILE = "scores.json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the command's arguments."""
-  parser.add_argument("--pair", required=True, metavar="DIR", help="workdir of a run, or its pair/")
+  parser.add_argument("--pair", required=True, metavar="DIR", help=spending.PAIR_HELP)
   parser.add_argument("--source", required=True, metavar="FILE", help="texts, one per line")
   parser.add_argument(
       "--reference",

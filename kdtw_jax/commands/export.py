@@ -1,12 +1,16 @@
-"""`kdtw export`: the student as a folder of transformers with a model card, for a model hub."""
+"""`kdtw export`: the student as a folder of transformers with a model card, for a model hub.
+
+With its teacher beside it, the folder is a pair too.
+"""
 
 import argparse
 from pathlib import Path
+import shlex
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdtw_jax.commands import spending
-from kdtw_jax.files import replaced_folder
+from kdtw_jax.files import read_json_object, replaced_folder, write_json
 
 if TYPE_CHECKING:  # loads jax
   from kdtw_jax.evaluation.record import Metrics
@@ -14,34 +18,48 @@ if TYPE_CHECKING:  # loads jax
 SUMMARY = "write the student as a folder that transformers loads, with a model card"
 EXAMPLES = """\
   kdtw export --pair=runs/demo --out=exported --licence=apache-2.0
-  hf upload OWNER/NAME exported
+  kdtw export --pair=runs/demo --out=exported --teacher --push=OWNER/NAME --private
+  kdtw write --pair=OWNER/NAME --budget=0.2 < in.txt > out.txt
 The weights are the student's, in safetensors; the gate and its prices lie beside them. The card has
-the run's results, if --pair is a workdir with metrics.json."""
+the run's results, if --pair is a workdir with metrics.json. With --teacher, the folder and the hub
+id are a --pair, too. --push needs `hf auth login` once, or HF_TOKEN."""
 CARD = "README.md"
 _PARTS = (CARD, "kdtw.json")  # of an earlier export, and of no model of a pair
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the command's arguments."""
-  parser.add_argument("--pair", required=True, metavar="DIR", help="workdir of a run, or its pair/")
+  parser.add_argument("--pair", required=True, metavar="DIR", help=spending.PAIR_HELP)
   parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+  parser.add_argument(
+      "--teacher", action="store_true", help="add the teacher: kdtw_jax.load_pair reads the folder"
+  )
+  parser.add_argument(
+      "--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub, as a model"
+  )
+  parser.add_argument("--private", action="store_true", help="with --push: for its owner alone")
   parser.add_argument("--licence", default="other", help="of the card, e.g. apache-2.0")
 
 
 def run(args: argparse.Namespace) -> None:
-  """Writes the folder; raises ValueError or OSError if the pair is unusable or it cannot."""
-  from kdtw_jax import data, pair
+  """Writes the folder, and uploads it.
+
+  Raises:
+    OSError: if the pair cannot be read or the folder not written, or the hub refuses it.
+    ValueError: if the pair is unusable, or an argument is not possible.
+  """
+  _check_push(args)
+  from kdtw_jax import data, pair, pair_folder
   from kdtw_jax.evaluation.record import read_metrics
 
   spending.quiet()
-  trained, given, out = pair.load_pair(args.pair), Path(args.pair), Path(args.out)
+  folder, out = pair_folder.locate(args.pair), Path(args.out)
+  trained = pair.load_pair(folder)
   ours = all((out / name).is_file() for name in _PARTS)
   if out.is_file() or (out.exists() and any(out.iterdir()) and not ours):
     raise ValueError(f"--out={out}: exists and is no earlier export: give another folder")
-  student = next(
-      folder for folder in (given / "pair/student", given / "student") if folder.is_dir()
-  )
-  measured = given / "metrics.json"
+  shared = _shared_pair(folder) if args.teacher else None
+  measured = Path(args.pair) / "metrics.json"
   instruction = data.state_budget(0, largest=1.0, task=trained.config["data"]["task"]).instruction
   text = card(
       trained.config["name"],
@@ -49,15 +67,85 @@ def run(args: argparse.Namespace) -> None:
       max_length=trained.config["decode"]["max_length"],
       licence=args.licence,
       metrics=read_metrics(measured) if measured.is_file() else None,
+      where=args.push or "FOLDER",
+      is_pair=args.teacher,
   )
+  student, teacher = pair_folder.student_of(folder), folder / "teacher"
   with replaced_folder(out) as unfinished:
-    shutil.copytree(student, unfinished, dirs_exist_ok=True)
+    beside = None if student != folder else shutil.ignore_patterns("teacher", "pair.json", ".*")
+    shutil.copytree(student, unfinished, ignore=beside, dirs_exist_ok=True)
+    if shared:
+      write_json(unfinished / "pair.json", shared)
+      if teacher.is_dir():
+        shutil.copytree(teacher, unfinished / "teacher")
     (unfinished / CARD).write_text(text, encoding="utf-8")
   print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+  if args.push:
+    _push(out, args.push, private=args.private)
+
+
+def _check_push(args: argparse.Namespace) -> None:
+  """Raises ValueError if the folder cannot be uploaded as it is asked; asks no hub."""
+  from kdtw_jax import published
+
+  if args.private and not args.push:
+    raise ValueError("--private: goes with --push=OWNER/NAME: give both, or none")
+  if args.push is not None:
+    try:
+      published.check_new_id(args.push)
+    except ValueError as error:
+      raise ValueError(f"--push={args.push}: {error}") from error
+
+
+def _push(out: Path, name: str, *, private: bool) -> None:
+  """Uploads the folder; an error says that it is kept, and how to go on."""
+  from kdtw_jax import published
+
+  try:
+    page = published.upload(out, name, private=private)
+  except ValueError as error:
+    raise ValueError(f"--push={name}: {error}; the folder {out} is complete") from error
+  except OSError as error:
+    go_on = shlex.join(["hf", "upload", name, str(out), *["--private"] * private])
+    raise OSError(
+        f"--push={name}: {error}. The folder {out} is complete: `{go_on}` goes on"
+    ) from error
+  print(f"{page}: uploaded")
+
+
+_PLACES = (("data", "path"), ("data", "tfds_data_dir"), ("tokenizer", "path"))
+_MODELS = (("student", "pretrained"), ("teacher", "pretrained"), ("teacher", "checkpoint"))
+
+
+def _shared_pair(folder: Path) -> dict[str, Any]:
+  """Returns what pair.json says, without the names of folders of this machine.
+
+  Raises:
+    ValueError: if the teacher is such a folder.
+  """
+  saved = read_json_object(folder / "pair.json", remedy="copy the whole pair again")
+  if saved["teacher"] and Path(saved["teacher"]).is_absolute():
+    raise ValueError(
+        f"--teacher: the teacher was used as published, from {saved['teacher']}, a folder of this "
+        "machine, and is no part of the pair: leave out --teacher, or train with its hub id as "
+        "config.teacher.pretrained"
+    )
+  for section, name in (*_PLACES, *_MODELS):
+    fields = saved["config"].get(section, {})
+    if (section, name) in _PLACES or Path(fields.get(name, "")).expanduser().exists():
+      fields[name] = ""
+  return saved
 
 
 def card(
-    name: str, instruction: str, *, max_length: int, licence: str, metrics: "Metrics | None"
+    name: str,
+    instruction: str,
+    *,
+    max_length: int,
+    licence: str,
+    metrics: "Metrics | None",
+    where: str = "FOLDER",
+    is_pair: bool = False,
 ) -> str:
   """Returns the model card.
 
@@ -67,11 +155,15 @@ def card(
     max_length: most tokens of an output.
     licence: identifier of a licence, as model hubs know it.
     metrics: the run's results, if it was evaluated.
+    where: the folder or the hub id.
+    is_pair: True if the teacher lies beside the student.
   """
   return _CARD.format(
       name=name,
       instruction=instruction,
       max_length=max_length,
+      where=where,
+      pair=_PAIR.format(where=where) if is_pair else "",
       licence=licence,
       results=_results(metrics) if metrics else "This student has not been evaluated.\n",
   )
@@ -109,13 +201,24 @@ alone in transformers; with its teacher, in kdtw_jax, it asks for help within a 
 ```python
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-model = AutoModelForSeq2SeqLM.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("{where}")
+model = AutoModelForSeq2SeqLM.from_pretrained("{where}")
 text = {instruction!r} + "YOUR TEXT"
 ids = model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens={max_length})
 print(tokenizer.decode(ids[0], skip_special_tokens=True))
 ```
-
+{pair}
 ## Results
 
 {results}"""
+
+_PAIR = """
+The teacher is here too (Python package `kdtw_jax`):
+
+```python
+import kdtw_jax
+
+pair = kdtw_jax.load_pair("{where}")
+print(pair.write("YOUR TEXT", budget=0.2).text)
+```
+"""

@@ -40,7 +40,7 @@ class Pages(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser, *, port: int, kinds: int) -> None:
   """Adds the arguments of all commands that serve."""
-  parser.add_argument("--pair", required=True, metavar="DIR", help="workdir of a run, or its pair/")
+  parser.add_argument("--pair", required=True, metavar="DIR", help=spending.PAIR_HELP)
   parser.add_argument("--host", default="127.0.0.1", help="address to listen on (this machine)")
   parser.add_argument("--port", type=int, default=port, help=f"0 takes a free one ({port})")
   parser.add_argument("--slots", type=int, default=16, help="texts written at a time (16)")

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+PAIR_HELP = "workdir of a run, its pair/, an export with --teacher, or its hub id"
 _ONE_LINE = str.maketrans("\r\n", "  ")
 
 if TYPE_CHECKING:  # both load jax

@@ -26,7 +26,7 @@ JAX_COMPILATION_CACHE_DIR), so that the next run starts sooner."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Adds the command's arguments."""
-  parser.add_argument("--pair", required=True, metavar="DIR", help="workdir of a run, or its pair/")
+  parser.add_argument("--pair", required=True, metavar="DIR", help=spending.PAIR_HELP)
   parser.add_argument(
       "--budget",
       type=spending.read_budget,

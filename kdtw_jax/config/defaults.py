@@ -99,8 +99,11 @@ def defaults() -> ml_collections.ConfigDict:
   config.plugins = ()  # modules that register your own policies and losses
 
   config.data = dict(
-      source="phrasebook",  # phrasebook | text | jsonl | tsv | csv | parquet | tfds
-      path="",  # folder with a file per split, or one file of all examples (not for text)
+      source="phrasebook",  # phrasebook | text | jsonl | tsv | csv | parquet | datasets | tfds
+      # folder with a file per split, or one file of all examples (not for text); of `datasets`, a
+      # hub id, owner/name or owner/name@revision, too
+      path="",
+      subset="",  # configuration of a data set of `datasets`, e.g. "de-en"
       # where the two sides are: fields, columns, features, or the first part of names of text files
       source_field="en",
       target_field="de",
@@ -244,6 +247,8 @@ def defaults() -> ml_collections.ConfigDict:
       num_resamples=1000,
       num_samples=12,
   )
+  # PROJECT or ENTITY/PROJECT of Weights & Biases that gets TensorBoard's scalars too; "": none
+  config.log = dict(wandb="")
   config.xla_flags = ""  # added to XLA_FLAGS before JAX starts
   config.mesh = dict(data=-1, model=1)  # devices along batch and parameters; -1: all the rest
   config.checkpoint = dict(keep=2)

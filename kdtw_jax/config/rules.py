@@ -216,9 +216,9 @@ def _data(config: ml_collections.ConfigDict) -> _Faults:
   data = config.data
   own_files = data.source not in ("phrasebook", "tfds")
   if own_files and not data.path.strip():
+    what = "the folder of the files" + ", or the id of the hub" * (data.source == "datasets")
     yield "data.path", (
-        f"config.data.source={data.source!r} needs a path, the folder of the files: "
-        "--config.data.path=..."
+        f"config.data.source={data.source!r} needs a path, {what}: --config.data.path=..."
     )
   if data.held_out and not own_files:
     yield "data.held_out", (

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import fnmatch
 import itertools
 import math
+import re
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -148,7 +149,9 @@ RULES = {
         lambda v: _are_names(v) and all(p.isidentifier() for m in v for p in m.split(".")),
         "must be names of modules, each once, e.g. ('my_package.my_policies',)",
     ),
-    "data.source": _one_of("phrasebook", "text", "jsonl", "tsv", "csv", "parquet", "tfds"),
+    "data.source": _one_of(
+        "phrasebook", "text", "jsonl", "tsv", "csv", "parquet", "datasets", "tfds"
+    ),
     "data.*_field": _NAME,
     "data.reference_fields": Rule(_are_names, "must be names of fields, each once"),
     "data.task": Rule(
@@ -266,6 +269,10 @@ RULES = {
     ),
     "evaluation.num_resamples": _between(10, 10**6),
     "evaluation.num_samples": _between(0, 10**6),
+    "log.wandb": Rule(
+        lambda v: v == "" or bool(re.fullmatch(r"([\w.-]+/)?[\w. -]{1,128}", v)),
+        "must be PROJECT or ENTITY/PROJECT, of letters, digits, '-', '_' and '.', or ''",
+    ),
     "xla_flags": Rule(
         lambda v: v.isprintable() and all(flag.startswith("--") for flag in v.split()),
         "must be flags of XLA, each begun by --, with spaces between",
@@ -274,6 +281,7 @@ RULES = {
     "mesh.model": _between(1, 2**20),
     "checkpoint.keep": _between(1, 10**6),
     "data.path": _PATH,
+    "data.subset": _TEXT,
     "data.tfds_*": _TEXT,
     "tokenizer.path": _PATH,
     "teacher.checkpoint": _PATH,

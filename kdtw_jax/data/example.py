@@ -1,13 +1,16 @@
 """An aligned example, and the interface of every source of examples.
 
-Not here: readers of formats (`text`, `json_lines`, `delimited`, `parquet`, `tfds_source` and
-`phrasebook`).
+Not here: readers of formats (`text`, `json_lines`, `delimited`, `parquet`, `datasets_source`,
+`tfds_source` and `phrasebook`).
 """
 
 from collections.abc import Sequence
 import logging
 import operator
 from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
+
+from jaxtyping import Int
+import numpy as np
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +47,21 @@ class Source(Protocol):
 
   def __getitem__(self, index: SupportsIndex) -> Example:
     ...
+
+
+class SelectedSource:
+  """Some examples of another source, numbered anew."""
+
+  def __init__(self, source: Source, numbers: Int[np.ndarray, " E"]):
+    """Takes the source and the numbers of the examples, in their order; letters: E examples."""
+    self._source, self._numbers = source, numbers
+
+  def __len__(self) -> int:
+    return len(self._numbers)
+
+  def __getitem__(self, index: SupportsIndex) -> Example:
+    number = check_index(index, len(self))
+    return self._source[int(self._numbers[number])]._replace(id=number)
 
 
 class InMemorySource:
@@ -101,12 +119,17 @@ def keep_filled(
       for row in rows
       if row[0].strip() and row[1].strip()
   ]
-  num_empty = len(rows) - len(filled)
-  if num_empty:
-    _logger.warning("%s: dropped %d of %d examples with an empty side", where, num_empty, len(rows))
-  if not filled:
+  log_dropped(len(rows), len(filled), where=where)
+  return filled[:limit] if limit else filled
+
+
+def log_dropped(num_read: int, num_kept: int, *, where: str) -> None:
+  """Logs how many rows have an empty side; raises ValueError if no other is left."""
+  if num_kept < num_read:
+    dropped = num_read - num_kept
+    _logger.warning("%s: dropped %d of %d examples with an empty side", where, dropped, num_read)
+  if not num_kept:
     raise ValueError(
-        f"{where}: the split holds no example with both sides filled ({len(rows)} rows read): "
+        f"{where}: the split holds no example with both sides filled ({num_read} rows read): "
         "give it at least one, or point config.data.path at other data"
     )
-  return filled[:limit] if limit else filled

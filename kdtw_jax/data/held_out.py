@@ -11,7 +11,7 @@ import hashlib
 from jaxtyping import Float
 import numpy as np
 
-from kdtw_jax.data.example import InMemorySource
+from kdtw_jax.data.example import SelectedSource, Source
 from kdtw_jax.data.hashing import hash_ids
 from kdtw_jax.data.normalising import normalise
 
@@ -19,14 +19,14 @@ _PURPOSE = 7  # the salt of this use of the hash
 
 
 def hold_out(
-    source: InMemorySource,
+    source: Source,
     split: str,
     *,
     divided: Collection[str],
     held_out: float,
     seed: int,
     limit: int = 0,
-) -> InMemorySource:
+) -> SelectedSource:
   """Returns the part of the examples that belongs to a split.
 
   Args:
@@ -60,7 +60,7 @@ def hold_out(
         "split needs some of its own; change it, or give more examples"
     )
   kept = np.flatnonzero(parts[split])[: limit or None]
-  return InMemorySource([source.rows[i] for i in kept])
+  return SelectedSource(source, kept)
 
 
 def _borders(places: Float[np.ndarray, " E"], held_out: float) -> tuple[float, float]:
@@ -72,11 +72,11 @@ def _borders(places: Float[np.ndarray, " E"], held_out: float) -> tuple[float, f
   return float(ordered[number - 1]), float(ordered[-number])
 
 
-def _places(source: InMemorySource, seed: int) -> Float[np.ndarray, " E"]:
+def _places(source: Source, seed: int) -> Float[np.ndarray, " E"]:
   """Returns the place of each example in [0, 1); texts that a tokenizer reads alike have one."""
   digest = b"".join(
-      hashlib.blake2b(normalise(row[0]).encode("utf-8"), digest_size=8).digest()
-      for row in source.rows
+      hashlib.blake2b(normalise(example.source).encode("utf-8"), digest_size=8).digest()
+      for example in source
   )
   hashes = hash_ids(np.frombuffer(digest, "<u8"), seed, _PURPOSE)
   return (hashes >> np.uint64(11)).astype(np.float64) / 2.0**53

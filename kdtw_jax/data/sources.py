@@ -7,6 +7,7 @@ import os
 
 from ml_collections import ConfigDict
 
+from kdtw_jax.data.datasets_source import arrow_files, lacks_split, open_datasets
 from kdtw_jax.data.delimited import open_delimited
 from kdtw_jax.data.example import Example, InMemorySource, Source
 from kdtw_jax.data.held_out import hold_out
@@ -14,7 +15,7 @@ from kdtw_jax.data.joined import JoinedSource
 from kdtw_jax.data.json_lines import open_json_lines
 from kdtw_jax.data.parquet import open_parquet
 from kdtw_jax.data.phrasebook import PhrasebookSource
-from kdtw_jax.data.split_files import missing_splits, split_paths
+from kdtw_jax.data.split_files import DIVISIBLE, missing_splits, split_paths
 from kdtw_jax.data.text import open_text
 from kdtw_jax.data.tfds_source import open_tfds
 
@@ -74,24 +75,32 @@ def files_digest(config: ConfigDict, split: str) -> str:
   Returns:
     The hash, the same in any folder; "" for a source that is not files of one's own.
   """
-  if config.source not in _FILES:
+  read = "train" if split in divided_splits(config) else split
+  if config.source == "datasets":
+    paths = arrow_files(config.path, config[f"{read}_split"], subset=config.subset)
+  elif config.source in _FILES:
+    paths = split_paths(config, read)
+  else:
     return ""
   digest = hashlib.blake2b(digest_size=16)
-  for path in split_paths(config, "train" if split in divided_splits(config) else split):
+  for path in paths:
     with open(path, "rb") as file:
       digest.update(hashlib.file_digest(file, hashlib.blake2b).digest())
   return digest.hexdigest()
 
 
 def _missing_splits(config: ConfigDict) -> tuple[str, ...]:
-  return missing_splits(config) if config.source in _FILES else ()
+  if config.source != "datasets":
+    return missing_splits(config) if config.source in _FILES else ()
+  lacks = functools.partial(lacks_split, _path(config), subset=config.subset)
+  return tuple(split for split in DIVISIBLE if lacks(config[f"{split}_split"]))
 
 
 def _open(config: ConfigDict, split: str, limit: int) -> Source:
   divided = divided_splits(config)
   if divided and split in ("train", *divided):
     return hold_out(
-        _FILES[config.source](config, "train", 0),
+        SOURCES[config.source](config, "train", 0),
         split,
         divided=divided,
         held_out=config.held_out,
@@ -108,12 +117,12 @@ def _open_missing(config: ConfigDict, split: str) -> Source:
   remedy = (
       f"config.data.held_out={config.held_out:g} holds nothing out of train: set it, e.g. to 0.05"
   )
-  if config.source != "text" and os.path.isfile(config.path):
+  if config.source not in ("text", "datasets") and os.path.isfile(config.path):
     raise ValueError(f"config.data.path={config.path!r}: one file, without {split}: {remedy}")
   try:
-    return _FILES[config.source](config, split, 0)
+    return SOURCES[config.source](config, split, 0)
   except FileNotFoundError as error:
-    raise FileNotFoundError(f"{error}. Give the file; or {remedy}") from error
+    raise FileNotFoundError(f"{error}. Give the split; or {remedy}") from error
 
 
 def _text(config: ConfigDict, split: str, limit: int) -> InMemorySource:
@@ -152,6 +161,18 @@ def _phrasebook(config: ConfigDict, split: str, limit: int) -> Source:
   return PhrasebookSource(split, size=limit, seed=config.seed)
 
 
+def _datasets(config: ConfigDict, split: str, limit: int) -> Source:
+  return open_datasets(
+      _path(config),
+      config[f"{split}_split"],
+      subset=config.subset,
+      source_field=config.source_field,
+      target_field=config.target_field,
+      reference_fields=config.get("reference_fields", ()),
+      limit=limit,
+  )
+
+
 def _tfds(config: ConfigDict, split: str, limit: int) -> Source:
   return open_tfds(
       config.tfds_name,
@@ -171,4 +192,4 @@ _FILES = {
     "csv": functools.partial(_rows, open_fn=functools.partial(open_delimited, kind="csv")),
     "parquet": functools.partial(_rows, open_fn=open_parquet),
 }
-SOURCES = {"phrasebook": _phrasebook, **_FILES, "tfds": _tfds}
+SOURCES = {"phrasebook": _phrasebook, **_FILES, "datasets": _datasets, "tfds": _tfds}

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from kdtw_jax.data.lines import listing
 
-_DIVISIBLE = ("validation", "test")
+DIVISIBLE = ("validation", "test")
 
 
 def split_file(path: str, split: str, kind: str) -> str:
@@ -35,9 +35,9 @@ def missing_splits(config: ConfigDict) -> tuple[str, ...]:
     config: the `data` section, with a source that reads files.
   """
   if config.source != "text" and os.path.isfile(config.path):
-    return _DIVISIBLE
+    return DIVISIBLE
   return tuple(
-      split for split in _DIVISIBLE if not any(map(os.path.lexists, split_paths(config, split)))
+      split for split in DIVISIBLE if not any(map(os.path.lexists, split_paths(config, split)))
   )
 
 

@@ -11,6 +11,10 @@ from kdtw_jax.published.architecture import architecture as architecture
 from kdtw_jax.published.architecture import config_json as config_json
 from kdtw_jax.published.folder import locate as locate
 from kdtw_jax.published.folder import pinned as pinned
+from kdtw_jax.published.hub import check_new_id as check_new_id
+from kdtw_jax.published.hub import download as download
+from kdtw_jax.published.hub import is_id as is_id
+from kdtw_jax.published.hub import upload as upload
 from kdtw_jax.published.model import Loaded as Loaded
 from kdtw_jax.published.model import Published as Published
 from kdtw_jax.published.model import load_model as load_model

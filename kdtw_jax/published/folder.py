@@ -1,17 +1,17 @@
 """Locating a published model: a local folder in transformers' layout, or a model on the hub.
 
-Weights are read only from safetensors; nothing is unpickled. Not here: the weights themselves
-(`tensors.py`) and the meaning of config.json (`architecture.py`).
+Weights are read only from safetensors; nothing is unpickled. Not here: the hub itself
+(`hub.py`), the weights (`tensors.py`) and the meaning of config.json (`architecture.py`).
 """
 
 from collections.abc import Mapping
 import functools
 import os
 from pathlib import Path
-import re
 from typing import Any
 
-from kdtw_jax.files import first_line, read_json_object
+from kdtw_jax.files import read_json_object
+from kdtw_jax.published import hub
 
 DOWNLOAD = "download the model again"
 WEIGHTS = "model.safetensors"
@@ -24,7 +24,6 @@ PATTERNS = (
     "model-*.safetensors",
     "kdtw.safetensors",
 )
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 
 @functools.cache  # one run reads one revision of a model, asked for once
@@ -44,12 +43,12 @@ def locate(name: str | os.PathLike) -> Path:
   """
   folder = Path(os.path.expanduser(name))
   if not folder.is_dir():
-    if not _HUB_ID.fullmatch(str(name)) or str(name).startswith("."):
+    if not hub.is_id(str(name)):
       raise FileNotFoundError(
           f"{name}: no such folder, and not the id of a hub model (owner/name): give the folder "
           "that holds config.json and model.safetensors"
       )
-    folder = _download(str(name))
+    folder = hub.download(str(name), PATTERNS)
   if not (folder / "config.json").is_file():
     raise FileNotFoundError(
         f"{folder}: holds no config.json, only {sorted(os.listdir(folder))[:20]}: give a folder in "
@@ -67,32 +66,6 @@ def pinned(name: str) -> str:
   folder = locate(name)
   is_local = Path(os.path.expanduser(name)).is_dir()
   return str(folder.absolute()) if is_local else f"{name.partition('@')[0]}@{folder.name}"
-
-
-def _download(name: str) -> Path:
-  model, _, revision = name.partition("@")
-  import huggingface_hub  # here: a run from local folders needs no network library
-  from huggingface_hub import constants, errors
-
-  try:
-    return Path(
-        huggingface_hub.snapshot_download(
-            model, revision=revision or None, allow_patterns=list(PATTERNS)
-        )
-    )
-  except (
-      errors.HfHubHTTPError,
-      errors.LocalEntryNotFoundError,
-      errors.OfflineModeIsEnabled,
-      errors.HFValidationError,
-      OSError,
-  ) as error:
-    reason = first_line(error)
-    raise FileNotFoundError(
-        f"{name}: no such local folder, not in the hub's cache ({constants.HF_HUB_CACHE}), and "
-        f"cannot be downloaded ({type(error).__name__}: {reason}). Where there is a network, run "
-        f"`hf download {model} --local-dir DIR`, bring DIR here and give it instead of {name!r}"
-    ) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

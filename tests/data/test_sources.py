@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 
+import datasets
 from ml_collections import ConfigDict
 import pytest
 import tensorflow_datasets as tfds
@@ -41,6 +42,7 @@ def config_of(**fields):
       dict(
           source="text",
           path="",
+          subset="",
           source_field="en",
           target_field="de",
           reference_fields=(),
@@ -94,6 +96,16 @@ def config(request, tmp_path, tfds_folder):
         target_field="title",
         reference_fields=("ann",),
     )
+  if kind == "datasets":
+    rows = [{"pair": {"en": s, "de": t}, "ann": t.upper()} for s, t in PAIRS]
+    datasets.DatasetDict(train=datasets.Dataset.from_list(rows)).save_to_disk(tmp_path)
+    return config_of(
+        source=kind,
+        path=str(tmp_path),
+        source_field="pair.en",
+        target_field="pair.de",
+        reference_fields=("ann",),
+    )
   if kind == "tfds":
     return config_of(
         source="tfds",
@@ -104,7 +116,7 @@ def config(request, tmp_path, tfds_folder):
   return config_of(source="phrasebook", num_train=3)
 
 
-KINDS = ("text", *ONE_FILE, "tfds", "phrasebook")
+KINDS = ("text", *ONE_FILE, "datasets", "tfds", "phrasebook")
 
 
 def test_every_kind_of_source_is_in_the_contract_test():
@@ -174,7 +186,7 @@ def test_one_file_may_hold_all_examples(config):
   assert [alone[i] for i in range(3)] == [in_folder[i] for i in range(3)]
 
 
-@pytest.mark.parametrize("config", ("text", *ONE_FILE, "tfds"), indirect=True)
+@pytest.mark.parametrize("config", ("text", *ONE_FILE, "datasets", "tfds"), indirect=True)
 def test_content_and_references(config):
   source = data.load_split(config, "train")
   found = {(source[i].source.removesuffix(" train"), source[i].target) for i in range(3)}
@@ -184,14 +196,14 @@ def test_content_and_references(config):
 
 
 def test_load_split_refuses_an_unknown_kind_and_a_negative_size():
-  known = "phrasebook, text, jsonl, tsv, csv, parquet, tfds"
+  known = "phrasebook, text, jsonl, tsv, csv, parquet, datasets, tfds"
   with pytest.raises(ValueError, match=rf"config\.data\.source='xml'.*{known}"):
     data.load_split(config_of(source="xml"), "train")
   with pytest.raises(ValueError, match=r"config\.data\.num_test=-1"):
     data.load_split(config_of(num_test=-1), "test")
 
 
-@pytest.mark.parametrize("kind", ("text", *ONE_FILE))
+@pytest.mark.parametrize("kind", ("text", *ONE_FILE, "datasets"))
 def test_sources_of_files_need_a_path(kind):
   with pytest.raises(ValueError, match=rf"config\.data\.path=''.*source='{kind}'"):
     data.load_split(config_of(source=kind), "train")
