@@ -55,7 +55,7 @@ def get_config(arg=None):
     config.evaluation.dials.update(
         random=(0.05, 0.1, 0.2, 0.35, 0.5),
         margin=(0.05, 0.15, 0.25, 0.4, 0.7),
-        speculative=(2, 6, 24),
+        speculative=(4, 24),
         worth=(10.0, 5.0, 2.5, 1.2, 0.5),
     )
     config.evaluation.update(
