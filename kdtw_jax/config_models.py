@@ -3,33 +3,38 @@
 Not here: reading a published folder (published/).
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jax
+from jax.sharding import Mesh
 import ml_collections
-import numpy as np
 
 from kdtw_jax import published
 from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer
+from kdtw_jax.devices import Layout
 from kdtw_jax.models import Model, ModelConfig, Models, build
 
 Config = ml_collections.ConfigDict | dict
 
 
-def build_models(config: Config, tokenizer: AnyTokenizer) -> Models:
+def build_models(config: Config, tokenizer: AnyTokenizer, mesh: Mesh | None = None) -> Models:
   """Builds the student's and the teacher's functions for a vocabulary.
+
+  Args:
+    config: the run's config.
+    tokenizer: gives the vocabulary.
+    mesh: the devices that the models share, each as its section says; None for one device.
 
   Raises:
     FileNotFoundError: if a published model cannot be found.
     ValueError: if a model's config is invalid, or a published model is of an unsupported kind.
   """
-  return Models(*(build_model(config, who, tokenizer) for who in ("student", "teacher")))
+  return Models(*(build_model(config, who, tokenizer, mesh) for who in ("student", "teacher")))
 
 
-def build_model(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:
+def build_model(
+    config: Config, who: str, tokenizer: AnyTokenizer, mesh: Mesh | None = None
+) -> Model:
   """Builds one of them, by the name of its section; errors as in `build_models`."""
   section = config[who]
   fields = dict(section["model"])
@@ -42,7 +47,8 @@ def build_model(config: Config, who: str, tokenizer: AnyTokenizer) -> Model:
           num_tokens=tokenizer.num_tokens,
           tau_id=tokenizer.tau_id,
           price_knots=tuple(config["budgets"]["knots"]),
-      )
+      ),
+      None if mesh is None else Layout(mesh, section["sharding"]),
   )
 
 
@@ -65,19 +71,18 @@ def teacher_is_published(config: Config) -> bool:
   return bool(teacher["pretrained"] and not teacher["checkpoint"] and not teacher["train"]["steps"])
 
 
-def published_params(
-    config: Config, who: str, model: Model, place_fn: Callable[[np.ndarray], Any] = jax.device_put
-) -> Params:
+def published_params(config: Config, who: str, model: Model) -> Params:
   """Loads the weights, without heads, of the published model that a config section names.
 
   Args:
     config: the run's config.
     who: "student" or "teacher".
-    model: its functions, from `build_models`.
-    place_fn: moves a host array to its devices.
+    model: its functions, from `build_models`; each parameter goes straight to its devices.
 
   Raises:
     FileNotFoundError: if the model cannot be found.
     ValueError: if the model is damaged or does not fit.
   """
-  return published.load_params(locate_published(config, who), model.config, place_fn)
+  return published.load_params(
+      locate_published(config, who), model.config, model.shardings(model.shapes)
+  )

@@ -1,74 +1,124 @@
-"""The device mesh, and the shardings of parameters and batches over it.
+"""The device mesh, and which axis of an array is split over which of the mesh's axes.
 
-Batches are split over the mesh axis `data`. A parameter is split over the axis `model` along its
-largest dimension that divides evenly; if none does, every device holds a full copy. Optimizer state
-follows the same rule, so it lives beside its parameter. `jit` inserts the collectives.
+    data    the rows of a batch; every device holds whole parameters
+    fsdp    the rows of a batch too, and the width of every parameter, of its optimizer state and of
+            its average; a layer's kernels are gathered when it runs
+    tensor  attention heads, feed-forward widths and rows of the vocabulary, in parameters, caches
+            and activations; each layer's outputs are summed over the devices
+
+Modules name the axes of their parameters where they make them, and `RULES` maps the names to the
+mesh. A name with no rule is whole on every device, and so is an axis that does not divide evenly. A
+config section says for each model which mesh axes its parameters use (`Layout.sharding`). `jit`
+inserts the collectives. How to choose: docs/howto/machines.md.
 """
 
+from collections.abc import Sequence
+import dataclasses
+import math
 import os
 from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
 import numpy as np
 
-MIN_SHARDED_SIZE = 2**12  # elements; smaller arrays are cheaper to replicate than to gather
+AXES = ("data", "fsdp", "tensor")
+BATCH = ("data", "fsdp")  # over which the rows of a batch are split
+# The logical axes of arrays, and the mesh axes over which they are split.
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": BATCH,
+    "replica": ("data",),  # rows of a batch while `fsdp` splits its width
+    "embed": ("fsdp",),  # D
+    "heads": ("tensor",),  # N, or N * H
+    "mlp": ("tensor",),  # F
+    "vocab": ("tensor",),  # V
+}
+
+Names = Sequence[str | None]  # the logical axis of each axis of an array; None for one never split
 
 
-def make_mesh(data: int, model: int) -> Mesh:
-  """Makes a mesh of `data` x `model` devices.
+def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
+  """Makes a mesh of `data` x `fsdp` x `tensor` devices.
 
   Args:
-    data: number of devices along the batch; -1 for all that `model` leaves.
-    model: number of devices along the parameters.
+    data: number of devices along the batch.
+    fsdp: number of devices along the batch and the parameters' widths.
+    tensor: number of devices along heads, feed-forward widths and the vocabulary.
+
+  One of the three may be -1, for all devices that the others leave.
 
   Returns:
-    The mesh, with axes named `data` and `model`.
+    The mesh, with axes named as the arguments.
 
   Raises:
-    ValueError: if there are too few devices for the mesh.
+    ValueError: if there are too few devices for the mesh, or they do not divide.
   """
-  num_devices = jax.device_count()
-  if data == -1:
-    data = num_devices // model
-  if data < 1 or model < 1 or data * model > num_devices:
+  sizes, at_hand = {"data": data, "fsdp": fsdp, "tensor": tensor}, jax.device_count()
+  said = ", ".join(f"{name}={size}" for name, size in sizes.items())
+  open_axes = [name for name, size in sizes.items() if size == -1]
+  if len(open_axes) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
+    raise ValueError(f"config.mesh=({said}): each must be >= 1, and one of them may be -1")
+  known = math.prod(size for size in sizes.values() if size != -1)
+  for name in open_axes:
+    if known <= at_hand and at_hand % known:
+      raise ValueError(
+          f"config.mesh=({said}): {at_hand} devices do not divide by {known}; change the other "
+          f"sizes, or set mesh.{name} to use fewer devices"
+      )
+    sizes[name] = max(at_hand // known, 1)
+  needed = math.prod(sizes.values())
+  if needed > at_hand:
     raise ValueError(
-        f"config.mesh=(data={data}, model={model}): needs {data * model} devices, "
-        f"{num_devices} at hand; set mesh.data=-1 and a smaller mesh.model"
+        f"config.mesh=({said}): needs {needed} devices, {at_hand} at hand; set mesh.data=-1, and "
+        "lower mesh.fsdp and mesh.tensor"
     )
   return jax.make_mesh(
-      (data, model),
-      ("data", "model"),
-      axis_types=(AxisType.Auto, AxisType.Auto),
-      devices=jax.devices()[: data * model],
+      tuple(sizes.values()),
+      AXES,
+      axis_types=(AxisType.Auto,) * len(AXES),
+      devices=jax.devices()[:needed],
   )
 
 
-def param_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-  """Returns a parameter's sharding: its largest evenly divisible dimension over `model`."""
-  parts = mesh.shape["model"]
-  divisible = [i for i, size in enumerate(shape) if size % parts == 0]
-  if parts == 1 or not divisible or np.prod(shape) < MIN_SHARDED_SIZE:
-    return NamedSharding(mesh, PartitionSpec())
-  split = max(divisible, key=lambda i: shape[i])
-  return NamedSharding(
-      mesh, PartitionSpec(*("model" if i == split else None for i in range(len(shape))))
-  )
+def batch_parts(mesh: Mesh) -> int:
+  """Returns over how many devices the rows of a batch are split."""
+  return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
-def shard_params(mesh: Mesh, params: Any) -> Any:
-  """Puts a pytree of parameters or optimizer state on the mesh."""
-  return jax.tree.map(lambda x: jax.device_put(x, param_sharding(mesh, np.shape(x))), params)
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Where the arrays of one model lie.
 
+  Attributes:
+    mesh: the devices.
+    sharding: mesh axes that may split the parameters: "fsdp+tensor", "fsdp", "tensor", or "whole"
+      for none. Batches are split in any case.
+  """
 
-def placed(mesh: Mesh, shapes: Any) -> Any:
-  """Returns each array's `jax.ShapeDtypeStruct` with the sharding `shard_params` would give it."""
-  return jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
-          leaf.shape, leaf.dtype, sharding=param_sharding(mesh, leaf.shape)
-      ),
-      shapes,
-  )
+  mesh: Mesh
+  sharding: str = "fsdp+tensor"
+
+  def spec(self, names: Names, shape: Sequence[int]) -> PartitionSpec:
+    """Returns the mesh axes of each axis of an array; an axis that does not divide stays whole."""
+    return PartitionSpec(*(self._split(*axis) for axis in zip(names, shape, strict=True)))
+
+  def _split(self, name: str | None, size: int) -> tuple[str, ...] | None:
+    """Returns the mesh axes that split one axis of an array; None if it stays whole."""
+    axes = RULES.get(name or "", ())
+    allowed = name in ("batch", "replica") or set(axes) <= {*self.sharding.split("+")}
+    parts = math.prod(self.mesh.shape[axis] for axis in axes)
+    return axes if parts > 1 and allowed and size % parts == 0 else None
+
+  def place(self, names: Names, shape: Sequence[int]) -> NamedSharding:
+    """Returns the sharding of an array with these logical axes."""
+    return NamedSharding(self.mesh, self.spec(names, shape))
+
+  def constrain(self, x: Shaped[Array, "*shape"], *names: str | None) -> Shaped[Array, "*shape"]:
+    """Tells the compiler where an activation lies; the identity on one device."""
+    if self.mesh.size == 1:
+      return x
+    return jax.lax.with_sharding_constraint(x, self.place(names, x.shape))
 
 
 def shard_batch(mesh: Mesh, batch: Any) -> Any:
@@ -76,7 +126,7 @@ def shard_batch(mesh: Mesh, batch: Any) -> Any:
 
   Every process passes its own slice of the global batch.
   """
-  sharding = NamedSharding(mesh, PartitionSpec("data"))
+  sharding = NamedSharding(mesh, PartitionSpec(BATCH))
   return jax.tree.map(
       lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
   )

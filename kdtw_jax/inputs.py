@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 import ml_collections
 
 from kdtw_jax import config_models, data
@@ -39,9 +40,9 @@ _MAKE_EXAMPLES = (
 class Inputs:
   """The data, the tokenizer and the model functions of a run."""
 
-  def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir):
-    """Takes a validated config and the workdir of its run."""
-    self._config, self._workdir = config, workdir
+  def __init__(self, config: ml_collections.ConfigDict, workdir: Workdir, mesh: Mesh | None = None):
+    """Takes a validated config, the workdir of its run, and the devices that the models share."""
+    self._config, self._workdir, self._mesh = config, workdir, mesh
 
   @functools.cached_property
   def tokenizer(self) -> data.AnyTokenizer:
@@ -85,7 +86,7 @@ class Inputs:
   @functools.cached_property
   def models(self) -> Models:
     """The functions of the student and the teacher."""
-    return config_models.build_models(self._config, self.tokenizer)
+    return config_models.build_models(self._config, self.tokenizer, self._mesh)
 
   @functools.cached_property
   def prompt_length(self) -> int:

@@ -99,8 +99,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path) -> Run:
   load_plugins(config.plugins)
   folder = Workdir(workdir, config)
   folder.check()
-  mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
-  return Run(config, folder, Inputs(config, folder), mesh)
+  mesh = devices.make_mesh(**config.mesh)
+  return Run(config, folder, Inputs(config, folder, mesh), mesh)
 
 
 def hand_on(run: Run) -> None:

@@ -34,7 +34,7 @@ _FREE = {
     "data.num_test",
     "data.test_split",
 }
-_FREE_ENDS = (".log_every", ".checkpoint_every")
+_FREE_ENDS = (".log_every", ".checkpoint_every", ".sharding")
 _MODELS = ("teacher.pretrained", "teacher.checkpoint", "student.pretrained")
 _TEXT = (
     "source",

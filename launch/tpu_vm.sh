@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On a TPU VM with one host: copies this checkout there, installs the TPU build, runs a config.
 # usage: TPU_NAME=... ZONE=... launch/tpu_vm.sh CONFIG WORKDIR_ON_VM [flags of kdtw_jax.main]
-#   launch/tpu_vm.sh configs/wmt.py runs/wmt --config.mesh.model=4
+#   launch/tpu_vm.sh configs/wmt.py runs/wmt --config.mesh.fsdp=4
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh

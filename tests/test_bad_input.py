@@ -141,8 +141,9 @@ VALUES = [
     ("xla_flags", "--a\n--b", "flags of XLA"),
     ("mesh.data", 0, "must be -1 (all that remain) or >= 1"),
     ("mesh.data", -2, "must be -1"),
-    ("mesh.model", 0, "must be >= 1"),
-    ("mesh.model", -1, "must be >= 1"),
+    ("mesh.fsdp", 0, "must be -1 (all that remain) or >= 1"),
+    ("mesh.tensor", 2**21, "must be -1"),
+    ("teacher.sharding", "model", "must be one of fsdp+tensor, fsdp, tensor, whole"),
     ("checkpoint.keep", 0, "must be >= 1"),
     # data
     ("data.num_train", -1, "must be >= 0"),
@@ -339,6 +340,7 @@ CONTRADICTIONS = [
     ({"data.target_field": "en"}, "config.data.target_field='en': is the source too"),
     ({"decode.max_length": 39}, "config.decode.max_length=39: must be at least the longest target"),
     ({"student.model.value_heads": False}, "config.student.model.value_heads=False: must be True"),
+    ({"mesh.fsdp": -1}, "config.mesh.fsdp=-1: config.mesh.data is -1 too: give one of them a"),
     ({"teacher.train.steps": 0}, "config.teacher.train.steps=0: leaves a teacher that knows"),
     (
         {"tokenizer.vocab_size": 100, "student.model.gate_top_k": 200},

@@ -203,8 +203,8 @@ def test_params_that_are_missing_or_of_other_shapes_are_refused(tmp_path):
 
 
 def test_params_of_eight_devices_load_on_one(tmp_path):
-  mesh = devices.make_mesh(4, 2)
-  checkpoint.save_params(tmp_path / "p", devices.shard_params(mesh, {"w": jnp.ones((64, 128))}))
+  where = devices.Layout(devices.make_mesh(1, 4, 2)).place(("embed", "mlp"), (64, 128))
+  checkpoint.save_params(tmp_path / "p", {"w": jax.device_put(jnp.ones((64, 128)), where)})
   script = """
 import sys, jax
 from kdtw_jax import checkpoint

@@ -1,54 +1,98 @@
-"""Training over a mesh gives the numbers of one device."""
-
-import contextlib
+"""The mesh, and which axes of arrays are split over it. What runs over it: test_sharding.py."""
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from kdtw_jax import devices
-from kdtw_jax.stages import supervised
-from kdtw_jax.training import state as state_lib
-from kdtw_jax.training import step
+from kdtw_jax.devices import Layout, make_mesh
+from kdtw_jax.models import ModelConfig, build
+from kdtw_jax.training import optim
 from tests import tiny
 
 
-def test_params_split_along_their_largest_divisible_dimension():
-  mesh = devices.make_mesh(4, 2)
-  assert devices.param_sharding(mesh, (63, 512)).spec == jax.P(None, "model")
-  assert devices.param_sharding(mesh, (512, 65)).spec == jax.P("model", None)
-  assert devices.param_sharding(mesh, (511, 511)).spec == jax.P()
-  assert devices.param_sharding(mesh, (8, 8)).spec == jax.P()  # too small to be worth it
+def test_a_mesh_takes_the_devices_that_are_left():
+  assert dict(make_mesh(-1, 2, 2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+  assert dict(make_mesh(1, -1, 2).shape) == {"data": 1, "fsdp": 4, "tensor": 2}
+  assert make_mesh(1, 1, 3).size == 3  # fewer devices than there are, if the config says so
 
 
-def test_mesh_that_does_not_fit_is_refused():
-  with pytest.raises(ValueError, match=r"mesh=\(data=4, model=4\): needs 16 devices, 8 at hand"):
-    devices.make_mesh(4, 4)
-  assert devices.make_mesh(-1, 2).shape == {"data": 4, "model": 2}
+@pytest.mark.parametrize(
+    "sizes, said",
+    [
+        ((4, 2, 2), r"mesh=\(data=4, fsdp=2, tensor=2\): needs 16 devices, 8 at hand"),
+        ((-1, 4, 4), r"mesh=\(data=-1, fsdp=4, tensor=4\): needs 16 devices, 8 at hand"),
+        ((-1, 1, 3), r"8 devices do not divide by 3.*set mesh.data"),
+        ((-1, -1, 2), "one of them may be -1"),
+        ((0, 1, 1), "each must be >= 1"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(sizes, said):
+  with pytest.raises(ValueError, match=said):
+    make_mesh(*sizes)
 
 
-@pytest.mark.parametrize("scope", [contextlib.nullcontext, jax.set_mesh])
-def test_a_step_on_eight_devices_equals_a_step_on_one(scope, monkeypatch):
-  monkeypatch.setattr(devices, "MIN_SHARDED_SIZE", 32)
-  student, _ = tiny.models()
-  params, _ = tiny.params()
-  stage = tiny.stage("sft")
-  objective = supervised.cross_entropy(student, stage)
-  optimizer = optax.sgd(0.1)
+def test_named_axes_are_split_if_they_divide_and_the_model_may_use_the_axis():
+  mesh = make_mesh(1, 4, 2)
+  whole = jax.P(None, None)
+  assert Layout(mesh).spec(("embed", "mlp"), (8, 6)) == jax.P("fsdp", "tensor")
+  assert Layout(mesh).spec(("embed", "mlp"), (9, 7)) == whole
+  assert Layout(mesh, "tensor").spec(("embed", "mlp"), (8, 6)) == jax.P(None, "tensor")
+  assert Layout(mesh, "whole").spec(("vocab", "embed"), (8, 8)) == whole
+  assert Layout(mesh).spec((None, "any other"), (8, 8)) == whole
+  rows = jax.P(("data", "fsdp"), None, None, None)
+  assert Layout(mesh, "whole").spec(("batch", "heads", None, None), (4, 2, 3, 3)) == rows
 
-  def run(data, model):
-    mesh = devices.make_mesh(data, model)
-    with scope(mesh):
-      state = devices.shard_params(mesh, state_lib.create(params, optimizer))
-      step_fn = step.make_train_step(objective, optimizer)
-      batch = devices.shard_batch(mesh, tiny.batch())
-      state, metrics = step_fn(state, None, batch, jax.random.key(0))
-    return state.params, metrics["loss"]
 
-  one, loss_one = run(1, 1)
-  many, loss_many = run(4, 2)
-  kernels = [leaf for leaf in jax.tree.leaves(many) if not leaf.sharding.is_fully_replicated]
-  assert kernels  # something really was split
-  np.testing.assert_allclose(loss_one, loss_many, rtol=1e-5)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6), one, many)
+SHARDED = ModelConfig(
+    vocab_size=256, d_model=128, d_ff=256, num_heads=4, num_encoder_layers=1, num_decoder_layers=1
+)
+
+
+def specs_of(optimizer, config=SHARDED):
+  """The spec of each array of an optimizer's state, by name and path of its parameter."""
+  model = build(config, Layout(make_mesh(1, 4, 2)))
+  state = jax.eval_shape(
+      optim.make_optimizer(tiny.stage("sft", optimizer=optimizer)).init, model.shapes
+  )
+  return {
+      jax.tree_util.keystr(path, simple=True, separator="/"): where.spec
+      for path, where in jax.tree_util.tree_leaves_with_path(model.shardings(state))
+  }
+
+
+@pytest.mark.parametrize(
+    "optimizer, expected",
+    [
+        ("adamw", {"mu": jax.P("fsdp", "tensor"), "nu": jax.P("fsdp", "tensor")}),
+        ("muon", {"mu": jax.P("fsdp", "tensor")}),
+        ("adafactor", {"v_row": jax.P("fsdp"), "v_col": jax.P("tensor"), "v": jax.P(None)}),
+    ],
+)
+def test_an_optimizers_state_lies_beside_its_parameter(optimizer, expected):
+  found = specs_of(optimizer)
+  for name, spec in expected.items():
+    (mine,) = (
+        got for path, got in found.items() if f"{name}/encoder/layer_0/feed_forward/wi" in path
+    )
+    assert mine == spec, name
+  assert all(spec == jax.P() for path, spec in found.items() if path.endswith("count"))
+
+
+def test_every_large_parameter_of_the_encoder_decoder_is_split():
+  model = build(SHARDED, Layout(make_mesh(1, 4, 2)))
+  small = 2**12
+  for path, where in jax.tree_util.tree_leaves_with_path(model.shardings(model.shapes)):
+    size = model.shapes
+    for key in path:
+      size = size[key.key]
+    if size.size >= small:
+      assert where.shard_shape(size.shape) != size.shape, path
+      assert size.size // 8 == np.prod(where.shard_shape(size.shape)), path
+
+
+def test_batches_are_split_over_data_and_fsdp_together():
+  mesh = make_mesh(2, 2, 2)
+  batch = devices.shard_batch(mesh, tiny.batch())
+  assert devices.batch_parts(mesh) == 4
+  assert {part.data.shape for part in batch.target.addressable_shards} == {(2, 7)}

@@ -46,7 +46,8 @@ def test_paths_that_are_no_folder_are_refused(path):
     [
         ("name", "other"),
         ("xla_flags", "--xla_cpu_enable_fast_math=true"),
-        ("mesh.model", 2),
+        ("mesh.tensor", 2),
+        ("teacher.sharding", "whole"),
         ("evaluation.num_latency", 3),
         ("teacher.train.log_every", 7),
         ("teacher.train.checkpoint_every", 7),

@@ -146,11 +146,14 @@ def defaults() -> ml_collections.ConfigDict:
 
   config.teacher = dict(
       model=_model(d_model=128, d_ff=512, d_kv=32, num_decoder_layers=2, dropout_rate=0.1),
+      # mesh axes that split the parameters: fsdp+tensor | fsdp | tensor | whole
+      sharding="fsdp+tensor",
       checkpoint="",  # workdir of a finished run whose teacher to use
       pretrained="",  # folder or hub id of a published model; train.steps=0 does not train it
       train=_training(label_smoothing=0.1),
   )
   config.student = dict(
+      sharding="fsdp+tensor",  # as of the teacher
       pretrained="",  # folder or hub id of a published model, from which sft and warm_start start
       model=_model(
           value_heads=True,
@@ -250,7 +253,12 @@ def defaults() -> ml_collections.ConfigDict:
   # PROJECT or ENTITY/PROJECT of Weights & Biases that gets TensorBoard's scalars too; "": none
   config.log = dict(wandb="")
   config.xla_flags = ""  # added to XLA_FLAGS before JAX starts
-  config.mesh = dict(data=-1, model=1)  # devices along batch and parameters; -1: all the rest
+  # devices along each axis; one may be -1, all that the others leave: docs/howto/machines.md
+  config.mesh = dict(
+      data=-1,  # share the batch
+      fsdp=1,  # share the batch, and the width of parameters and of the optimizer's state
+      tensor=1,  # share heads, feed-forward widths and the vocabulary
+  )
   config.checkpoint = dict(keep=2)
   return config.lock()
 

@@ -289,10 +289,18 @@ def _num_parameters(model: ml_collections.ConfigDict, vocab_size: int) -> int:
   return vocab_size * model.d_model + encoder + decoder
 
 
+def _mesh(config: ml_collections.ConfigDict) -> _Faults:
+  """Checks that at most one axis of the mesh takes the devices that the others leave."""
+  rest = [name for name, size in config.mesh.items() if size == -1]
+  for name in rest[1:]:
+    yield f"mesh.{name}", f"config.mesh.{rest[0]} is -1 too: give one of them a number of devices"
+
+
 _CHECKS: tuple[Callable[[ml_collections.ConfigDict], _Faults], ...] = (
     _budgets,
     _schedules,
     _losses,
     _data,
     _models,
+    _mesh,
 )

@@ -157,7 +157,7 @@ class Runner:
 
   def placed(self, batch: Batch) -> Batch:
     """Puts a batch on the devices, its rows over them if they divide."""
-    if len(batch.budget) % self._mesh.shape["data"]:
+    if len(batch.budget) % devices.batch_parts(self._mesh):
       return batch
     return devices.shard_batch(self._mesh, batch)
 

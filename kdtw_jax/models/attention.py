@@ -120,13 +120,16 @@ def _input_kernel(config: ModelConfig, parts: tuple[str, ...], rngs: nnx.Rngs) -
     if part == "q":
       std *= config.d_kv**-0.5 / query_unit(config.d_kv)
     kernels.append(normal_param(rngs, (d_model, inner), std, config.param_dtype)[...])
-  return nnx.Param(jnp.stack(kernels, axis=1) if len(parts) > 1 else kernels[0])
+  if len(parts) == 1:
+    return nnx.Param(kernels[0], axes=("embed", "heads"))
+  return nnx.Param(jnp.stack(kernels, axis=1), axes=("embed", None, "heads"))
 
 
 def _output_kernel(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param:
   """Makes the projection back to the residual stream, `[N*H, D]`, of std (N H)^-0.5."""
   inner = config.num_heads * config.d_kv
-  return normal_param(rngs, (inner, config.d_model), inner**-0.5, config.param_dtype)
+  shape = (inner, config.d_model)
+  return normal_param(rngs, shape, inner**-0.5, config.param_dtype, ("heads", "embed"))
 
 
 def _split_heads(x: Float[Array, "*lead NH"], num_heads: int) -> Float[Array, "*lead N H"]:

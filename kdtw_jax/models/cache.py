@@ -8,6 +8,7 @@ Letters: B batch, L length of the cache, S source length, N heads, H head size, 
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -70,18 +71,24 @@ def append(
   """Writes C entries per row at positions[b] .. positions[b] + C - 1; drops those past the end.
 
   This scatters only the new entries, so a loop that carries the cache updates it in place; a
-  `where` over the whole cache would copy it at each step.
+  `where` over the whole cache would copy it at each step. Rows are mapped, not indexed, so that
+  devices that share a batch write their own rows and send nothing.
   """
   batch, num_new = k.shape[:2]
-  rows = jnp.arange(batch, dtype=positions.dtype)[:, None]
   columns = positions[:, None] + jnp.arange(num_new, dtype=positions.dtype)[None]
   if batch * num_new == 1:
     # XLA turns a scatter of one entry into an update slice, fuses it with its readers and copies
     # the cache. A second entry past the end, which is dropped, keeps it an in-place scatter.
     columns = jnp.pad(columns, ((0, 0), (0, 1)), constant_values=past.k.shape[3])
     k, v = (jnp.pad(new, ((0, 0), (0, 1), (0, 0), (0, 0))) for new in (k, v))
-  new_k, new_v = k.astype(past.k.dtype), v.astype(past.v.dtype)
-  return KeyValue(
-      past.k.at[rows, :, :, columns].set(new_k, mode="drop", unique_indices=True),
-      past.v.at[rows, :, columns].set(new_v, mode="drop", unique_indices=True),
-  )
+
+  def write(
+      row: KeyValue, k: Float[Array, "C N H"], v: Float[Array, "C N H"], columns: Int[Array, " C"]
+  ) -> KeyValue:
+    k, v = jnp.moveaxis(k, 0, -1), jnp.moveaxis(v, 0, 1)
+    return KeyValue(
+        row.k.at[:, :, columns].set(k.astype(row.k.dtype), mode="drop", unique_indices=True),
+        row.v.at[:, columns].set(v.astype(row.v.dtype), mode="drop", unique_indices=True),
+    )
+
+  return jax.vmap(write)(past, k, v, columns)

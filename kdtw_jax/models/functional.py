@@ -12,17 +12,18 @@ Example:
   logits = model.logits(params, hidden)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-from flax import nnx
+from flax import nnx, traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdtw_jax.base import PAD_ID, ArrayLike, DecoderFns, Params, PRNGKey, StepOutput, Worth
+from kdtw_jax.devices import Layout, Names
 from kdtw_jax.models.cache import Cache
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.headed import HeadedEncoderDecoder
@@ -41,11 +42,15 @@ class Model:
     config: the architecture.
     graphdef: the NNX module's structure.
     shapes: the params' structure, a `jax.ShapeDtypeStruct` for each.
+    axes: the logical axes of each parameter, by its path; see `kdtw_jax.devices`.
+    layout: where its arrays lie; None leaves them where they are.
   """
 
   config: ModelConfig
   graphdef: Any
   shapes: Params = dataclasses.field(compare=False, repr=False)
+  axes: Mapping[tuple[str, ...], Names] = dataclasses.field(compare=False, repr=False)
+  layout: Layout | None = None
 
   def init(self, key: PRNGKey) -> Params:
     """Draws new params; see `kdtw_jax.models.t5` for the distributions."""
@@ -146,8 +151,45 @@ class Model:
     worth = self.worth if self.config.value_heads else None
     return DecoderFns(self.start, self.extend, _readout_of_cache(self.readout), worth)
 
+  def shardings(self, tree: Any) -> Any:
+    """Returns where each array of a pytree lies, by the parameter that it belongs to.
+
+    An array belongs to the parameter whose path ends its own, e.g. an average or an optimizer's
+    moment. A moment that lacks one axis of its parameter (Adafactor's) is split along the others.
+    All other arrays are whole on every device.
+
+    Args:
+      tree: arrays or their shapes: params, some of them, an optimizer's state or a training state.
+
+    Returns:
+      A pytree of `NamedSharding`; of None for a model without a layout.
+    """
+    flat: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(self.shapes))
+
+    def place(path, leaf):
+      if self.layout is None:
+        return None
+      names = tuple(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
+      owner = next((names[i:] for i in range(len(names)) if names[i:] in flat), None)
+      axes = (None,) * len(leaf.shape)
+      if owner is not None:
+        axes = _axes_of(leaf.shape, self.axes[owner], flat[owner].shape)
+      return self.layout.place(axes, leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+  def placed(self, tree: Any) -> Any:
+    """Returns each array's `jax.ShapeDtypeStruct`, with the sharding that `shardings` says."""
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        tree,
+        self.shardings(tree),
+    )
+
   def _merge(self, params: Params) -> HeadedEncoderDecoder:
-    return nnx.merge(self.graphdef, params)
+    model = nnx.merge(self.graphdef, params)
+    model.layout = self.layout
+    return model
 
 
 class Models(NamedTuple):
@@ -168,11 +210,12 @@ class _OneKey(nnx.Rngs):
 
 
 @functools.cache
-def build(config: ModelConfig) -> Model:
-  """Makes the pure functions of a model, once per config; allocates nothing.
+def build(config: ModelConfig, layout: Layout | None = None) -> Model:
+  """Makes the pure functions of a model, once per config and layout; allocates nothing.
 
   Args:
     config: the architecture; validated here.
+    layout: where its arrays lie; None leaves them where they are.
 
   Returns:
     A frozen record of functions.
@@ -182,7 +225,27 @@ def build(config: ModelConfig) -> Model:
   """
   config.validate()
   abstract = nnx.eval_shape(lambda: HeadedEncoderDecoder(config, _OneKey(jax.random.key(0))))
-  return Model(config, nnx.graphdef(abstract), nnx.to_pure_dict(nnx.state(abstract)))
+  state = nnx.state(abstract)
+  axes = {
+      tuple(map(str, path)): param.get_metadata().get("axes") or (None,) * len(param.shape)
+      for path, param in nnx.to_flat_state(state)
+  }
+  return Model(config, nnx.graphdef(abstract), nnx.to_pure_dict(state), axes, layout)
+
+
+def _axes_of(
+    shape: tuple[int, ...], axes: Names, param_shape: tuple[int, ...]
+) -> tuple[str | None, ...]:
+  """Returns the logical axes of an array that belongs to a parameter.
+
+  Example: shape (512,) of a parameter ("embed", "mlp") of shape (128, 512) -> ("mlp",)
+  """
+  if shape == param_shape:
+    return tuple(axes)
+  for i in range(len(param_shape)):  # of two axes of one size the first: right too, if not as fast
+    if shape == (*param_shape[:i], *param_shape[i + 1 :]):
+      return (*axes[:i], *axes[i + 1 :])
+  return (None,) * len(shape)
 
 
 def shift_right(targets: Int[ArrayLike, "B T"]) -> Int[Array, "B T"]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
 from kdtw_jax.base import PRNGKey
+from kdtw_jax.devices import Names
 
 RMS_EPSILON = 1e-6
 
@@ -23,9 +24,19 @@ def power_of_two(x: float) -> float:
   return 2.0 ** round(math.log2(x))
 
 
-def normal_param(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: str) -> nnx.Param:
-  """Draws a parameter from N(0, std²)."""
-  return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.dtype(dtype)))
+def normal_param(
+    rngs: nnx.Rngs, shape: tuple[int, ...], std: float, dtype: str, axes: Names = ()
+) -> nnx.Param:
+  """Draws a parameter from N(0, std²).
+
+  Args:
+    rngs: gives the key.
+    shape: its shape.
+    std: standard deviation.
+    dtype: its dtype.
+    axes: the logical axes, see `kdtw_jax.devices`; () for a parameter that is never split.
+  """
+  return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.dtype(dtype)), axes=axes)
 
 
 def project(
@@ -105,7 +116,9 @@ class Embedding(nnx.Module):
 
   def __init__(self, vocab_size: int, width: int, param_dtype: str, rngs: nnx.Rngs):
     self.unit = embedding_unit(width)
-    self.embedding = normal_param(rngs, (vocab_size, width), 1.0 / self.unit, param_dtype)
+    self.embedding = normal_param(
+        rngs, (vocab_size, width), 1.0 / self.unit, param_dtype, ("vocab", "embed")
+    )
 
   def __call__(self, tokens: Int[Array, "B C"], dtype: jnp.dtype) -> Float[Array, "B C D"]:
     """Looks up rows of E; an id outside the vocabulary gives NaN, so that it is noticed."""
@@ -131,8 +144,9 @@ class FeedForward(nnx.Module):
     self.gated = kind == "gated-gelu"
     self.dropout_rate = dropout_rate
     shape = (d_model, 2, d_ff) if self.gated else (d_model, d_ff)
-    self.wi = normal_param(rngs, shape, d_model**-0.5, param_dtype)
-    self.wo = normal_param(rngs, (d_ff, d_model), d_ff**-0.5, param_dtype)
+    axes = ("embed", None, "mlp") if self.gated else ("embed", "mlp")
+    self.wi = normal_param(rngs, shape, d_model**-0.5, param_dtype, axes)
+    self.wo = normal_param(rngs, (d_ff, d_model), d_ff**-0.5, param_dtype, ("mlp", "embed"))
 
   def __call__(self, x: Float[Array, "B C D"], seed: DropoutSeed | None) -> Float[Array, "B C D"]:
     """Maps each position separately, with dropout on the hidden activations."""

@@ -81,7 +81,9 @@ class RelativePositionBias(nnx.Module):
     self.num_buckets = num_buckets
     self.max_distance = max_distance
     self.bidirectional = bidirectional
-    self.embedding = normal_param(rngs, (num_tables, num_buckets, num_heads), std, param_dtype)
+    self.embedding = normal_param(
+        rngs, (num_tables, num_buckets, num_heads), std, param_dtype, (None, None, "heads")
+    )
 
   def tables(self, length: int) -> Float[Array, "P N R"]:
     """Computes float32 biases at distances -(length-1) .. length-1; a decoder masks the future."""

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kdtw_jax.base import MASKED_LOGIT, PAD_ID, PRNGKey
+from kdtw_jax.devices import Layout
 from kdtw_jax.models.attention import CrossAttention, SelfAttention
 from kdtw_jax.models.cache import Cache, KeyValue, append, as_memory, empty_memory
 from kdtw_jax.models.config import ModelConfig
@@ -156,16 +157,23 @@ class Stack(nnx.Module, Generic[Layer]):
 
 
 class EncoderDecoder(nnx.Module):
-  """T5: token arrays in, hidden states and logits out; dropout only with a dropout key."""
+  """T5: token arrays in, hidden states and logits out; dropout only with a dropout key.
+
+  Between layers, activations are split along their rows alone. With `fsdp` the compiler therefore
+  gathers the kernels of one layer at a time, and not the rows.
+  """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.config = config
+    self.layout: Layout | None = None  # set by `functional.Model`
     self.shared = Embedding(config.vocab_size, config.d_model, config.param_dtype, rngs)
     self.encoder = Stack(EncoderLayer, config.num_encoder_layers, True, config, rngs)
     self.decoder = Stack(DecoderLayer, config.num_decoder_layers, False, config, rngs)
     if not config.tie_embeddings:
       shape = (config.vocab_size, config.d_model)
-      self.readout_kernel = normal_param(rngs, shape, config.d_model**-0.5, config.param_dtype)
+      self.readout_kernel = normal_param(
+          rngs, shape, config.d_model**-0.5, config.param_dtype, ("vocab", "embed")
+      )
 
   def encode(self, source: Int[Array, "B S"], dropout_key: PRNGKey | None = None) -> Encoded:
     """Runs the encoder; PAD_ID is padding at any position."""
@@ -174,9 +182,9 @@ class EncoderDecoder(nnx.Module):
     mask = source != PAD_ID
     tables = self.encoder.position_bias.tables(source.shape[1])
     biases = [skew(table) + _mask_bias(mask) for table in tables]
-    x = dropout(self.shared(source, self.config.compute_dtype), rate, seeds[-2])
+    x = dropout(self._embed(source), rate, seeds[-2])
     for i, (layer, bias) in enumerate(self.encoder.with_bias(biases)):
-      x = layer(x, bias, seeds[4 * i : 4 * i + 4])
+      x = self._by_rows(layer(x, bias, seeds[4 * i : 4 * i + 4]))
     return Encoded(dropout(self.encoder.final_norm(x), rate, seeds[-1]), mask)
 
   def hidden(
@@ -187,10 +195,11 @@ class EncoderDecoder(nnx.Module):
     seeds = dropout_seeds(dropout_key, 6 * self.config.num_decoder_layers + 2)
     biases = [skew(table) for table in self.decoder.position_bias.tables(inputs.shape[1])]
     source_bias = _mask_bias(encoded.mask)
-    x = dropout(self.shared(inputs, self.config.compute_dtype), rate, seeds[-2])
+    x = dropout(self._embed(inputs), rate, seeds[-2])
     for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
       source = layer.cross_attention.memory(encoded.states)
       x, _ = layer(x, bias, source, source_bias, seeds[6 * i : 6 * i + 6])
+      x = self._by_rows(x)
     return dropout(self.decoder.final_norm(x), rate, seeds[-1])
 
   def start(self, encoded: Encoded, price: Float[Array, " B"], max_length: int) -> Cache:
@@ -200,7 +209,13 @@ class EncoderDecoder(nnx.Module):
     empty = [empty_memory(*sizes, config.compute_dtype) for _ in self.decoder.layers]
     source = [layer.cross_attention.memory(encoded.states) for layer in self.decoder.layers]
     tables = self.decoder.position_bias.tables(max_length)
-    return Cache(tuple(empty), tuple(source), encoded.mask, tables, price)
+    return Cache(
+        tuple(map(self._by_heads, empty)),
+        tuple(map(self._by_heads, source)),
+        encoded.mask,
+        tables,
+        price,
+    )
 
   def extend(
       self, cache: Cache, tokens: Int[Array, "B C"], positions: Int[Array, " B"]
@@ -209,13 +224,32 @@ class EncoderDecoder(nnx.Module):
     biases = [windows(table, positions, tokens.shape[1]) for table in cache.position_bias]
     seeds = dropout_seeds(None, 6)
     source_bias = _mask_bias(cache.source_mask)
-    x = self.shared(tokens, self.config.compute_dtype)
+    x = self._embed(tokens)
     filled = []
     for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
       past, source = (cache.self_attention[i], positions), cache.cross_attention[i]
       x, memory = layer(x, bias, source, source_bias, seeds, past)
-      filled.append(memory)
+      x = self._by_rows(x)
+      filled.append(self._by_heads(memory))
     return self.decoder.final_norm(x), cache._replace(self_attention=tuple(filled))
+
+  def _embed(self, tokens: Int[Array, "B C"]) -> Float[Array, "B C D"]:
+    """Looks up embeddings in the compute dtype; the table stays split along its width."""
+    x = self.shared(tokens, self.config.compute_dtype)
+    if self.layout is not None:
+      x = self.layout.constrain(x, "replica", None, "embed")
+    return self._by_rows(x)
+
+  def _by_rows(self, x: Float[Array, "B C D"]) -> Float[Array, "B C D"]:
+    """Splits the residual stream along its rows, over the mesh of the model's layout."""
+    return x if self.layout is None else self.layout.constrain(x, "batch", None, None)
+
+  def _by_heads(self, memory: KeyValue) -> KeyValue:
+    """Splits keys and values along rows and heads, over the mesh of the model's layout."""
+    if self.layout is None:
+      return memory
+    axes = ("batch", "heads", None, None)
+    return KeyValue(*(self.layout.constrain(part, *axes) for part in memory))
 
   def readout_weight(self) -> Float[Array, "V D"]:
     """Returns the readout matrix, or the tied embedding as stored."""

@@ -74,16 +74,15 @@ def open_published(name: str | os.PathLike) -> Published:
 
 
 def load_params(
-    name: str | os.PathLike,
-    config: ModelConfig,
-    place_fn: Callable[[np.ndarray], Any] = jax.device_put,
+    name: str | os.PathLike, config: ModelConfig, shardings: Params | None = None
 ) -> Params:
   """Loads the encoder-decoder's parameters of a published model, one at a time.
 
   Args:
     name: a folder or hub id.
     config: the architecture, with the `vocab_size` and `param_dtype` to load into.
-    place_fn: moves a host array, to which nothing else refers, to its devices.
+    shardings: where each parameter lies, as `models.Model.shardings` returns them; None for the
+      first device.
 
   Returns:
     Our params without heads.
@@ -93,8 +92,13 @@ def load_params(
     ValueError: if a file is damaged, or the weights do not match the config.
   """
   tensors = Tensors(locate(name))
+  places = traverse_util.flatten_dict(shardings or {})
+
+  def place(path: tuple[str, ...], array: np.ndarray) -> jax.Array:
+    return jax.device_put(array, places.get(path))
+
   try:
-    return import_t5(tensors, config, place_fn=place_fn)
+    return import_t5(tensors, config, place_fn=place)
   except ValueError as error:
     raise ValueError(f"{name}: {error}") from error
 

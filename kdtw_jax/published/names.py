@@ -49,7 +49,7 @@ def import_t5(
     weights: Mapping[str, ArrayLike],
     config: ModelConfig,
     *,
-    place_fn: Callable[[np.ndarray], Any] = jnp.asarray,
+    place_fn: Callable[[tuple[str, ...], np.ndarray], Any] = lambda path, array: jnp.asarray(array),
 ) -> Params:
   """Converts published weights to our params, without the student's heads.
 
@@ -60,8 +60,9 @@ def import_t5(
       `shared.weight` are not read. If `config.num_tokens` is set, a table with more or fewer rows
       than `config.vocab_size` is cut or padded with zeros.
     config: the architecture of the weights.
-    place_fn: moves a host array of `config.param_dtype` to its devices. The array may be one of the
-      published arrays itself; the default copies it.
+    place_fn: `(path, array)`, moves a host array of `config.param_dtype` to its devices, by its
+      keys in the result. The array may be one of the published arrays itself; the default copies
+      it.
 
   Returns:
     A nested dict like the result of `Model.init`, without heads.
@@ -73,7 +74,9 @@ def import_t5(
   return traverse_util.unflatten_dict(
       {
           # A transfer holds its host array until it is done.
-          entry.path: jax.block_until_ready(place_fn(_read(entry, weights, config, shapes)))
+          entry.path: jax.block_until_ready(
+              place_fn(entry.path, _read(entry, weights, config, shapes))
+          )
           for entry in _entries(config)
       }
   )

@@ -26,7 +26,7 @@ def calibrated(run: Run, state: TrainState) -> TrainState:
   assert duals is not None  # `wheels` starts with duals
   if stage.steps and "price" in params:
     size = min(stage.batch_size, len(run.inputs.tokenised("validation").example_id))
-    size -= size % run.mesh.shape["data"]
+    size -= size % devices.batch_parts(run.mesh)
     batches = run.batches(
         "wheels", stage, split="validation", batch_size=size, budgets=run.config.budgets.train
     )

@@ -1,10 +1,12 @@
 """Checks before the first step, so that no error appears only in a later stage."""
 
+import ml_collections
+
 from kdtw_jax import config as config_lib
-from kdtw_jax import data, losses
+from kdtw_jax import data, devices, losses
 from kdtw_jax.config_models import teacher_is_published
 from kdtw_jax.evaluation import methods
-from kdtw_jax.models import num_params
+from kdtw_jax.models import Model, num_params
 from kdtw_jax.stages.stage import Run
 from kdtw_jax.terminal import print_line
 
@@ -40,6 +42,8 @@ def check_inputs(run: Run) -> None:
   _check_splits(run)
   _check_batch_sizes(run, len(run.inputs.source("train")))
   student, teacher = run.inputs.models
+  for who, model in (("student", student), ("teacher", teacher)):
+    check_mesh(config, who, model)
   print_line(
       "models",
       f"student {num_params(student.shapes):,}, teacher {num_params(teacher.shapes):,} parameters;"
@@ -60,7 +64,7 @@ def check_tokens(run: Run) -> None:
 
 def _check_splits(run: Run) -> None:
   """Opens the splits that the stages read, prints their sizes, and rejects too small ones."""
-  stages, parts = set(run.config.stages), run.mesh.shape["data"]
+  stages, parts = set(run.config.stages), devices.batch_parts(run.mesh)
   sizes = {
       split: len(run.inputs.source(split))
       for split, needed_by in _READ_BY.items()
@@ -74,7 +78,7 @@ def _check_splits(run: Run) -> None:
     if split != "train" and size < parts:
       raise ValueError(
           f"split {split!r}: has {size} examples for {parts} devices along the batch; give more, or"
-          " set config.mesh.data"
+          " lower config.mesh.data or config.mesh.fsdp"
       )
 
 
@@ -125,8 +129,26 @@ def _to_train(run: Run) -> dict[str, int]:
   }
 
 
+def check_mesh(config: ml_collections.ConfigDict, who: str, model: Model) -> None:
+  """Rejects a mesh that does not divide a model; rows of the vocabulary may stay whole."""
+  for axis, sizes in {"fsdp": ("d_model",), "tensor": ("num_heads", "d_ff")}.items():
+    parts = model.layout.mesh.shape[axis] if model.layout else 1
+    if axis not in config[who].sharding.split("+"):
+      continue
+    for name in sizes:
+      size = getattr(model.config, name)
+      if size % parts:
+        pretrained = config[who].pretrained
+        owner = f"of config.{who}.pretrained={pretrained!r}" if pretrained else "of the model"
+        field = name if pretrained else f"config.{who}.model.{name}"
+        raise ValueError(
+            f"config.mesh.{axis}={parts}: does not divide {field}={size} {owner}; choose a divisor "
+            f"of {size}, or set config.{who}.sharding to leave out {axis}"
+        )
+
+
 def _check_batch_sizes(run: Run, num_examples: int) -> None:
-  parts = run.mesh.shape["data"]
+  parts = devices.batch_parts(run.mesh)
   for field, size in _to_train(run).items():
     if size > num_examples:
       raise ValueError(
@@ -140,6 +162,6 @@ def _check_batch_sizes(run: Run, num_examples: int) -> None:
   for field, size in sizes.items():
     if size % parts:
       raise ValueError(
-          f"{field}={size}: must divide by the {parts} devices along the batch; change it, or set"
-          " config.mesh.data"
+          f"{field}={size}: must divide by the {parts} devices along the batch; change it, or"
+          " config.mesh.data and config.mesh.fsdp"
       )

@@ -16,7 +16,7 @@ from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, BatchIterator, Params
 from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.inputs import Inputs
-from kdtw_jax.models import HEADS, build, clear_tau, num_params, with_duals
+from kdtw_jax.models import HEADS, Model, build, clear_tau, num_params, with_duals
 from kdtw_jax.terminal import print_line
 from kdtw_jax.training import loop, optim
 from kdtw_jax.training import state as state_lib
@@ -47,9 +47,10 @@ class Run:
     """Returns the seed of a stage, different for each stage and seed of the config."""
     return self.config.seed * len(config_lib.STAGES) + config_lib.STAGES.index(stage)
 
-  def place(self, array: np.ndarray) -> jax.Array:
-    """Moves one parameter to its place on the mesh."""
-    return jax.device_put(array, devices.param_sharding(self.mesh, array.shape))
+  def model(self, stage: str) -> Model:
+    """Returns the functions of the model that a stage trains."""
+    models = self.inputs.models
+    return models.teacher if stage == "teacher" else models.student
 
   def batches(
       self,
@@ -89,17 +90,16 @@ class Run:
     Raises:
       ValueError: if the stage is not done, or its results are damaged.
     """
-    models = self.inputs.models
-    model = models.teacher if stage == "teacher" else models.student
+    model = self.model(stage)
     if stage == "teacher" and config_models.teacher_is_published(self.config):
-      return config_models.published_params(self.config, "teacher", model, self.place)
+      return config_models.published_params(self.config, "teacher", model)
     folder = self.workdir.folder(stage)
     if self.workdir.summary(stage) is None:
       raise ValueError(
           f"stage {stage!r} is needed and not done, {folder} has no summary.json: add it to "
           "config.stages"
       )
-    return checkpoint.load_params(folder / "params", devices.placed(self.mesh, model.shapes))
+    return checkpoint.load_params(folder / "params", model.placed(model.shapes))
 
 
 def starting_params(run: Run, who: str, stage: str) -> Params:
@@ -113,15 +113,19 @@ def starting_params(run: Run, who: str, stage: str) -> Params:
   Returns:
     Float32 parameters.
   """
-  model = {"student": run.inputs.models.student, "teacher": run.inputs.models.teacher}[who]
-  model = build(dataclasses.replace(model.config, param_dtype="float32"))
-  key = jax.random.key(run.seed(stage))
+  model = run.model(stage)
+  model = build(dataclasses.replace(model.config, param_dtype="float32"), model.layout)
+  key, shardings = jax.random.key(run.seed(stage)), model.shardings(model.shapes)
   if not run.config[who].pretrained:
-    return model.init(key)
-  params = config_models.published_params(run.config, who, model, run.place)
+    return jax.jit(model.init, out_shardings=shardings)(key)
+  params = config_models.published_params(run.config, who, model)
   if model.config.gate == "token":
     params = clear_tau(params, model.config)
-  heads = jax.jit(lambda key: {k: v for k, v in model.init(key).items() if k in HEADS})
+
+  def heads_of(tree: Params) -> Params:
+    return {name: head for name, head in tree.items() if name in HEADS}
+
+  heads = jax.jit(lambda key: heads_of(model.init(key)), out_shardings=heads_of(shardings))
   return {**params, **heads(key)}
 
 
@@ -167,9 +171,11 @@ def fit(
   data = {TRAINING_TEXT: run.inputs.text_fingerprint("train")}
   folder = run.workdir.begin(name, data=data | {s: run.inputs.fingerprint(s) for s in splits})
   optimizer = optim.make_optimizer(section)
-  state = devices.shard_params(
-      run.mesh, state_lib.create(start(), optimizer, ema=section.ema_decay > 0, duals=duals)
-  )
+  create = functools.partial(state_lib.create, optimizer=optimizer, ema=section.ema_decay > 0)
+  params = start()
+  shardings = run.model(name).shardings(jax.eval_shape(create, params, duals=duals))
+  state = jax.jit(create, out_shardings=shardings)(params, duals=duals)
+  del params
 
   def prepare(state: TrainState, batch: Batch, key: jax.Array) -> Any:
     batch = devices.shard_batch(run.mesh, batch)
@@ -185,7 +191,11 @@ def fit(
       key=jax.random.key(run.seed(name)),
       prepare=prepare,
       step_fn=step_lib.make_train_step(
-          objective, optimizer, ema_decay=section.ema_decay, update_duals=update_duals
+          objective,
+          optimizer,
+          ema_decay=section.ema_decay,
+          update_duals=update_duals,
+          shardings=shardings,
       ),
       batches=run.batches(name, section, budgets=budgets),
       steps=section.steps,

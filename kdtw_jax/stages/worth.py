@@ -121,7 +121,7 @@ def batches(run: Run, split: str, name: str) -> Iterator[Batch]:
   section = run.config.worth
   examples = len(run.inputs.tokenised(split).example_id)
   size = min(section.batch_size, examples)
-  size -= size % run.mesh.shape["data"]
+  size -= size % devices.batch_parts(run.mesh)
   found = run.batches(
       "worth", section, split=split, batch_size=size, budgets=run.config.budgets.train
   )

@@ -23,6 +23,7 @@ def make_train_step(
     *,
     ema_decay: float = 0.0,
     update_duals: Callable | None = None,
+    shardings: TrainState | None = None,
 ) -> Callable:
   """Makes a jitted training step.
 
@@ -32,6 +33,7 @@ def make_train_step(
     ema_decay: decay of the parameter average, if the state keeps one. The effective decay at step n
       is min(ema_decay, (1 + n) / (10 + n)), so that early parameters are soon forgotten.
     update_duals: `(duals [K], data) -> duals [K]`, or None.
+    shardings: where each array of the next state lies; None leaves it to the compiler.
 
   Returns:
     `step(state, frozen, data, key) -> (state, metrics)`, jitted, which donates `state`. `key` is
@@ -59,4 +61,4 @@ def make_train_step(
     )
     return state, {**metrics, "loss": loss, "grad_norm": optax.tree.norm(grads)}
 
-  return jax.jit(step, donate_argnums=0)
+  return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))

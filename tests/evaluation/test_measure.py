@@ -25,7 +25,7 @@ def measure(parts):
   return Measure(
       config,
       models,
-      devices.make_mesh(1, 1),
+      devices.make_mesh(1, 1, 1),
       tokenizer,
       students={"distillation": params[0], "wheels": params[0]},
       teacher_params=params[1],

@@ -68,7 +68,7 @@ def runner(parts, batch_size):
   return Runner(
       config,
       models,
-      devices.make_mesh(1, 1),
+      devices.make_mesh(1, 1, 1),
       tokenizer,
       params[1],
       sources={"test": source},

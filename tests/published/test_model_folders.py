@@ -13,7 +13,7 @@ from tiny_folders import TINY, all_tensors, assert_same_bits, random_model, save
 
 from kdtw_jax import devices, published
 from kdtw_jax.base import MASKED_LOGIT
-from kdtw_jax.models import shift_right
+from kdtw_jax.models import build, shift_right
 
 KINDS = {
     "teacher": {},
@@ -178,13 +178,11 @@ def test_a_table_that_lacks_rows_of_tokens_is_refused(tmp_path):
 # Devices ------------------------------------------------------------------------------------------
 
 
-def test_parameters_go_straight_to_their_shards(tmp_path, monkeypatch):
-  monkeypatch.setattr(devices, "MIN_SHARDED_SIZE", 32)
+def test_parameters_go_straight_to_their_shards(tmp_path):
   config, params = saved(tmp_path / "model", d_model=16)
-  mesh = devices.make_mesh(1, 8)
-  found = published.load_params(
-      tmp_path / "model", config, lambda x: jax.device_put(x, devices.param_sharding(mesh, x.shape))
-  )
+  mesh = devices.make_mesh(1, 8, 1)
+  model = build(config, devices.Layout(mesh))
+  found = published.load_params(tmp_path / "model", config, model.shardings(model.shapes))
   leaves = jax.tree.leaves(found)
   assert all(leaf.sharding.mesh == mesh for leaf in leaves)
   split = [leaf for leaf in leaves if not leaf.sharding.is_fully_replicated]

@@ -53,7 +53,7 @@ def test_published_arrays_of_one_parameter_are_in_memory_at_a_time():
   )
   shapes = {name: x.shape for name, x in published.export_t5(params, config)}
   weights = Watched(shapes)
-  kept = published.import_t5(weights, config, place_fn=lambda array: None)
+  kept = published.import_t5(weights, config, place_fn=lambda path, array: None)
   assert kept["encoder"]["layer_0"]["self_attention"]["qkv"] is None
   assert {name for name, _ in weights.seen} == set(shapes)
   for name, live in weights.seen:
@@ -68,7 +68,7 @@ def test_published_arrays_of_one_parameter_are_in_memory_at_a_time():
 def test_what_put_keeps_is_all_that_stays():
   config, _, params = random_model(tie_embeddings=False)
   weights = Watched({name: x.shape for name, x in published.export_t5(params, config)})
-  kept = published.import_t5(weights, config, place_fn=np.array)
+  kept = published.import_t5(weights, config, place_fn=lambda path, array: np.array(array))
   assert not weights.live
   np.testing.assert_array_equal(kept["readout_kernel"], 1)
 
