@@ -24,7 +24,7 @@ def get_config(arg=None):
         d_model=192, d_ff=768, d_kv=48, num_encoder_layers=1, dropout_rate=0.0
     )
     config.teacher.train.update(
-        optimizer="muon", steps=220, learning_rate=6e-3, warmup_steps=40, ema_decay=0.99
+        optimizer="muon", steps=240, learning_rate=6e-3, warmup_steps=40, ema_decay=0.99
     )
     config.student.model.update(
         d_model=32,
@@ -38,19 +38,27 @@ def get_config(arg=None):
     for stage in (config.sft, config.warm_start):
       stage.update(optimizer="muon", steps=320, learning_rate=1e-2, warmup_steps=40, ema_decay=0.98)
     config.distillation.update(
-        steps=50, warmup_steps=10, value_warmup_steps=20, learning_rate=2e-4, ema_decay=0.95
+        steps=40, warmup_steps=10, value_warmup_steps=15, learning_rate=2e-4, ema_decay=0.95
     )
     config.wheels.update(
-        steps=160,
-        value_warmup_steps=30,
+        steps=120,
+        value_warmup_steps=20,
         learning_rate=1e-3,
         ema_decay=0.95,
         path_consistency=0.05,
         max_difficulty=4.0,
     )
     config.wheels.losses.forward_kl.weight = 1.0
+    for stage in (
+        config.teacher.train,
+        config.sft,
+        config.warm_start,
+        config.distillation,
+        config.wheels,
+    ):
+      stage.batch_size = 32
     config.calibration.steps = 40
-    config.worth.update(num_sources=512, steps=1000)
+    config.worth.update(num_sources=256, steps=1000)
     config.decode.paces = (1.0,)
     config.evaluation.dials.update(
         random=(0.05, 0.1, 0.2, 0.35, 0.5),
