@@ -42,6 +42,7 @@ def get_config(arg=None):
     )
     config.wheels.update(
         steps=120,
+        warmup_steps=20,
         value_warmup_steps=20,
         learning_rate=1e-3,
         ema_decay=0.95,
