@@ -39,7 +39,7 @@ class Decisions(NamedTuple):
     hidden: the decoder state that predicted the last draft.
     hidden_mean: the mean of these states over the draft.
     signals: as in `decoding.signals.features`.
-    gain: G, in nats as collected.
+    gain: G, in nats as collected; 0 until `in_points` if it was collected without log μ.
     calls: C, at least 1.
     example_id: index of the example in its split.
     draft: the output with its draft, then PAD_ID.
@@ -63,7 +63,7 @@ class Decisions(NamedTuple):
 
 
 def make_collector(
-    models: Models, *, tolerance: float, max_length: int, readout_chunk: int
+    models: Models, *, tolerance: float, max_length: int, readout_chunk: int, log_mu: bool = True
 ) -> Callable[[Params, Params, Iterable[Batch]], Decisions]:
   """Makes the function that rolls out help on batches and returns all decisions.
 
@@ -72,6 +72,7 @@ def make_collector(
     tolerance: ρ in nats.
     max_length: most tokens of an output.
     readout_chunk: positions whose logits are in memory at once, when outputs are scored; 0: all.
+    log_mu: False if the teacher need not score them, because G will be in points.
 
   Returns:
     `(params, teacher_params, batches) -> Decisions`, compiled once per shape of a batch.
@@ -84,16 +85,18 @@ def make_collector(
       max_length=max_length,
   )
   encode = jax.jit(teacher.encode)
-  log_mu = jax.jit(functools.partial(_log_mu, teacher, readout_chunk))
+  score = jax.jit(functools.partial(_log_mu, teacher, readout_chunk))
 
   def collect(params: Params, teacher_params: Params, batches: Iterable[Batch]) -> Decisions:
     found, rollouts = [], 0
     for batch in batches:
       made, result = _roll_out(rounds, params, teacher_params, batch)
-      encoded = encode(teacher_params, batch.teacher_source)
-      score = functools.partial(log_mu, teacher_params, encoded)
-      labelled = _labelled(made, result, np.asarray(batch.example_id), score)
-      found.append(labelled._replace(rollout=labelled.rollout + rollouts))
+      part = _joined(made, result, np.asarray(batch.example_id))
+      if log_mu:
+        encoded = encode(teacher_params, batch.teacher_source)
+        scored = functools.partial(score, teacher_params, encoded)
+        part = part._replace(gain=_in_nats(part, np.asarray(result.tokens), scored))
+      found.append(part._replace(rollout=part.rollout + rollouts))
       rollouts += len(batch.example_id)
     return Decisions(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -116,10 +119,12 @@ def in_points(
     metric: as for `evaluation.metrics.each_score`, which scores each output by itself.
   """
   references = [source[int(i)].references for i in found.example_id]
-  before, after = (
-      metrics.each_score([decode(row) for row in rows], references, metric=metric)
-      for rows in (found.draft, found.final)
-  )
+  texts = [decode(row) for rows in (found.draft, found.final) for row in rows]
+  each = list(zip(texts, 2 * references, strict=True))
+  unlike = list(dict.fromkeys(each))  # most decisions share their final output with others
+  scores = metrics.each_score(*map(list, zip(*unlike, strict=True)), metric=metric)
+  known = dict(zip(unlike, scores, strict=True))
+  before, after = np.split(np.array([known[pair] for pair in each]), 2)
   return found._replace(gain=np.maximum(after - before, 0.0).astype(np.float32))
 
 
@@ -134,44 +139,54 @@ def _roll_out(
   return made, jax.device_get(rounds.finish(state))
 
 
-def _labelled(
-    made: list[decoding.Decision],
-    result: decoding.DecodeResult,
-    example_id: Int[np.ndarray, " B"],
-    score: Callable[[np.ndarray, np.ndarray], Array],
+def _joined(
+    made: list[decoding.Decision], result: decoding.DecodeResult, example_id: Int[np.ndarray, " B"]
 ) -> Decisions:
-  """Joins the decisions of a batch's rounds and adds what followed them.
+  """Joins the decisions of a batch's rounds, and the calls that followed them; G is 0.
 
   Args:
     made: the decisions of each round.
     result: the final outputs.
     example_id: as in `Batch`.
-    score: `(rows, tokens) -> log μ` of outputs that belong to these rows.
   """
 
   def joined(part: Callable[[decoding.Decision], ArrayLike]) -> np.ndarray:
     return np.concatenate([np.asarray(part(each))[np.asarray(each.made)] for each in made])
 
   rows = np.concatenate([np.flatnonzero(each.made) for each in made])
-  drafts, final = joined(lambda each: each.tokens), np.asarray(result.tokens)
-  scores = _in_widths(
-      score,
-      np.concatenate([rows, np.arange(len(final))]),
-      np.concatenate([drafts, final]),
-      size=len(final),
-  )
-  before, after = scores[: len(rows)], scores[len(rows) :]
   return Decisions(
       hidden=joined(lambda each: each.hidden),
       hidden_mean=joined(lambda each: each.hidden_mean),
       signals=joined(lambda each: each.signals),
-      gain=np.maximum(after[rows] - before, 0.0),
+      gain=np.zeros(len(rows), np.float32),
       calls=np.asarray(result.teacher_calls)[rows] - joined(lambda each: each.calls),
       example_id=example_id[rows],
-      draft=drafts,
-      final=final[rows],
+      draft=joined(lambda each: each.tokens),
+      final=np.asarray(result.tokens)[rows],
       rollout=rows,
   )
+
+
+def _in_nats(
+    found: Decisions,
+    final: Int[np.ndarray, "B T"],
+    score: Callable[[np.ndarray, np.ndarray], Array],
+) -> Float[np.ndarray, " N"]:
+  """Returns G = max(0, log μ(final output) − log μ(this draft)) of the decisions of a batch.
+
+  Args:
+    found: the decisions; `rollout` is the row of the batch.
+    final: the batch's outputs.
+    score: `(rows, tokens) -> log μ` of outputs that belong to these rows.
+  """
+  scores = _in_widths(
+      score,
+      np.concatenate([found.rollout, np.arange(len(final))]),
+      np.concatenate([found.draft, final]),
+      size=len(final),
+  )
+  before, after = scores[: len(found.rollout)], scores[len(found.rollout) :]
+  return np.maximum(after[found.rollout] - before, 0.0)
 
 
 def _log_mu(

@@ -71,6 +71,7 @@ def train(run: Run) -> None:
       tolerance=section.tolerance,
       max_length=max_length,
       readout_chunk=run.config.wheels.readout_chunk,
+      log_mu=section.gain == "log_mu",
   )
   found = {
       split: collect(params, teacher_params, batches(run, split, "drafts")) for split in SPLITS

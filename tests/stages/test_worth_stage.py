@@ -99,6 +99,15 @@ def test_labels_equal_a_rollout_in_plain_python(collected):
   assert (found.gain > 0).any() and len(set(found.calls.tolist())) > 1
 
 
+def test_the_teacher_scores_nothing_if_gains_will_be_in_points(collected):
+  batch, found = collected
+  sizes = dict(tolerance=TOLERANCE, max_length=T, readout_chunk=3)
+  bare = make_collector(tiny.models(), log_mu=False, **sizes)(*scaled(), [batch])
+  assert not bare.gain.any()
+  for mine, other in zip(bare, found._replace(gain=bare.gain), strict=True):
+    np.testing.assert_array_equal(mine, other)
+
+
 @pytest.mark.parametrize("chunk, positions", [(0, T), (3, 3)])
 def test_the_logits_of_a_chunk_alone_are_held_when_outputs_are_scored(chunk, positions):
   teacher, params, rows = tiny.models().teacher, tiny.params()[1], np.arange(8)
