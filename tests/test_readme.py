@@ -307,11 +307,8 @@ def test_the_examples_of_the_site_print_what_they_say(page, own_registries):
   run_examples("\n\n".join(blocks), page, {"__name__": "my_module"})
 
 
-SHORTER = (  # the demo without distillation and evaluation, of a smaller teacher, in fewer steps
+SHORTER = (  # the demo without distillation and evaluation, in fewer steps
     "--config.stages=('tokenizer','teacher','warm_start','wheels','worth')",
-    "--config.teacher.model.d_model=128",
-    "--config.teacher.model.d_ff=512",
-    "--config.teacher.model.d_kv=32",
     "--config.teacher.train.steps=180",
     "--config.warm_start.steps=240",
     "--config.wheels.steps=80",
