@@ -66,7 +66,7 @@ def test_the_method_by_hand_finds_the_prices_of_its_budgets(monkeypatch, cache):
 
 @pytest.mark.slow
 def test_a_published_teacher_learns_ones_own_data_and_helps_a_student(tmp_path, monkeypatch, cache):
-  parameters = {"FOLDER": str(tmp_path), "TEACHER": "", "MODE": "smoke", "STEPS": 8}
+  parameters = {"FOLDER": str(tmp_path), "TEACHER": "", "MODE": "smoke", "STEPS": 12}
   texts = execute(ROOT / "notebooks/your_own_data.ipynb", parameters, monkeypatch, cache)
   assert any("model.safetensors" in text and "spiece.model" in text for text in texts)
   said = json.loads((tmp_path / "run/pair/pair.json").read_text(encoding="utf-8"))["config"]
@@ -77,7 +77,7 @@ def test_a_published_teacher_learns_ones_own_data_and_helps_a_student(tmp_path, 
 
 @pytest.mark.slow
 def test_a_policy_and_a_loss_from_outside_are_used_by_their_names(tmp_path, monkeypatch, cache):
-  parameters = {"WORKDIR": str(tmp_path), "MODE": "smoke", "STEPS": 8}
+  parameters = {"WORKDIR": str(tmp_path), "MODE": "smoke", "STEPS": 12}
   path = ROOT / "notebooks/a_new_policy_and_loss.ipynb"
   texts = execute(path, parameters, monkeypatch, cache)
   assert any("θ = 2.5  asks: [ True  True False False]" in text for text in texts)
