@@ -69,7 +69,7 @@ def _timed_point(curve: Curve, *, ours: Collection[str]) -> Point | None:
   if curve.method == EXACT_METHOD:
     timed = [(p.seconds_per_sentence.mean, p) for p in curve.points if p.seconds_per_sentence]
     return min(timed, key=lambda pair: pair[0])[1]
-  if curve.family in ours and not curve.is_handover:
+  if curve.method in METHODS and curve.family in ours:  # not a paced threshold, nor a handover
     return min(curve.points, key=lambda p: abs(p.teacher_calls - HEADLINE_CALLS))
   return None
 

@@ -24,7 +24,8 @@ def print_summary(
   console = console or Console()
   if words := f"{hulls.headline(metrics)} {hulls.in_short(metrics)}".strip():
     console.print(escape(words), highlight=False)
-  for words in (summary.headline(metrics), summary.time_saved(metrics)):
+  console.print(escape(summary.headline(metrics)), highlight=False)
+  if words := summary.time_saved(metrics):
     console.print(escape(words), highlight=False)
   rows = summary.equal_share_table(metrics)
   if rows:

@@ -101,6 +101,8 @@ def test_as_many_points_are_measured_as_were_counted(measure):
       counted.curve(split, sweep)
   assert [sweep.method for sweep in swept][-1] == "max_prob_paced"
   assert len(measured) == sweeps.num_points(counted)
+  paced = counted.curve("test", swept[-1])
+  assert speed._timed_point(paced, ours=("thresholds",)) is None  # no policy makes its setting
 
 
 def test_baselines_are_the_methods_of_the_config(measure):

@@ -473,3 +473,8 @@ def test_terminal_table(full_metrics):
       "Report: runs/demo/report.html",
   ):
     assert words in text
+  untimed = dataclasses.replace(full_metrics, latency=())
+  report.print_summary(untimed, console=Console(file=(bare := io.StringIO()), width=200))
+  dropped = [line for line in text.splitlines() if line not in bare.getvalue().splitlines()]
+  assert [line.split(" ", 1)[0] for line in dropped] == ["At", "Report:"]
+  assert "" not in bare.getvalue().splitlines()
