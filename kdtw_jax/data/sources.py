@@ -90,10 +90,10 @@ def files_digest(config: ConfigDict, split: str) -> str:
 
 
 def _missing_splits(config: ConfigDict) -> tuple[str, ...]:
-  if config.source != "datasets":
-    return missing_splits(config) if config.source in _FILES else ()
-  lacks = functools.partial(lacks_split, _path(config), subset=config.subset)
-  return tuple(split for split in DIVISIBLE if lacks(config[f"{split}_split"]))
+  if config.source == "datasets":
+    lacks = functools.partial(lacks_split, _path(config), subset=config.subset)
+    return tuple(split for split in DIVISIBLE if lacks(config[f"{split}_split"]))
+  return missing_splits(config) if config.source in _FILES else ()
 
 
 def _open(config: ConfigDict, split: str, limit: int) -> Source:
@@ -135,9 +135,7 @@ def _text(config: ConfigDict, split: str, limit: int) -> InMemorySource:
   )
 
 
-def _rows(
-    config: ConfigDict, split: str, limit: int, *, open_fn: Callable[..., InMemorySource]
-) -> InMemorySource:
+def _rows(config: ConfigDict, split: str, limit: int, *, open_fn: Callable[..., Source]) -> Source:
   return open_fn(
       _path(config),
       config[f"{split}_split"],
@@ -162,15 +160,7 @@ def _phrasebook(config: ConfigDict, split: str, limit: int) -> Source:
 
 
 def _datasets(config: ConfigDict, split: str, limit: int) -> Source:
-  return open_datasets(
-      _path(config),
-      config[f"{split}_split"],
-      subset=config.subset,
-      source_field=config.source_field,
-      target_field=config.target_field,
-      reference_fields=config.get("reference_fields", ()),
-      limit=limit,
-  )
+  return _rows(config, split, limit, open_fn=functools.partial(open_datasets, subset=config.subset))
 
 
 def _tfds(config: ConfigDict, split: str, limit: int) -> Source:
