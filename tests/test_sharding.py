@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import math
-from pathlib import Path
 import re
-import sys
 
 import jax
 import numpy as np
@@ -21,9 +19,7 @@ from kdtw_jax.training import optim
 from kdtw_jax.training import state as state_lib
 from kdtw_jax.training import step as step_lib
 from tests import tiny
-
-sys.path.append(str(Path(__file__).parent / "decoding"))
-from compiled_loops import inside_loops
+from tests.decoding.compiled_loops import inside_loops
 
 MESHES = ((1, 1, 1), (8, 1, 1), (1, 8, 1), (1, 1, 2), (2, 2, 2))
 ROWS, STEPS, LENGTH, SOURCE = 16, 3, 13, 23  # lengths that no other array has

@@ -11,19 +11,16 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+_ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
+    **{
+        f"notebooks/{path.name}": f"notebooks/{path.stem}"
+        for path in _ROOT.glob("notebooks/*.ipynb")
+    },
     "CHANGELOG.md": "changelog",
     "CONTRIBUTING.md": "contributing",
     "kdtw_jax/decoding/README.md": "policies",
     "kdtw_jax/losses/README.md": "objectives",
-    "notebooks/quickstart.ipynb": "notebooks/quickstart",
-    "notebooks/the_method_by_hand.ipynb": "notebooks/the_method_by_hand",
-    "docs/notebooks/quickstart.ipynb": "notebooks/quickstart",
-    "docs/notebooks/the_method_by_hand.ipynb": "notebooks/the_method_by_hand",
-    "notebooks/a_new_policy_and_loss.ipynb": "notebooks/a_new_policy_and_loss",
-    "notebooks/your_own_data.ipynb": "notebooks/your_own_data",
-    "docs/notebooks/a_new_policy_and_loss.ipynb": "notebooks/a_new_policy_and_loss",
-    "docs/notebooks/your_own_data.ipynb": "notebooks/your_own_data",
     "results/README.md": "results/index",
     "results/aeslc/tables.md": "results/aeslc",
     "results/multi30k/budgets.md": "results/budgets",
@@ -49,6 +46,7 @@ def relinked(text: str, *, file: str, page: str) -> str:
       named = file + target
     else:
       named = os.path.normpath(os.path.join(os.path.dirname(file), target))
+    named = named.removeprefix("docs/") if named.startswith("docs/notebooks/") else named
     if named in PAGES:
       return f"{{doc}}`{words.replace('`', '')} </{PAGES[named]}>`"
     if target.startswith("#") or file == page:
@@ -65,8 +63,7 @@ def _page(app: Sphinx, docname: str) -> str:
 
 def _on_source(app: Sphinx, docname: str, source: list[str]) -> None:
   page = _page(app, docname)
-  root = Path(app.srcdir).parent
-  file = (root / page).resolve().relative_to(root.resolve())  # of a notebook, what the link names
+  file = (_ROOT / page).resolve().relative_to(_ROOT)  # of a notebook, what the link names
   source[0] = relinked(source[0], file=str(file), page=page)
 
 
