@@ -148,6 +148,8 @@ def measure(scorer: Scorer, params: Params, start: Outputs | None) -> tuple[dict
 def main(argv):
   """Runs the objectives that are missing in the file of figures, or prints the table."""
   if _TABLE.value:
+    if not argv[1:]:
+      raise app.UsageError("--table needs the files of figures")
     print(tabulated([json.loads(Path(path).read_text(encoding="utf-8")) for path in argv[1:]]))
     return
   for flag in ("config", "base", "out"):
