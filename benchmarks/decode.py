@@ -4,16 +4,17 @@
 
 Sizes have names. Weights are random, so the decisions that matter are forced: a handover asks with
 a given probability; a draft is accepted with a given probability, in speculation as in checks of
-whole outputs; and every second output gets help where help is routed. All outputs have the same
-length. `--peer` (extra: pip install torch transformers) gives the same weights to transformers'
-`generate`. Timed runs are interleaved. Seconds are medians, and ratios to the teacher alone are of
-the same turn, with their quartiles. Trust the ratios within one run: machines differ, and each
-machine varies over time.
+whole outputs; and where help is routed, a given share of the outputs gets it. All outputs have the
+same length. `--peer` (extra: pip install torch transformers) gives the same weights to
+transformers' `generate`. Timed runs are interleaved. Seconds are medians, and ratios to the teacher
+alone are of the same turn, with their quartiles. Trust the ratios within one run: machines differ,
+and each machine varies over time.
 """
 
 from collections.abc import Callable
 import dataclasses
 import functools
+import itertools
 import platform
 import sys
 import time
@@ -38,9 +39,11 @@ _LENGTH = flags.DEFINE_integer("length", 32, "Output tokens", lower_bound=2)
 _SOURCE = flags.DEFINE_integer("source", 24, "Source tokens")
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Batch sizes")
 _WAITS = flags.DEFINE_list("waits", ["0", "0.5", "0.75", "1"], "Shares that must wait, in batches")
+_PASS_ROWS = flags.DEFINE_list("pass_rows", ["all", "8"], "Rows of a teacher pass, in batches")
 _CHUNK = flags.DEFINE_list("chunk", ["4", "16"], "Widths of a catch-up pass")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Weights and cache")
 _ACCEPT = flags.DEFINE_float("accept", 0.75, "Probability that a draft is accepted")
+_HELPED = flags.DEFINE_list("helped", ["0.5", "0.25"], "Shares of the outputs that get help")
 _RUNS = flags.DEFINE_integer("runs", 11, "Timed runs of each method, interleaved")
 _PEER = flags.DEFINE_bool("peer", False, "Also time transformers on the same weights")
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
@@ -77,6 +80,7 @@ class System:
 
   policy: decoding.Policy
   wait: float = 1.0
+  pass_rows: int | None = None
   eager: bool = False
 
 
@@ -106,13 +110,14 @@ class Ours:
     self.chunk = tuple(map(int, _CHUNK.value))
 
   @functools.cache  # noqa: B019  one object per run
-  def decoder(self, length: int, wait: float, eager: bool):
+  def decoder(self, length: int, wait: float, pass_rows: int | None, eager: bool):
     """Makes the jitted decoder of a setting."""
     return decoding.make_decoder(
         *(m.decoder_fns for m in self.models),
         max_length=length,
         chunk=self.chunk,
         wait=wait,
+        pass_rows=pass_rows,
         eager=eager,
         eos_id=-1,
     )
@@ -121,21 +126,29 @@ class Ours:
     """Returns the systems to compare at a batch size, by name."""
     ask, k = decoding.make_policy, min(_LENGTH.value - 1, 24)
     found = {who: System(ask(who)) for who in ("student", "teacher")}
+    waits = [float(wait) for wait in _WAITS.value] if batch > 1 else [1.0]
+    some = {number: None if number == "all" else int(number) for number in _PASS_ROWS.value}
+    passes = {f", {number} rows a pass": n for number, n in some.items() if n is None or n < batch}
     for use in (0.1, 0.2, 0.3):
-      policy = ask("random", use)
-      for wait in map(float, _WAITS.value if batch > 1 else ["1"]):
-        found[f"handover {use:.0%}, wait {wait:g}"] = System(policy, wait)
-      found[f"handover {use:.0%}, eager"] = System(policy, eager=True)
-    for k_drafts in (2, 4, 6):
-      found[f"speculative k={k_drafts}"] = System(ForcedSpeculative(k=k_drafts))
-    found["check until clean"] = System(ForcedCheck(rule="prefix", k=k))
-    helped = jnp.where(jnp.arange(batch) % 2 == 0, jnp.inf, -jnp.inf)
-    found["check every second output"] = System(ForcedRoute(threshold=helped, by="tokens"))
+      for wait, (suffix, rows) in itertools.product(waits, passes.items()):
+        name = f"handover {use:.0%}, wait {wait:g}{suffix}"
+        found[name] = System(ask("random", use), wait, rows)
+      found[f"handover {use:.0%}, eager"] = System(ask("random", use), eager=True)
+    for suffix, rows in passes.items():
+      for k_drafts in (2, 4, 6):
+        policy = ForcedSpeculative(k=k_drafts)
+        found[f"speculative k={k_drafts}{suffix}"] = System(policy, pass_rows=rows)
+      found[f"check until clean{suffix}"] = System(ForcedCheck(rule="prefix", k=k), pass_rows=rows)
+      for share in _HELPED.value:
+        helped = jnp.where(jnp.arange(batch) % round(1 / float(share)) == 0, jnp.inf, -jnp.inf)
+        policy = ForcedRoute(threshold=helped, by="tokens")
+        found[f"check {float(share):.0%} of the outputs{suffix}"] = System(policy, pass_rows=rows)
     return found
 
   def call(self, batch: int, system: System, length: int = 0):
     """Makes a function of the run's number that decodes and keeps its results in `.results`."""
-    decoder = self.decoder(length or _LENGTH.value, system.wait, system.eager)
+    how = (system.wait, system.pass_rows, system.eager)
+    decoder = self.decoder(length or _LENGTH.value, *how)
     source = sources(batch, _SOURCE.value, self.names[0])
     budget = np.zeros(batch, np.float32)
 

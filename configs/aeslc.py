@@ -44,7 +44,7 @@ def _from_scratch(config):
   for stage in ("sft", "warm_start", "distillation", "wheels"):
     config[stage] = default[stage]
   config.data.update(buckets=((48, 24), (96, 24)), prompt_length=28)
-  config.decode.max_length = 24
+  config.decode.update(max_length=24, pass_rows=8)
   config.tokenizer.update(kind="unigram", vocab_size=4000)
   config.teacher.model.update(
       d_model=192,

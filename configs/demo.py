@@ -48,7 +48,7 @@ def get_config(arg=None):
     config.wheels.losses.forward_kl.weight = 1.0
     config.calibration.steps = 40
     config.worth.num_sources = 1024
-    config.decode.paces = (1.0,)
+    config.decode.update(pass_rows=8, paces=(1.0,))
     config.evaluation.dials.update(
         random=(0.05, 0.1, 0.2, 0.35, 0.5),
         margin=(0.05, 0.15, 0.25, 0.4, 0.7),

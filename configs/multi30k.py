@@ -28,7 +28,7 @@ def get_config(arg=None):
         prompt_length=24,
     )
     config.tokenizer.update(kind="unigram", vocab_size=4000)
-    config.decode.max_length = 44
+    config.decode.update(max_length=44, pass_rows=8)
     config.teacher.model.update(
         d_model=192,
         d_ff=512,

@@ -43,7 +43,7 @@ def get_config(arg=None):
         prompt_length=0,
     )
     config.tokenizer.update(kind="unigram", vocab_size=0)
-    config.decode.max_length = 64
+    config.decode.update(max_length=64, pass_rows=8)
     config.teacher.model.update(
         d_model=192,
         d_ff=512,

@@ -101,12 +101,15 @@ class DecoderFns(NamedTuple):
     worth: `(params, hidden [B, D], hidden_mean [B, D], signals [B, F + 2]) -> Worth` of a draft;
       None for a model without that head. The two last signals are the output's tokens and the calls
       so far.
+    take: `(cache, places [R]) -> cache` of these rows alone. Arrays that have no rows are passed on
+      as they are. None for a model that only runs whole batches.
   """
 
   start: Callable[..., Any]
   extend: Callable[..., Any]
   readout: Callable[..., StepOutput]
   worth: Callable[..., Worth] | None = None
+  take: Callable[..., Any] | None = None
 
 
 class Trajectory(NamedTuple):

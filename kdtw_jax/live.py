@@ -120,6 +120,7 @@ class Lanes:
         max_length=decode["max_length"],
         chunk=decode["chunk"] or DEFAULT_CHUNK,
         wait=decode["wait"],
+        pass_rows=decode["pass_rows"] or None,
         terms=self._reader.terms(order),
     )
 

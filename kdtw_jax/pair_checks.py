@@ -57,6 +57,7 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "decode.max_length": lambda value: _is_whole(value) and value != 0,
     "decode.chunk": _is_whole,
     "decode.wait": lambda value: _are_shares([value]),
+    "decode.pass_rows": _is_whole,
 }
 
 

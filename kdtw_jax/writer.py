@@ -49,6 +49,7 @@ class Writer:
         max_length=config["decode"]["max_length"],
         chunk=config["decode"]["chunk"] or DEFAULT_CHUNK,
         wait=config["decode"]["wait"],
+        pass_rows=config["decode"]["pass_rows"] or None,
     )
 
   def write(

@@ -307,7 +307,8 @@ def test_the_examples_of_the_site_print_what_they_say(page, own_registries):
   run_examples("\n\n".join(blocks), page, {"__name__": "my_module"})
 
 
-SHORTER = (  # the demo without distillation and evaluation, in fewer steps
+SHORTER = (  # the demo in fewer stages and steps, and one width to compile
+    "--config.data.buckets=((40, 24),)",
     "--config.stages=('tokenizer','teacher','warm_start','wheels','worth')",
     "--config.teacher.train.steps=180",
     "--config.warm_start.steps=240",
@@ -320,7 +321,7 @@ SHORTER = (  # the demo without distillation and evaluation, in fewer steps
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-  """A folder with `runs/demo`, a demo that was trained for a minute or two."""
+  """A folder with `runs/demo`, a demo that was trained for some minutes."""
   folder = tmp_path_factory.mktemp("demo")
   workdir = folder / "runs" / "demo"
   command = [sys.executable, "-m", "kdtw_jax.main", "--config=configs/demo.py"]

@@ -235,6 +235,7 @@ RULES = {
     "decode.max_length": _between(1, _LONGEST),
     "decode.chunk": _between(0, 1024),
     "decode.wait": _between(0, 1),
+    "decode.pass_rows": _between(0, 10**6),
     "decode.paces": Rule(
         lambda v: len(v) > 0 and _are_numbers(v) and all(0 <= x <= 1000 for x in v),
         "must be one or more numbers from 0 to 1000, each once",

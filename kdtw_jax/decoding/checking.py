@@ -9,7 +9,6 @@ token (writing.py), model calls (forward.py).
 Shape letters: B batch, T most tokens, V vocabulary; k draft length.
 """
 
-import itertools
 from typing import NamedTuple
 
 import jax
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kdtw_jax.decoding import budgets, forward
+from kdtw_jax.decoding import rows as rows_lib
 from kdtw_jax.decoding import signals as signals_lib
 from kdtw_jax.decoding import state as state_lib
 from kdtw_jax.decoding.drafting import (
@@ -117,7 +117,7 @@ def _entry(values: Float[Array, "B k V"], index: Int[Array, " B"]) -> Float[Arra
 
 
 def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
-  """Checks the drafts of the rows that wait with one teacher pass, as narrow as they allow.
+  """Checks drafts of rows that wait with one teacher pass, over as few tokens as they allow.
 
   A prefix of the drafts stays, and the teacher writes after it. Rolling back only lowers lengths:
   cache entries beyond them are stale and will be overwritten. There is no pass while too few rows
@@ -127,22 +127,27 @@ def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
   called = state.waiting
   if policy.needs_student:
     called = called & ~state_lib.goes_on(state, drafting_rows(setup, state), setup.wait)
-  widest = jnp.max(jnp.where(called, state.pending, 0)) + policy.bonus
+  passes = check_passes(setup, state)
+  chosen = choose_pass(passes, called, state.pending + policy.bonus)
+  called, places = first_called(passes, chosen, called, state.teacher_calls)
+  state = forward.teacher_reads(setup, state, called)
   verdict = Verdict(state.pending, jnp.zeros_like(state.pending), jnp.zeros_like(state.done))
 
   def check(
-      now: tuple[DecodeState, Verdict, Array], width: int
+      now: tuple[DecodeState, Verdict, Array], kind: Pass
   ) -> tuple[DecodeState, Verdict, Array]:
-    state, logits = forward.teacher_step(setup.teacher, now[0], called, width)
+    some = places if kind.few else None
+    state, logits = forward.teacher_step(setup.teacher, now[0], called, kind.width, some)
     found = judge(setup, drafted._replace(state=state), logits, key)
     return keep_advice(state, logits, found, called), found, jnp.array(False)
 
-  # One loop of at most one turn for each width, because a conditional would copy the cache.
+  # One loop of at most one turn for each kind, because a conditional would copy the cache.
   carry = (state._replace(student_cache=None), verdict, jnp.any(called))
-  for narrower, width in itertools.pairwise((0, *check_widths(setup, state))):
-    fits = (widest > narrower) & (widest <= width)
+  for number, kind in enumerate(passes):
     carry = jax.lax.while_loop(
-        lambda now, fits=fits: now[2] & fits, lambda now, width=width: check(now, width), carry
+        lambda now, number=number: now[2] & (chosen == number),
+        lambda now, kind=kind: check(now, kind),
+        carry,
     )
   state, verdict, _ = carry
   state = state._replace(student_cache=drafted.state.student_cache)
@@ -164,6 +169,62 @@ def keep_advice(
   said = jnp.take_along_axis(said, jnp.clip(draft, 0, said.shape[1] - 1), axis=1)
   advice = jnp.where(called[:, None], jnp.where(taken_back, said, -1), state.advice)
   return state._replace(advice=advice)
+
+
+class Pass(NamedTuple):
+  """A kind of pass that checks drafts.
+
+  Attributes:
+    rows: rows that it runs on.
+    width: inputs of each.
+    few: True for the pass over some rows of the batch.
+  """
+
+  rows: int
+  width: int
+  few: bool
+
+
+def check_passes(setup: Setup, state: DecodeState) -> list[Pass]:
+  """Returns the kinds of passes: the whole batch in each width, or fewer rows in the widest.
+
+  Several passes over fewer rows read as many tokens as one over the batch, so of a width above the
+  usual one there is no pass over the whole batch besides them.
+  """
+  B, widths = state.done.shape[0], check_widths(setup, state)
+  few = setup.pass_rows
+  if few in (None, B) or drafter(setup).needs_student_logits(setup.sampling):
+    return [Pass(B, width, few=False) for width in widths]
+  whole = [Pass(B, width, few=False) for width in widths[:-1] or widths]
+  return [*whole, Pass(few, widths[-1], few=True)]
+
+
+def choose_pass(
+    passes: list[Pass], called: Bool[Array, " B"], inputs: Int[Array, " B"]
+) -> Int[Array, ""]:
+  """Returns the number of the kind that reads the fewest tokens, padding and repetitions counted.
+
+  A kind that fits the widest row is run as often as it takes to serve all rows that are called.
+  """
+  widest = jnp.max(jnp.where(called, inputs, 0))
+  rows, width = (jnp.array(each, jnp.int32) for each in zip(*(p[:2] for p in passes), strict=True))
+  tokens = -(-jnp.sum(called) // rows) * rows * width
+  return jnp.argmin(jnp.where(width >= widest, tokens, jnp.iinfo(jnp.int32).max))
+
+
+def first_called(
+    passes: list[Pass], chosen: Int[Array, ""], called: Bool[Array, " B"], calls: Int[Array, " B"]
+) -> tuple[Bool[Array, " B"], Int[Array, " R"] | None]:
+  """Returns the rows that the pass serves, and the places of all it runs on, None if on all.
+
+  Of the rows that are called, a pass over fewer takes those with the fewest calls so far.
+  """
+  few = next((kind for kind in passes if kind.few), None)
+  if few is None:
+    return called, None
+  places = rows_lib.first_of(called, few.rows, calls)
+  served = called & rows_lib.among(places, called.shape[0])
+  return jnp.where(chosen == passes.index(few), served, called), places
 
 
 def check_widths(setup: Setup, state: DecodeState) -> tuple[int, ...]:

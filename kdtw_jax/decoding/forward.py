@@ -18,11 +18,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from kdtw_jax import base
 from kdtw_jax.decoding import budgets
+from kdtw_jax.decoding import rows as rows_lib
 from kdtw_jax.decoding import sampling as sampling_lib
 from kdtw_jax.decoding import state as state_lib
+from kdtw_jax.decoding.policies.policy import present
 from kdtw_jax.decoding.sampling import Key
-from kdtw_jax.decoding.state import DecodeState
+from kdtw_jax.decoding.state import DecodeState, Setup
 
 
 def last_hidden(hidden: Float[Array, "B C D"], index: Int[Array, " B"]) -> Float[Array, "B 1 D"]:
@@ -80,8 +83,53 @@ def student_step(
   return state, StudentStep(logits, output.gate_logits[:, 0], gap[:, 0], hidden[:, 0])
 
 
+def unread(
+    fns: base.DecoderFns, params: base.Params, source: Int[Array, "B S"], max_length: int
+) -> state_lib.Cache:
+  """Makes the cache of a model that has read nothing."""
+  shapes = jax.eval_shape(lambda: fns.start(params, source, max_length))
+  return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+_Sources = tuple[
+    state_lib.Cache, Bool[Array, " B"]
+]  # the teacher's cache, and which rows are in it
+
+
+def teacher_reads(setup: Setup, state: DecodeState, rows: Bool[Array, " B"]) -> DecodeState:
+  """Lets the teacher read the sources of these rows, unless it has.
+
+  It reads `pass_rows` sources at a time. Where fewer are needed, others are read with them that may
+  be needed later.
+  """
+  B, T = state.asked.shape
+  if not rows_lib.reads_later(setup):
+    return state
+  fns, params = state_lib.running(setup.teacher)
+  source = jnp.asarray(present(setup.teacher_source), jnp.int32)
+
+  def read(now: _Sources) -> _Sources:
+    cache, known = now
+    if B == 1:
+      return fns.start(params, source, T), jnp.ones_like(known)
+    unread = ~(known | state.done)
+    places = rows_lib.first_of(unread, present(setup.pass_rows), jnp.where(rows, 0, 1))
+    part = fns.start(params, source[places], T)
+    places = rows_lib.only(unread, places)  # those that have begun stay as they are
+    return rows_lib.put(fns, cache, part, places), known | rows_lib.among(places, B)
+
+  cache, known = jax.lax.while_loop(
+      lambda now: jnp.any(rows & ~now[1]), read, (state.teacher_cache, state.teacher_read)
+  )
+  return state._replace(teacher_cache=cache, teacher_read=known)
+
+
 def teacher_step(
-    model: state_lib.Model, state: DecodeState, rows: Bool[Array, " B"], width: int
+    model: state_lib.Model,
+    state: DecodeState,
+    rows: Bool[Array, " B"],
+    width: int,
+    places: Int[Array, " R"] | None = None,
 ) -> tuple[DecodeState, Float[Array, "B width V"]]:
   """Lets the teacher consume inputs teacher_len .. length + pending in one forward pass.
 
@@ -90,15 +138,24 @@ def teacher_step(
     state: the decoding state; `rows` lag by at most `width` inputs.
     rows: rows that need the step.
     width: inputs per forward pass, static.
+    places: rows that the pass runs on, `rows` among them; None for all.
 
   Returns:
-    The state and the logits after each input of the window.
+    The state and the logits after each input of the window, zeros outside `places`.
   """
   fns, params = state_lib.running(model)
-  end = state.length + state.pending
-  chunk = state_lib.window(state.tokens, state.teacher_len, width)
-  hidden, cache = fns.extend(params, state.teacher_cache, chunk, state.teacher_len)
-  logits = sampling_lib.forbid_pad(fns.readout(params, cache, hidden).logits)
+  end, begin, cache = state.length + state.pending, state.teacher_len, state.teacher_cache
+  chunk = state_lib.window(state.tokens, begin, width)
+  if places is None:
+    hidden, cache = fns.extend(params, cache, chunk, begin)
+    logits = sampling_lib.forbid_pad(fns.readout(params, cache, hidden).logits)
+  else:
+    before = present(fns.take)(cache, places)
+    hidden, part = fns.extend(params, before, chunk[places], begin[places])
+    some = sampling_lib.forbid_pad(fns.readout(params, part, hidden).logits)
+    logits = jnp.zeros((*chunk.shape, some.shape[-1]), some.dtype)
+    logits = logits.at[places].set(some, unique_indices=True)
+    cache = rows_lib.put(fns, cache, part, places, before)
   consumed = jnp.where(rows, end + 1 - state.teacher_len, 0)
   state = state._replace(
       teacher_cache=cache,
@@ -171,9 +228,10 @@ def teacher_catch_up(
     logits = budgets.forbid_end(logits, may_end, eos_id)
     choice = sampling_lib.choose_token(logits, key, sampling)
     arrived = rows & (last >= 0) & (last < chunk)
+    read = jnp.clip(last + 1, 0, chunk)
     return _CatchUp(
         cache=cache,
-        teacher_len=now.teacher_len + jnp.clip(last + 1, 0, chunk),
+        teacher_len=now.teacher_len + jnp.where(state.teacher_read, read, 0),
         token=jnp.where(arrived, choice, now.token),
         passes=now.passes + 1,
     )

@@ -87,6 +87,7 @@ def make_rounds(
         sampling=Sampling(),
         widths=loop.widths_of(chunk, max_length),
         wait=loop.WAIT,
+        pass_rows=None,
         eager=False,
         eos_id=eos_id,
     )

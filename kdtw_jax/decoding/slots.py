@@ -22,6 +22,7 @@ import numpy as np
 
 from kdtw_jax import base
 from kdtw_jax.decoding import loop
+from kdtw_jax.decoding import rows as rows_lib
 from kdtw_jax.decoding.budgets import Budget, Limits
 from kdtw_jax.decoding.policies.policy import Policy
 from kdtw_jax.decoding.sampling import Key, Sampling
@@ -92,6 +93,7 @@ class SlotPrograms:
       chunk: int | tuple[int, ...] = 8,
       terms: Budget | None = None,
       wait: float = loop.WAIT,
+      pass_rows: int | None = None,
       eager: bool = False,
       eos_id: int = base.EOS_ID,
   ):
@@ -108,6 +110,7 @@ class SlotPrograms:
       chunk: as in `loop.decode`.
       terms: the form of all budgets, with its pace and `shortest`; None promises nothing.
       wait: as in `loop.decode`.
+      pass_rows: as in `loop.decode`.
       eager: as in `loop.decode`.
       eos_id: token that ends a request.
 
@@ -125,6 +128,7 @@ class SlotPrograms:
         sampling=sampling,
         widths=loop.widths_of(chunk, max_length),
         wait=wait,
+        pass_rows=rows_lib.pass_rows_of(teacher_fns, pass_rows, batch),
         eager=eager,
         eos_id=eos_id,
     )
@@ -135,6 +139,7 @@ class SlotPrograms:
         sampling=sampling,
         chunk=chunk,
         wait=wait,
+        pass_rows=pass_rows,
     )
     self.begin = jax.jit(self._begin)
     self.admit = jax.jit(_admit, static_argnums=0, donate_argnums=1)

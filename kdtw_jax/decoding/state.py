@@ -39,6 +39,7 @@ class Setup(NamedTuple):
     sampling: how tokens are chosen.
     widths: inputs per teacher pass, ascending, static.
     wait: share of the unfinished rows that must need the teacher before it runs, static.
+    pass_rows: R, rows of the teacher's smaller pass, static; None if passes take the whole batch.
     eager: True runs the teacher at every step instead of letting it catch up; static.
     eos_id: token that ends a row.
     pause: (passes of both models by the state's count, how many more until the loop pauses); None
@@ -53,6 +54,7 @@ class Setup(NamedTuple):
   sampling: Sampling
   widths: tuple[int, ...]
   wait: float
+  pass_rows: int | None
   eager: bool
   eos_id: int
   pause: tuple[Int[Array, ""], Int[Array, ""]] | None = None
@@ -83,6 +85,7 @@ class DecodeState(NamedTuple):
     student_len: number of inputs in the student's cache.
     teacher_cache: the teacher's cache, or None.
     teacher_len: number of inputs in the teacher's cache.
+    teacher_read: True where the teacher has read the source.
     written_by_teacher: True where the teacher wrote y_t.
     asked: True where the action was `<τ>`.
     gate_logits: the student's log-odds of asking when y_t was written.
@@ -110,6 +113,7 @@ class DecodeState(NamedTuple):
   student_len: Int[Array, " B"]
   teacher_cache: Cache
   teacher_len: Int[Array, " B"]
+  teacher_read: Bool[Array, " B"]
   written_by_teacher: Bool[Array, "B T"]
   asked: Bool[Array, "B T"]
   gate_logits: Float[Array, "B T"]
@@ -165,6 +169,7 @@ def init_state(
     *,
     student_cache: Cache,
     teacher_cache: Cache,
+    teacher_read: bool,
     done: Bool[Array, " B"],
     max_length: int,
     key: Key,
@@ -177,6 +182,7 @@ def init_state(
   Args:
     student_cache: cache of the student.
     teacher_cache: cache of the teacher.
+    teacher_read: True if the teacher has read the sources.
     done: True for rows that emit nothing (padding of the batch).
     max_length: most tokens that a row may emit.
     key: PRNG key, or None if nothing is drawn.
@@ -206,6 +212,7 @@ def init_state(
       student_len=zeros(),
       teacher_cache=teacher_cache,
       teacher_len=zeros(),
+      teacher_read=jnp.full((B,), teacher_read),
       written_by_teacher=jnp.zeros((B, T), bool),
       asked=jnp.zeros((B, T), bool),
       gate_logits=jnp.zeros((B, T), jnp.float32),

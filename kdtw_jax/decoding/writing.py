@@ -45,6 +45,7 @@ def write_round(setup: Setup, state: DecodeState) -> DecodeState:
   state = written._replace(teacher_cache=state.teacher_cache)
   state, _, _, teacher_key = state_lib.split_key(state)
   rows = state.waiting & ~goes_on(state)  # too few may wait if the loop is paused
+  state = forward.teacher_reads(setup, state, rows)
   state, token = forward.teacher_catch_up(
       setup.teacher,
       state,

@@ -115,6 +115,7 @@ class Runner:
           max_length=config.decode.max_length,
           chunk=chunk,
           wait=config.decode.wait,
+          pass_rows=config.decode.pass_rows or None,
       )
 
     def first_cost_values(params, batch, price):

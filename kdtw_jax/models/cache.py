@@ -62,6 +62,12 @@ def as_memory(k: Float[Array, "B L N H"], v: Float[Array, "B L N H"]) -> KeyValu
   return KeyValue(jnp.transpose(k, (0, 2, 3, 1)), jnp.transpose(v, (0, 2, 1, 3)))
 
 
+def take_rows(cache: Cache, places: Int[Array, " R"]) -> Cache:
+  """Copies some rows of a batch; the bias by distance is that of all rows."""
+  rows = jax.tree.map(lambda leaf: leaf[places], cache._replace(position_bias=()))
+  return rows._replace(position_bias=cache.position_bias)
+
+
 def append(
     past: KeyValue,
     k: Float[Array, "B C N H"],

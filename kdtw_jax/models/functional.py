@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from kdtw_jax.base import PAD_ID, ArrayLike, DecoderFns, Params, PRNGKey, StepOutput, Worth
 from kdtw_jax.devices import Layout, Names
-from kdtw_jax.models.cache import Cache
+from kdtw_jax.models.cache import Cache, take_rows
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.headed import HeadedEncoderDecoder
 from kdtw_jax.models.t5 import Encoded
@@ -149,7 +149,8 @@ class Model:
   def decoder_fns(self) -> DecoderFns:
     """The functions that the decoding loop needs."""
     worth = self.worth if self.config.value_heads else None
-    return DecoderFns(self.start, self.extend, _readout_of_cache(self.readout), worth)
+    take = take_rows if self.layout is None or self.layout.mesh.size == 1 else None
+    return DecoderFns(self.start, self.extend, _readout_of_cache(self.readout), worth, take)
 
   def shardings(self, tree: Any) -> Any:
     """Returns where each array of a pytree lies, by the parameter that it belongs to.

@@ -6,6 +6,7 @@ stale, shifted, too short or written in the wrong row yields other tokens. `Nump
 same in plain Python, from the emitted tokens alone: it has no cache that could be wrong.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -63,7 +64,11 @@ def worth(params, hidden, hidden_mean, values):
   return base.Worth(values[:, signals.NAMES.index("gap")], 1.0 + values[:, -2] / 5)
 
 
-FNS = base.DecoderFns(start, extend, readout, worth)
+def take(cache, places):
+  return jax.tree.map(lambda leaf: leaf[places], cache)
+
+
+FNS = base.DecoderFns(start, extend, readout, worth, take)
 
 
 class NumpyModel:

@@ -112,6 +112,8 @@ WEIGHTS = tuple(jax.eval_shape(model.init, jax.random.key(0)) for model in (STUD
         ("verify", 0.0, {}),
         ("verify", 0.5, {"rule": "max_prob"}),
         ("prompt_lookup", 3, {}),
+        ("handover", 0.0, {"pass_rows": 2}),
+        ("verify", 0.5, {"rule": "max_prob", "pass_rows": 2}),
     ],
     ids=lambda x: str(x),
 )
@@ -119,16 +121,19 @@ def test_no_decoder_copies_a_cache(name, dial, fields):
   source = np.full((B, S), 5, np.int32)
   fields = dict(fields)
   chunk = fields.pop("chunk", 4)
-  decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=T, chunk=chunk)
+  settings = dict(max_length=T, chunk=chunk, pass_rows=fields.pop("pass_rows", None))
+  decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, **settings)
   args = (*WEIGHTS, source, source, np.zeros((B,), np.float32), jax.random.key(0))
   assert_in_place(decoder.lower(*args, make_policy(name, dial, **fields)))
 
 
+@pytest.mark.parametrize("pass_rows", [None, 2])
 @pytest.mark.parametrize("name,dial,form", [("handover", 0.0, "hard"), ("worth", 0.5, "ledger")])
-def test_no_slots_copy_a_cache(name, dial, form):
+def test_no_slots_copy_a_cache(name, dial, form, pass_rows):
   """The loop of the server pauses, keeps a promise and writes into the state it was given."""
   fns = (STUDENT.decoder_fns, TEACHER.decoder_fns)
-  programs = SlotPrograms(*fns, batch=B, max_length=T, chunk=4, terms=Budget((), form=form))
+  settings = dict(batch=B, max_length=T, chunk=4, terms=Budget((), form=form))
+  programs = SlotPrograms(*fns, pass_rows=pass_rows, **settings)
   source, policy = np.full((B, S), 5, np.int32), make_policy(name, np.full((B,), dial, np.float32))
   share, calls = np.full((B,), 0.2, np.float32), np.ones((B,), np.int32)
   rows = jax.eval_shape(

@@ -57,17 +57,16 @@ def sources():
   return np.concatenate([np.full((B, 2), 7, np.int32), source], axis=1), source
 
 
-def run(policy, *, chunk=2, max_length=T, eager=False):
-  decoder = decoder_of(chunk, max_length, eager)
+def run(policy, *, chunk=2, max_length=T, eager=False, pass_rows=None):
+  decoder = decoder_of(chunk, max_length, eager, pass_rows)
   args = (*params(), *sources(), np.zeros((B,), np.float32), jax.random.key(0))
   return jax.tree.map(np.asarray, decoder(*args, policy))
 
 
 @functools.cache
-def decoder_of(chunk, max_length, eager=False):
-  return make_decoder(
-      STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=max_length, chunk=chunk, eager=eager
-  )
+def decoder_of(chunk, max_length, eager=False, pass_rows=None):
+  settings = dict(max_length=max_length, chunk=chunk, eager=eager, pass_rows=pass_rows)
+  return make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, **settings)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -85,6 +84,14 @@ def threshold():
   logits = full_forward(STUDENT, params()[0], source, out.tokens)
   probs = np.asarray(jax.nn.softmax(logits, axis=-1).max(axis=-1))
   return float(np.quantile(probs[out.tokens != base.PAD_ID], 0.35))
+
+
+@pytest.mark.parametrize("name", ["max_prob", "verify_max_prob"])
+def test_sources_read_late_and_passes_over_two_rows_change_nothing(name):
+  whole, out = (run(make_policy(name, threshold()), pass_rows=rows) for rows in (None, 2))
+  np.testing.assert_array_equal(out.tokens, whole.tokens)
+  np.testing.assert_array_equal(out.teacher_calls, whole.teacher_calls)
+  assert whole.teacher_calls.any()
 
 
 def test_every_token_is_its_writers_choice_by_a_full_forward():

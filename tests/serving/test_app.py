@@ -38,8 +38,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(pair):
-  limits = Limits(body=4000, seconds=3.0)  # 200 bodies at once take over a second on a busy machine
-  with serving(pair, budget=0.2, limits=limits) as (address, engine):
+  with serving(pair, budget=0.2, limits=Limits(body=4000, seconds=120.0)) as (address, engine):
     yield address, engine
 
 
@@ -216,7 +215,7 @@ def test_odd_texts_are_texts(client, pair, text):
   assert streamed.count("data: [DONE]") == 1 and streamed.endswith("data: [DONE]\n\n")
 
 
-def test_large_and_slow_bodies_are_refused(client, server):
+def test_large_bodies_are_refused(client):
   answer = client.post("/v1/completions", content=b"x" * 1_000_000)
   assert answer.status_code == 413 and "more than 4,000 bytes" in answer.json()["error"]["message"]
 
@@ -224,13 +223,18 @@ def test_large_and_slow_bodies_are_refused(client, server):
     yield from [b"x" * 1000] * 20
 
   assert client.post("/v1/completions", content=unstated()).status_code == 413
-  host, port = server[0].removeprefix("http://").split(":")
-  with socket.create_connection((host, int(port)), timeout=30) as slow:
-    slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-    started = time.monotonic()
-    assert slow.recv(1000).startswith(b"HTTP/1.1 408")
-    assert 0.5 < time.monotonic() - started < 20
   assert client.get("/health").status_code == 200
+
+
+def test_slow_bodies_are_refused(pair):
+  with serving(pair, budget=0.2, limits=Limits(seconds=1.0)) as (address, _):
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=120) as slow:
+      slow.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+      started = time.monotonic()
+      assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+      assert time.monotonic() - started > 0.5
+    assert httpx.get(f"{address}/health").status_code == 200
 
 
 def test_a_client_that_goes_frees_its_slot(server):
@@ -239,13 +243,13 @@ def test_a_client_that_goes_frees_its_slot(server):
   with httpx.Client(timeout=60) as leaving:
     with leaving.stream("POST", f"{address}/v1/completions", json=body) as answer:
       next(answer.iter_lines())
-  assert until(lambda: engine.unfinished == 0, seconds=5)
+  assert until(lambda: engine.unfinished == 0, seconds=60)
   streamed = gone(address)
   assert streamed
   with contextlib.suppress(httpx.ReadTimeout):
     httpx.post(f"{address}/v1/completions", json={"prompt": [TEXT] * 60}, timeout=0.05)
-  assert until(lambda: engine.unfinished == 0, seconds=5)
-  assert until(lambda: gone(address) > streamed, seconds=5)
+  assert until(lambda: engine.unfinished == 0, seconds=60)
+  assert until(lambda: gone(address) > streamed, seconds=60)
 
 
 def gone(address):

@@ -1,0 +1,150 @@
+"""A teacher pass over some rows of a batch changes what it costs and nothing that is written."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from prefix_models import FNS, MODULUS, make_params, sources
+import pytest
+
+from kdtw_jax.decoding import (
+    Budget,
+    Request,
+    Sampling,
+    SlotPrograms,
+    checking,
+    decode_stream,
+    make_decoder,
+    make_policy,
+)
+
+B, T = 7, 16
+STUDENT = make_params(1, noise=0.6, eos_bias=0.2)
+TEACHER = make_params(2, noise=0.6, eos_bias=0.2)
+SOURCE = sources(B)
+STUDENT_SOURCE = np.concatenate([np.array([[MODULUS - 9, 9]] * B, np.int32), SOURCE], axis=1)
+OF_THE_BATCH = ("student_steps", "teacher_passes", "student_row_steps", "credit")
+
+POLICIES = {
+    "asks": make_policy("handover", 0.3),
+    "checks": make_policy("verify", 0.2, rule="max_prob", k=5),
+    "lenient": make_policy("lenient", 0.8),
+    "copies": make_policy("prompt_lookup", 4),
+    "worth": make_policy("worth", 0.5),
+    "worth_advised": make_policy("worth", 0.5, advised=True, tolerance=0.0),
+    "all": make_policy("route_gap", 1e6, tolerance=0.0),
+    "alone": make_policy("teacher"),
+}
+
+
+@functools.cache
+def decoder_of(pass_rows, eager=False):
+  return make_decoder(FNS, FNS, max_length=T, chunk=(2, 4), pass_rows=pass_rows, eager=eager)
+
+
+def run(policy, pass_rows, budget=None, **settings):
+  budget = Budget(np.ones(B, np.float32)) if budget is None else budget
+  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, budget, jax.random.key(0), policy)
+  return jax.tree.map(np.asarray, decoder_of(pass_rows, **settings)(*args))
+
+
+def assert_same(out, whole):
+  for name in set(out._fields) - set(OF_THE_BATCH):
+    np.testing.assert_array_equal(getattr(out, name), getattr(whole, name), err_msg=name)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_outputs_and_counts_are_those_of_whole_passes(name):
+  whole, out = run(POLICIES[name], None), run(POLICIES[name], 3)
+  assert_same(out, whole)
+  assert out.teacher_calls.sum() > 0
+  more = out.teacher_passes - whole.teacher_passes
+  assert more == 0 if name in ("asks", "alone") else more >= 0
+
+
+def test_a_row_alone_reads_its_source_when_it_needs_the_teacher():
+  whole = run(POLICIES["worth"], None)
+  decoder = decoder_of(None)
+  for b in range(B):
+    row = slice(b, b + 1)
+    args = (STUDENT_SOURCE[row], SOURCE[row], Budget(np.ones(1, np.float32)), jax.random.key(0))
+    out = decoder(STUDENT, TEACHER, *args, POLICIES["worth"])
+    np.testing.assert_array_equal(out.tokens[0], whole.tokens[b])
+
+
+def test_promises_are_kept_alike():
+  budget = Budget(np.full(B, 0.3, np.float32), form="hard")
+  assert_same(run(POLICIES["worth"], 2, budget), run(POLICIES["worth"], None, budget))
+
+
+WHOLE = [checking.Pass(16, 4, few=False), checking.Pass(16, 20, few=False)]  # both, to choose from
+FEW = checking.Pass(3, 20, few=True)
+
+
+@pytest.mark.parametrize(
+    "needing,inputs,chosen",
+    [
+        (2, 20, 2),  # 3 x 20 tokens
+        (9, 20, 2),  # 3 passes of 3 x 20, not 16 x 20
+        (16, 20, 1),  # 6 passes of 3 x 20 would be more than 16 x 20
+        (3, 4, 2),  # 3 x 20, not 16 x 4
+        (4, 4, 0),  # 16 x 4, not 2 passes of 3 x 20
+    ],
+)
+def test_the_pass_with_the_fewest_tokens_is_taken(needing, inputs, chosen):
+  called = jnp.arange(16) < needing
+  found = checking.choose_pass([*WHOLE, FEW], called, jnp.where(called, inputs, 99))
+  assert found == chosen
+
+
+def test_rows_with_the_fewest_calls_come_first():
+  kinds, called, calls = [*WHOLE, FEW], jnp.arange(16) % 2 == 1, jnp.arange(16)[::-1]
+  served, places = checking.first_called(kinds, jnp.int32(2), called, calls)
+  np.testing.assert_array_equal(np.flatnonzero(served), [11, 13, 15])
+  assert set(np.asarray(places)) == {11, 13, 15}
+  served, _ = checking.first_called(kinds, jnp.int32(1), called, calls)
+  np.testing.assert_array_equal(served, called)
+
+
+@pytest.mark.parametrize(
+    "rows,pass_rows,price,most", [(B, 3, 0.5, B), (B, 3, 1e6, 0), (1, None, 1e6, 0)]
+)
+def test_only_sources_of_rows_that_need_the_teacher_are_read(rows, pass_rows, price, most):
+  read = []
+
+  def start(params, source, max_length):
+    jax.debug.callback(lambda source: read.extend(map(tuple, source.tolist())), source)
+    return FNS.start(params, source, max_length)
+
+  decoder = make_decoder(FNS, FNS._replace(start=start), max_length=T, pass_rows=pass_rows)
+  sources = (STUDENT_SOURCE[:rows], SOURCE[:rows])
+  args = (np.ones(rows, np.float32), jax.random.key(0), make_policy("worth", price))
+  out = jax.block_until_ready(decoder(STUDENT, TEACHER, *sources, *args))
+  jax.effects_barrier()
+  called = np.asarray(out.teacher_calls) > 0
+  assert {tuple(row) for row in SOURCE[:rows][called].tolist()} <= set(read)
+  assert len(set(read)) <= most and bool(read) == bool(most)
+
+
+@pytest.mark.parametrize("batch,pass_rows", [(4, 2), (4, None), (1, None)])
+@pytest.mark.parametrize("name", ["asks", "worth"])
+def test_slots_write_the_same(name, batch, pass_rows):
+  """Requests are admitted one by one."""
+  programs = SlotPrograms(FNS, FNS, batch=batch, max_length=T, chunk=4, pass_rows=pass_rows)
+  requests = [Request(*pair, budget=1.0) for pair in zip(STUDENT_SOURCE, SOURCE, strict=True)]
+  whole = run(POLICIES[name], None)
+  found = decode_stream(programs, STUDENT, TEACHER, requests, jax.random.key(0), POLICIES[name])
+  for number, result in found:
+    np.testing.assert_array_equal(result.tokens, whole.tokens[number])
+    assert result.teacher_calls == whole.teacher_calls[number]
+
+
+def test_drawn_outputs_ask_for_help_too():
+  sampling = Sampling(temperature=1.0)
+  decoder = make_decoder(FNS, FNS, max_length=T, sampling=sampling, pass_rows=2)
+  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, np.ones(B, np.float32), jax.random.key(0))
+  out = decoder(*args, make_policy("speculative", 3))  # reads the student's logits: whole passes
+  assert out.teacher_passes == out.teacher_row_passes.max()
+  with pytest.raises(ValueError, match="pass_rows=0: must be >= 1"):
+    make_decoder(FNS, FNS, max_length=T, pass_rows=0)(*args, make_policy("speculative", 3))
