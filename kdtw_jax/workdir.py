@@ -221,12 +221,17 @@ class Workdir:
       apart_from: fields in which the two configs may differ.
 
     Raises:
-      ValueError: if the stage was made by another config there, or is damaged; names the fields
-        that differ, and the remedy.
+      ValueError: if the stage is not finished there, was made by another config, or is damaged;
+        names the fields that differ, and the remedy.
     """
     if self.summary(stage) is not None:
       return
-    made_by = Workdir(base, self._config)._read_made_by(stage)
+    other = Workdir(base, self._config)
+    if other.summary(stage) is None:
+      raise ValueError(
+          f"workdir {base}: has no finished stage {stage!r}; finish that run, or name another"
+      )
+    made_by = other._read_made_by(stage)
     lines = [
         line
         for line in config_lib.differences(made_by.get("config"), self._fields(stage))

@@ -120,6 +120,9 @@ def test_a_stage_is_taken_only_from_a_run_that_made_the_same(tmp_path):
   ):
     other.adopt("warm_start", base)
   assert not other.begun("warm_start")
+  for folder, stage in ((base, "sft"), (tmp_path / "nowhere", "warm_start")):
+    with pytest.raises(ValueError, match=f"{folder}: has no finished stage '{stage}'; finish"):
+      other.adopt(stage, folder)
   changes = {"warm_start.steps": 300, "teacher.checkpoint": str(base), "wheels.steps": 7}
   same = Workdir(tmp_path / "same", config(**changes))
   for _ in range(2):

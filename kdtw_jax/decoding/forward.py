@@ -91,9 +91,8 @@ def unread(
   return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
-_Sources = tuple[
-    state_lib.Cache, Bool[Array, " B"]
-]  # the teacher's cache, and which rows are in it
+# The teacher's cache, and the rows whose source is in it.
+_Sources = tuple[state_lib.Cache, Bool[Array, " B"]]
 
 
 def teacher_reads(setup: Setup, state: DecodeState, rows: Bool[Array, " B"]) -> DecodeState:
