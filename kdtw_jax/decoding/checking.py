@@ -117,7 +117,7 @@ def _entry(values: Float[Array, "B k V"], index: Int[Array, " B"]) -> Float[Arra
 
 
 def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
-  """Checks drafts of rows that wait with one teacher pass, over as few tokens as they allow.
+  """Checks the drafts of the rows that wait, in teacher passes over as few tokens as they allow.
 
   A prefix of the drafts stays, and the teacher writes after it. Rolling back only lowers lengths:
   cache entries beyond them are stale and will be overwritten. There is no pass while too few rows
@@ -129,23 +129,27 @@ def verify(setup: Setup, drafted: Round, key: Key) -> DecodeState:
     called = called & ~state_lib.goes_on(state, drafting_rows(setup, state), setup.wait)
   passes = check_passes(setup, state)
   chosen = choose_pass(passes, called, state.pending + policy.bonus)
-  called, places = first_called(passes, chosen, called, state.teacher_calls)
   state = forward.teacher_reads(setup, state, called)
   verdict = Verdict(state.pending, jnp.zeros_like(state.pending), jnp.zeros_like(state.done))
 
   def check(
       now: tuple[DecodeState, Verdict, Array], kind: Pass
   ) -> tuple[DecodeState, Verdict, Array]:
-    some = places if kind.few else None
-    state, logits = forward.teacher_step(setup.teacher, now[0], called, kind.width, some)
+    state, verdict, left = now
+    places, rows = None, left
+    if kind.few:
+      places = rows_lib.first_of(left, kind.rows)
+      rows = left & rows_lib.among(places, left.shape[0])
+    state, logits = forward.teacher_step(setup.teacher, state, rows, kind.width, places)
     found = judge(setup, drafted._replace(state=state), logits, key)
-    return keep_advice(state, logits, found, called), found, jnp.array(False)
+    verdict = jax.tree.map(lambda new, old: jnp.where(rows, new, old), found, verdict)
+    return keep_advice(state, logits, found, rows), verdict, left & ~rows
 
-  # One loop of at most one turn for each kind, because a conditional would copy the cache.
-  carry = (state._replace(student_cache=None), verdict, jnp.any(called))
+  # A loop for each kind, of which at most one turns, because a conditional would copy the cache.
+  carry = (state._replace(student_cache=None), verdict, called)
   for number, kind in enumerate(passes):
     carry = jax.lax.while_loop(
-        lambda now, number=number: now[2] & (chosen == number),
+        lambda now, number=number: jnp.any(now[2]) & (chosen == number),
         lambda now, kind=kind: check(now, kind),
         carry,
     )
@@ -210,21 +214,6 @@ def choose_pass(
   rows, width = (jnp.array(each, jnp.int32) for each in zip(*(p[:2] for p in passes), strict=True))
   tokens = -(-jnp.sum(called) // rows) * rows * width
   return jnp.argmin(jnp.where(width >= widest, tokens, jnp.iinfo(jnp.int32).max))
-
-
-def first_called(
-    passes: list[Pass], chosen: Int[Array, ""], called: Bool[Array, " B"], calls: Int[Array, " B"]
-) -> tuple[Bool[Array, " B"], Int[Array, " R"] | None]:
-  """Returns the rows that the pass serves, and the places of all it runs on, None if on all.
-
-  Of the rows that are called, a pass over fewer takes those with the fewest calls so far.
-  """
-  few = next((kind for kind in passes if kind.few), None)
-  if few is None:
-    return called, None
-  places = rows_lib.first_of(called, few.rows, calls)
-  served = called & rows_lib.among(places, called.shape[0])
-  return jnp.where(chosen == passes.index(few), served, called), places
 
 
 def check_widths(setup: Setup, state: DecodeState) -> tuple[int, ...]:

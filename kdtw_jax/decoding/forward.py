@@ -112,7 +112,7 @@ def teacher_reads(setup: Setup, state: DecodeState, rows: Bool[Array, " B"]) -> 
     if B == 1:
       return fns.start(params, source, T), jnp.ones_like(known)
     unread = ~(known | state.done)
-    places = rows_lib.first_of(unread, present(setup.pass_rows), jnp.where(rows, 0, 1))
+    places = rows_lib.first_of(unread & rows, present(setup.pass_rows), then=unread)
     part = fns.start(params, source[places], T)
     places = rows_lib.only(unread, places)  # those that have begun stay as they are
     return rows_lib.put(fns, cache, part, places), known | rows_lib.among(places, B)

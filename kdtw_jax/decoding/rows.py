@@ -32,11 +32,12 @@ def reads_later(setup: Setup) -> bool:
 
 
 def first_of(
-    rows: Bool[Array, " B"], number: int, key: Int[Array, " B"] | None = None
+    rows: Bool[Array, " B"], number: int, then: Bool[Array, " B"] | None = None
 ) -> Int[Array, " R"]:
-  """Returns the places of so many rows: first the chosen ones, of them those with the least key."""
-  key = jnp.zeros(rows.shape, jnp.int32) if key is None else key
-  order = jnp.where(rows, key, jnp.iinfo(jnp.int32).max)
+  """Returns the places of so many rows: the chosen ones first, `then` these, others at the end."""
+  order = jnp.where(rows, 0, 2)
+  if then is not None:
+    order = jnp.where(then & ~rows, 1, order)
   return jnp.argsort(order, stable=True)[:number].astype(jnp.int32)
 
 
