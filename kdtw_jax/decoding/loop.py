@@ -74,10 +74,11 @@ def decode(
     wait: share of the unfinished rows that must need the teacher before it runs; the others write
       or draft on meanwhile. The greedy outputs and the counts per row are the same at any value.
     pass_rows: rows of the teacher's smaller pass, which reads the sources, and checks drafts where
-      so few rows need it that this reads fewer tokens; None for a pass that always takes the whole
-      batch. The smaller one is faster where arithmetic takes the time, as on a CPU, and slower
-      where reading weights does. The greedy outputs and the counts per row are the same. On several
-      devices, and for drafts whose logits of the student are read, passes take the whole batch.
+      several such passes read fewer tokens than one over the batch; None if every pass takes the
+      whole batch. The smaller one is faster where arithmetic takes the time, as on a CPU, and
+      slower where reading weights does. The greedy outputs and the counts per row are the same. On
+      several devices, and for drafts whose logits of the student are read, passes take the whole
+      batch.
     eager: True runs the teacher at every step instead of when rows ask. The greedy outputs and the
       counts per row, which say what the row's own asks would have cost alone, are the same.
     eos_id: token that ends a row.
