@@ -48,6 +48,7 @@ class Bench:
         "max_length": self.config.decode.max_length,
         "chunk": tuple(map(int, _CHUNK.value)),
         "wait": _WAIT.value,
+        "pass_rows": self.config.decode.pass_rows or None,
     }
 
   def batches(self, size: int, by_length: bool) -> list:
