@@ -11,7 +11,7 @@ import transformers
 from kdtw_jax import data, pair
 from tests.smoke_run import ROOT, environment
 
-# One task runs whole; the others have the same stages, and other data and metrics.
+# One task runs whole; the others differ in data and metric, and run fewer stages.
 SHORT = (
     "--config.stages=('tokenizer','warm_start','wheels','evaluation')",
     "--config.evaluation.methods=('prompt_lookup',)",

@@ -83,7 +83,7 @@ def student_step(
   return state, StudentStep(logits, output.gate_logits[:, 0], gap[:, 0], hidden[:, 0])
 
 
-def unread(
+def unread_cache(
     fns: base.DecoderFns, params: base.Params, source: Int[Array, "B S"], max_length: int
 ) -> state_lib.Cache:
   """Makes the cache of a model that has read nothing."""

@@ -272,7 +272,7 @@ def start(
       padding = padding | jnp.all(source == base.PAD_ID, axis=1)
       fns, params = state_lib.running(model)
       if waits:
-        cache = forward.unread(fns, params, source, max_length)
+        cache = forward.unread_cache(fns, params, source, max_length)
       else:
         cache = fns.start(params, source, max_length)
     caches.append(cache)

@@ -39,14 +39,14 @@ POLICIES = {
 
 
 @functools.cache
-def decoder_of(pass_rows, eager=False):
-  return make_decoder(FNS, FNS, max_length=T, chunk=(2, 4), pass_rows=pass_rows, eager=eager)
+def decoder_of(pass_rows):
+  return make_decoder(FNS, FNS, max_length=T, chunk=(2, 4), pass_rows=pass_rows)
 
 
-def run(policy, pass_rows, budget=None, **settings):
+def run(policy, pass_rows, budget=None):
   budget = Budget(np.ones(B, np.float32)) if budget is None else budget
   args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, budget, jax.random.key(0), policy)
-  return jax.tree.map(np.asarray, decoder_of(pass_rows, **settings)(*args))
+  return jax.tree.map(np.asarray, decoder_of(pass_rows)(*args))
 
 
 def assert_same(out, whole):
@@ -100,7 +100,7 @@ def test_the_pass_with_the_fewest_tokens_is_taken(needing, inputs, chosen):
 
 
 @pytest.mark.parametrize(
-    "rows,pass_rows,price,most", [(B, 3, 0.5, B), (B, 3, 1e6, 0), (1, None, 1e6, 0)]
+    "rows,pass_rows,price,most", [(B, 3, 0.5, B), (B, 3, 2.0, 3), (B, 3, 1e6, 0), (1, None, 1e6, 0)]
 )
 def test_only_sources_of_rows_that_need_the_teacher_are_read(rows, pass_rows, price, most):
   read = []
@@ -132,11 +132,15 @@ def test_slots_write_the_same(name, batch, pass_rows):
     assert result.teacher_calls == whole.teacher_calls[number]
 
 
-def test_drawn_outputs_ask_for_help_too():
+def test_drafts_whose_logits_are_read_are_checked_in_whole_passes():
   sampling = Sampling(temperature=1.0)
   decoder = make_decoder(FNS, FNS, max_length=T, sampling=sampling, pass_rows=2)
   args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, np.ones(B, np.float32), jax.random.key(0))
-  out = decoder(*args, make_policy("speculative", 3))  # reads the student's logits: whole passes
+  out = decoder(*args, make_policy("speculative", 3))
   assert out.teacher_passes == out.teacher_row_passes.max()
+
+
+def test_a_pass_has_a_row():
+  args = (STUDENT, TEACHER, STUDENT_SOURCE, SOURCE, np.ones(B, np.float32), jax.random.key(0))
   with pytest.raises(ValueError, match="pass_rows=0: must be >= 1"):
     make_decoder(FNS, FNS, max_length=T, pass_rows=0)(*args, make_policy("speculative", 3))
