@@ -1,6 +1,7 @@
 """The published tasks, each by its `:smoke`: the whole path on made-up data and tiny models."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,12 +12,12 @@ import transformers
 from kdtw_jax import data, pair
 from tests.smoke_run import ROOT, environment
 
-# One task runs whole; the others differ in data and metric, and run fewer stages.
+# Translation runs whole, one summarization with fewer stages; the others differ in data alone.
 SHORT = (
     "--config.stages=('tokenizer','warm_start','wheels','evaluation')",
     "--config.evaluation.methods=('prompt_lookup',)",
 )
-TASKS = {"wmt": (), "xsum": SHORT, "cnn_dailymail": SHORT, "samsum": SHORT, "aeslc": SHORT}
+TASKS = {"wmt": (), "aeslc": SHORT}
 
 
 def command(task, workdir, *flags):
@@ -37,7 +38,7 @@ def smoke(cache, task, workdir, *flags):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task, flags", TASKS.items(), ids=TASKS)
-def test_every_task_runs_to_its_report(cache, tmp_path, task, flags):
+def test_a_task_runs_to_its_report(cache, tmp_path, task, flags):
   done = smoke(cache, task, tmp_path, *flags)
   assert done.returncode == 0, done.stdout + done.stderr
   metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
@@ -53,6 +54,13 @@ def test_every_task_runs_to_its_report(cache, tmp_path, task, flags):
   assert not (tmp_path / "pair" / "teacher").exists()  # published: named, not copied
   rows = {loaded.student.config.vocab_size, loaded.teacher.config.vocab_size}
   assert rows == {loaded.tokenizer.vocab_size}
+
+
+@pytest.mark.parametrize("task", ["cnn_dailymail", "samsum"])
+def test_a_task_trains_on_its_data(cache, tmp_path, task):
+  done = smoke(cache, task, tmp_path, "--config.stages=('tokenizer','warm_start')")
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert math.isfinite(loss_of(tmp_path))
 
 
 def test_a_teacher_is_trained_first_where_steps_say_so(cache, tmp_path):

@@ -213,7 +213,7 @@ def defaults() -> ml_collections.ConfigDict:
       max_length=40,  # output tokens
       chunk=8,  # width of the teacher's usual pass; 0: the width measured fastest at 20% asks
       wait=0.5,  # share of the unfinished rows that must need the teacher before it runs
-      # rows of the teacher's smaller pass, which reads sources and checks drafts where few need it:
+      # rows of the teacher's smaller pass, which reads and checks drafts where few need it:
       # faster where arithmetic takes the time, as on a CPU; 0: passes take the whole batch
       pass_rows=0,
       # κ of budgets, in units of each policy's own: what an ask ahead of the budget takes from the

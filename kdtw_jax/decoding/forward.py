@@ -227,10 +227,9 @@ def teacher_catch_up(
     logits = budgets.forbid_end(logits, may_end, eos_id)
     choice = sampling_lib.choose_token(logits, key, sampling)
     arrived = rows & (last >= 0) & (last < chunk)
-    read = jnp.clip(last + 1, 0, chunk)
     return _CatchUp(
         cache=cache,
-        teacher_len=now.teacher_len + jnp.where(state.teacher_read, read, 0),
+        teacher_len=now.teacher_len + jnp.clip(last + 1, 0, chunk),
         token=jnp.where(arrived, choice, now.token),
         passes=now.passes + 1,
     )

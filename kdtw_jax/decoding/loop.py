@@ -73,12 +73,12 @@ def decode(
       over all of them. A policy that runs the teacher at every step uses 1.
     wait: share of the unfinished rows that must need the teacher before it runs; the others write
       or draft on meanwhile. The greedy outputs and the counts per row are the same at any value.
-    pass_rows: rows of the teacher's smaller pass, which reads the sources, and checks drafts where
-      several such passes read fewer tokens than one over the batch; None if every pass takes the
-      whole batch. The smaller one is faster where arithmetic takes the time, as on a CPU, and
-      slower where reading weights does. The greedy outputs and the counts per row are the same. On
-      several devices, and for drafts whose logits of the student are read, passes take the whole
-      batch.
+    pass_rows: rows of the teacher's smaller pass, which checks drafts where several such passes
+      read fewer tokens than one over the batch, and then reads their sources; None if every pass
+      takes the whole batch. The smaller one is faster where arithmetic takes the time, as on a
+      CPU, and slower where reading weights does. The greedy outputs and the counts per row are the
+      same. On several devices, and for drafts whose logits of the student are read, passes take the
+      whole batch.
     eager: True runs the teacher at every step instead of when rows ask. The greedy outputs and the
       counts per row, which say what the row's own asks would have cost alone, are the same.
     eos_id: token that ends a row.
@@ -117,6 +117,7 @@ def decode(
       widths=widths_of(chunk, max_length),
       wait=wait,
       pass_rows=rows_lib.pass_rows_of(teacher_fns, pass_rows, len(budget.share)),
+      alone=len(budget.share) == 1,
       eager=eager,
       eos_id=eos_id,
   )

@@ -88,6 +88,7 @@ def make_rounds(
         widths=loop.widths_of(chunk, max_length),
         wait=loop.WAIT,
         pass_rows=None,
+        alone=False,
         eager=False,
         eos_id=eos_id,
     )

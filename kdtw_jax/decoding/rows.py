@@ -24,11 +24,14 @@ def pass_rows_of(teacher: base.DecoderFns | None, pass_rows: int | None, batch: 
 def reads_later(setup: Setup) -> bool:
   """Returns True if the teacher reads a source when its row first needs it, and not at the start.
 
-  So it can where it reads some rows by themselves, and does not run at every step.
+  So it does for drafts that it checks in smaller passes, which may spare whole rows. Where rows ask
+  token by token almost all of a batch ask at some time, and one pass over all sources is cheaper;
+  only a row by itself may never ask.
   """
   policy = setup.policy
-  lags = policy.drafts or (policy.catches_up and not setup.eager)
-  return policy.needs_teacher and lags and setup.pass_rows is not None
+  if setup.pass_rows is None or not policy.needs_teacher:
+    return False
+  return policy.drafts or (setup.alone and policy.catches_up and not setup.eager)
 
 
 def first_of(

@@ -129,6 +129,7 @@ class SlotPrograms:
         widths=loop.widths_of(chunk, max_length),
         wait=wait,
         pass_rows=rows_lib.pass_rows_of(teacher_fns, pass_rows, batch),
+        alone=batch == 1,
         eager=eager,
         eos_id=eos_id,
     )

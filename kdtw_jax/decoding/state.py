@@ -40,6 +40,7 @@ class Setup(NamedTuple):
     widths: inputs per teacher pass, ascending, static.
     wait: share of the unfinished rows that must need the teacher before it runs, static.
     pass_rows: R, rows of the teacher's smaller pass, static; None if passes take the whole batch.
+    alone: True if there is one row, or one slot; static.
     eager: True runs the teacher at every step instead of letting it catch up; static.
     eos_id: token that ends a row.
     pause: (passes of both models by the state's count, how many more until the loop pauses); None
@@ -55,6 +56,7 @@ class Setup(NamedTuple):
   widths: tuple[int, ...]
   wait: float
   pass_rows: int | None
+  alone: bool
   eager: bool
   eos_id: int
   pause: tuple[Int[Array, ""], Int[Array, ""]] | None = None

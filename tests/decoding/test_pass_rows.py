@@ -99,10 +99,8 @@ def test_the_pass_with_the_fewest_tokens_is_taken(needing, inputs, chosen):
   assert found == chosen
 
 
-@pytest.mark.parametrize(
-    "rows,pass_rows,price,most", [(B, 3, 0.5, B), (B, 3, 2.0, 3), (B, 3, 1e6, 0), (1, None, 1e6, 0)]
-)
-def test_only_sources_of_rows_that_need_the_teacher_are_read(rows, pass_rows, price, most):
+def sources_read(policy, *, rows, pass_rows):
+  """The sources that the teacher reads, one after the other, and those of rows that call it."""
   read = []
 
   def start(params, source, max_length):
@@ -110,13 +108,27 @@ def test_only_sources_of_rows_that_need_the_teacher_are_read(rows, pass_rows, pr
     return FNS.start(params, source, max_length)
 
   decoder = make_decoder(FNS, FNS._replace(start=start), max_length=T, pass_rows=pass_rows)
-  sources = (STUDENT_SOURCE[:rows], SOURCE[:rows])
-  args = (np.ones(rows, np.float32), jax.random.key(0), make_policy("worth", price))
-  out = jax.block_until_ready(decoder(STUDENT, TEACHER, *sources, *args))
+  args = (STUDENT_SOURCE[:rows], SOURCE[:rows], np.ones(rows, np.float32), jax.random.key(0))
+  out = jax.block_until_ready(decoder(STUDENT, TEACHER, *args, policy))
   jax.effects_barrier()
   called = np.asarray(out.teacher_calls) > 0
-  assert {tuple(row) for row in SOURCE[:rows][called].tolist()} <= set(read)
+  return read, {tuple(row) for row in SOURCE[:rows][called].tolist()}
+
+
+@pytest.mark.parametrize(
+    "rows,pass_rows,price,most", [(B, 3, 0.5, B), (B, 3, 2.0, 3), (B, 3, 1e6, 0), (1, None, 1e6, 0)]
+)
+def test_only_sources_of_rows_that_need_a_check_are_read(rows, pass_rows, price, most):
+  read, called = sources_read(make_policy("worth", price), rows=rows, pass_rows=pass_rows)
+  assert called <= set(read)
   assert len(set(read)) <= most and bool(read) == bool(most)
+
+
+@pytest.mark.parametrize("rows", [B, 1])
+def test_of_rows_that_ask_token_by_token_only_one_by_itself_waits_to_be_read(rows):
+  never = make_policy("handover", -1e6)
+  read, called = sources_read(never, rows=rows, pass_rows=3)
+  assert not called and len(read) == (rows if rows > 1 else 0)
 
 
 @pytest.mark.parametrize("batch,pass_rows", [(4, 2), (4, None), (1, None)])

@@ -80,8 +80,17 @@ def test_who_gives_up_leaves_the_slot_and_nobody_waits_longer(engine):
     engine.give_up(ticket)
   assert engine.unfinished <= 1
   assert isinstance(rest(gone[11][1])[1], End)
-  waiting = [told for _, told in gone[:11]]
-  assert sum(told.empty() for told in waiting) >= 7  # those beyond the slots were never begun
+
+
+def test_who_gives_up_before_its_turn_is_never_begun(pair):
+  engine = Engine(pair, Settings(slots=1))  # not started: all of them wait
+  asked = [ask(engine, text, ORDERS[0]) for text in tiny_pair.TEXTS[:4]]
+  for ticket, _ in asked[:3]:
+    engine.give_up(ticket)
+  engine.start()
+  assert isinstance(rest(asked[3][1])[1], End)
+  engine.close()
+  assert all(told.empty() for _, told in asked[:3])
 
 
 @pytest.mark.parametrize(
