@@ -17,7 +17,7 @@ class Peer:
     import torch
     import transformers
 
-    from kdtw_jax.published import export_t5
+    from kdtw_jax.published import export_weights
 
     self.torch, self.length = torch, length
     self.models = []
@@ -37,7 +37,7 @@ class Peer:
           dropout_rate=0.0,
       )
       peer = transformers.T5ForConditionalGeneration(config).eval()
-      weights = {name: torch.tensor(array) for name, array in export_t5(own, c)}
+      weights = {name: torch.tensor(array) for name, array in export_weights(own, c)}
       peer.load_state_dict(weights, strict=False)
       peer = peer.to(getattr(torch, dtype))
       peer.generation_config.eos_token_id = None

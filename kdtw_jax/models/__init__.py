@@ -1,6 +1,7 @@
-"""T5 encoder-decoders for teacher and student, and the student's heads."""
+"""Encoder-decoders and causal language models for teacher and student, and the student's heads."""
 
 from kdtw_jax.models.cache import Cache as Cache
+from kdtw_jax.models.cache import Encoded as Encoded
 from kdtw_jax.models.cache import KeyValue as KeyValue
 from kdtw_jax.models.config import GATE_KINDS as GATE_KINDS
 from kdtw_jax.models.config import ModelConfig as ModelConfig
@@ -13,4 +14,3 @@ from kdtw_jax.models.functional import shift_right as shift_right
 from kdtw_jax.models.functional import with_duals as with_duals
 from kdtw_jax.models.heads import HEADS as HEADS
 from kdtw_jax.models.heads import knows_worth as knows_worth
-from kdtw_jax.models.t5 import Encoded as Encoded

@@ -1,4 +1,4 @@
-"""The decoding cache: self-attention keys and values, and the encoded source.
+"""The source as the decoder sees it, and the decoding cache.
 
 A cache does not know how far it is filled. Its reader passes positions, and entries after a query's
 position are masked, so a rollback is just a smaller position. Not here: the decoder's bookkeeping
@@ -28,6 +28,21 @@ class KeyValue(NamedTuple):
   v: Float[Array, "B N L H"]
 
 
+class Encoded(NamedTuple):
+  """A source as the decoder sees it.
+
+  Attributes:
+    states: last hidden states in the compute dtype; meaningless where the mask is False.
+    mask: True where the source holds a token.
+    memory: for each layer, keys and values of the source, if reading it has made them; () of an
+      encoder, whose states the decoder's cross-attention projects.
+  """
+
+  states: Float[Array, "B S D"]
+  mask: Bool[Array, "B S"]
+  memory: tuple[KeyValue, ...] = ()
+
+
 class Cache(NamedTuple):
   """State of incremental decoding; only `self_attention` changes after `start`.
 
@@ -36,7 +51,7 @@ class Cache(NamedTuple):
     cross_attention: for each decoder layer, keys and values of the source.
     source_mask: True where the source holds a token.
     position_bias: bias of each of the R = 2L - 1 distances, MASKED_LOGIT for the future, float32;
-      one table (P = 1) for all layers, or one per layer.
+      one table (P = 1) for all layers, one per layer, or none (P = 0) for a model that rotates.
     price: p(x_B), the gate's price of asking in nats, float32; zeros for a gate without a price.
   """
 

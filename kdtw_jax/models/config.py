@@ -1,4 +1,4 @@
-"""Sizes and switches of one encoder-decoder. Not here: the config of a run.
+"""Sizes and switches of one model. Not here: the config of a run.
 
 The same record describes teacher and student. A teacher has `gate="none"` and no value heads.
 """
@@ -8,35 +8,61 @@ import itertools
 
 import jax.numpy as jnp
 
+from kdtw_jax.base import EOS_ID, PAD_ID
+
+KINDS = ("t5", "causal")
 GATE_KINDS = ("none", "token", "mlp", "difficulty_price")
-FEED_FORWARDS = ("relu", "gated-gelu")
+FEED_FORWARDS = ("relu", "gated-gelu", "gated-silu")
+ROPE_SCALINGS = {"linear": 1, "llama3": 4}  # and how many numbers each has
 DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-  """Architecture of a T5 encoder-decoder and, for a student, of its heads.
+  """Architecture of a T5 encoder-decoder or a causal language model, and of a student's heads.
+
+  Fields from `num_key_heads` to `prompt_suffix` are read by causal models alone. Their defaults are
+  those of Qwen3, which is what a causal model made here is published as.
 
   Attributes:
+    kind: 't5', an encoder-decoder (`t5.py`), or 'causal', a decoder alone (`causal_lm.py`).
     vocab_size: V, number of rows of the embedding, including `<τ>` and padding rows.
     num_tokens: first padding row of the embedding; logits from here on are masked. 0 for none.
+    renamed_ids: (ours, published) of each row whose id differs from the published one.
+    stop_ids: rows that end an output as EOS does; their probability counts as that of EOS.
     d_model: D, width of the residual stream.
     d_ff: F, hidden width of the feed-forward blocks.
     num_heads: N, number of attention heads.
     d_kv: H, size of one head; N * H need not be D.
-    num_encoder_layers: number of encoder blocks.
+    num_encoder_layers: number of encoder blocks; a causal model has none.
     num_decoder_layers: number of decoder blocks.
     relative_attention_num_buckets: number of buckets of the relative position bias.
     relative_attention_max_distance: distance from which all positions share the last bucket.
     bias_per_layer: True gives each layer its own position bias (UMT5); False shares one per stack
       (T5).
     dropout_rate: rate at the places where T5 has dropout; needs a dropout key to take effect.
-    feed_forward: 'relu' (T5) or 'gated-gelu' (T5 v1.1, tanh approximation).
+    feed_forward: 'relu' (T5), 'gated-gelu' (T5 v1.1, Gemma; tanh approximation) or 'gated-silu'.
     tie_embeddings: True uses the embedding as the readout matrix; False has a separate one.
     scale_readout: True divides the readout's input by sqrt(D) (T5); False does not (T5 v1.1); None
       divides if the embeddings are tied.
     dtype: compute and cache dtype, 'float32' or 'bfloat16'; softmax, norms and logits are float32.
     param_dtype: dtype of the stored parameters.
+    num_key_heads: K, heads of keys and values, each read by N / K queries; 0 for as many as N.
+    qk_norm: True normalises each head's queries and keys.
+    post_norms: True normalises what attention and feed-forward add to the residual stream (Gemma).
+    norm_offset: True multiplies by 1 + w in norms, not w (Gemma).
+    norm_epsilon: added to the mean square in norms.
+    scale_embedding: True multiplies embeddings by sqrt(D) (Gemma).
+    query_scale: factor of the scores; None for 1 / sqrt(H).
+    rope_theta: base of the rotary wavelengths.
+    rope_scaling: ('linear', factor) or ('llama3', factor, low frequency factor, high frequency
+      factor, original length); () for none.
+    local_rope_theta: the base in layers with a window, which are never scaled.
+    windows: for each layer, how many tokens a token sees, itself included; 0 for all. () for all
+      in all layers.
+    prompt_prefix: rows that come before every source.
+    prompt_suffix: rows that come after it, in the place of its EOS; the last one is the decoder's
+      first input.
     tau_id: row of `<τ>`, whose logit is masked; -1 if the vocabulary has no such row.
     gate: 'none', 'token', 'mlp' or 'difficulty_price'; see `kdtw_jax.models.heads`.
     gate_hidden: hidden width of the gate's and the price's MLP.
@@ -50,8 +76,11 @@ class ModelConfig:
     detach_gate_features: True stops the gradient from the gate into the encoder-decoder.
   """
 
+  kind: str = "t5"
   vocab_size: int
   num_tokens: int = 0
+  renamed_ids: tuple[tuple[int, int], ...] = ()
+  stop_ids: tuple[int, ...] = ()
   d_model: int = 256
   d_ff: int = 1024
   num_heads: int = 4
@@ -67,6 +96,19 @@ class ModelConfig:
   scale_readout: bool | None = None
   dtype: str = "float32"
   param_dtype: str = "float32"
+  num_key_heads: int = 0
+  qk_norm: bool = True
+  post_norms: bool = False
+  norm_offset: bool = False
+  norm_epsilon: float = 1e-6
+  scale_embedding: bool = False
+  query_scale: float | None = None
+  rope_theta: float = 10_000.0
+  rope_scaling: tuple[str | float, ...] = ()
+  local_rope_theta: float = 10_000.0
+  windows: tuple[int, ...] = ()
+  prompt_prefix: tuple[int, ...] = ()
+  prompt_suffix: tuple[int, ...] = (EOS_ID, PAD_ID)
   tau_id: int = -1
   gate: str = "none"
   gate_hidden: int = 64
@@ -85,6 +127,16 @@ class ModelConfig:
     return jnp.dtype(self.dtype)
 
   @property
+  def key_heads(self) -> int:
+    """K, heads of keys and values of a causal model."""
+    return self.num_key_heads or self.num_heads
+
+  @property
+  def has_pad_row(self) -> bool:
+    """True if the row of PAD_ID is no token of the published table, so that its logit is masked."""
+    return any(ours == PAD_ID for ours, _ in self.renamed_ids)
+
+  @property
   def scales_readout(self) -> bool:
     """True if hidden states are divided by sqrt(D) before the readout."""
     return self.tie_embeddings if self.scale_readout is None else self.scale_readout
@@ -96,10 +148,14 @@ class ModelConfig:
       ValueError: if a field is invalid; names the first one, its value and the remedy.
     """
     _check_sizes(self)
+    _check_choice(self, "kind", KINDS)
     _check_choice(self, "feed_forward", FEED_FORWARDS)
     _check_choice(self, "dtype", DTYPES)
     _check_choice(self, "param_dtype", DTYPES)
     _check_choice(self, "gate", GATE_KINDS)
+    _check_rows(self)
+    if self.kind == "causal":
+      _check_causal(self)
     if not 0.0 <= self.dropout_rate < 1.0:
       raise ValueError(f"model.dropout_rate={self.dropout_rate}: must be in [0, 1)")
     if not -1 <= self.tau_id < self.vocab_size:
@@ -155,6 +211,54 @@ def _check_sizes(config: ModelConfig) -> None:
         f"model.relative_attention_max_distance={distance}: must be above half the "
         f"relative_attention_num_buckets={buckets}"
     )
+
+
+def _check_rows(config: ModelConfig) -> None:
+  """Raises ValueError if rows are named that the vocabulary does not have, or twice."""
+  for name in ("stop_ids", "prompt_prefix", "prompt_suffix"):
+    for row in getattr(config, name):
+      if not 0 <= row < config.vocab_size:
+        raise ValueError(
+            f"model.{name}: row {row} is not in the vocabulary, vocab_size={config.vocab_size}"
+        )
+  ours, published = ({pair[i] for pair in config.renamed_ids} for i in (0, 1))
+  if ours != published or len(ours) < len(config.renamed_ids):
+    raise ValueError(
+        f"model.renamed_ids={config.renamed_ids}: must name the same rows on both sides, each once"
+    )
+
+
+def _check_causal(config: ModelConfig) -> None:
+  """Raises ValueError if a field that causal models alone read is invalid."""
+  if config.feed_forward == "relu":
+    raise ValueError(
+        "model.feed_forward='relu': a model of kind='causal' is gated: choose 'gated-silu' or "
+        "'gated-gelu'"
+    )
+  if config.d_kv % 2:
+    raise ValueError(f"model.d_kv={config.d_kv}: must be even with kind='causal', which rotates it")
+  if config.num_key_heads < 0 or config.num_heads % config.key_heads:
+    raise ValueError(
+        f"model.num_key_heads={config.num_key_heads}: must divide num_heads={config.num_heads}"
+    )
+  if config.windows and len(config.windows) != config.num_decoder_layers:
+    raise ValueError(
+        f"model.windows={config.windows}: must have one number per layer, "
+        f"num_decoder_layers={config.num_decoder_layers}"
+    )
+  if any(window < 0 for window in config.windows):
+    raise ValueError(f"model.windows={config.windows}: each must be >= 0, 0 for no window")
+  scaling = config.rope_scaling
+  if scaling and ROPE_SCALINGS.get(str(scaling[0])) != len(scaling) - 1:
+    raise ValueError(
+        f"model.rope_scaling={scaling}: must be ('linear', factor), ('llama3', factor, low, high, "
+        "length) or ()"
+    )
+  for name in ("norm_epsilon", "rope_theta", "local_rope_theta"):
+    if not getattr(config, name) > 0.0:
+      raise ValueError(f"model.{name}={getattr(config, name)}: must be above 0")
+  if not config.prompt_suffix:
+    raise ValueError("model.prompt_suffix=(): must end with the decoder's first input")
 
 
 def _check_choice(config: ModelConfig, name: str, choices: tuple[str, ...]) -> None:

@@ -24,10 +24,9 @@ from jaxtyping import Array, Float, Int
 
 from kdtw_jax.base import PAD_ID, ArrayLike, DecoderFns, Params, PRNGKey, StepOutput, Worth
 from kdtw_jax.devices import Layout, Names
-from kdtw_jax.models.cache import Cache, take_rows
+from kdtw_jax.models.cache import Cache, Encoded, take_rows
 from kdtw_jax.models.config import ModelConfig
-from kdtw_jax.models.headed import HeadedEncoderDecoder
-from kdtw_jax.models.t5 import Encoded
+from kdtw_jax.models.headed import HeadedModel, make
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Model:
   layout: Layout | None = None
 
   def init(self, key: PRNGKey) -> Params:
-    """Draws new params; see `kdtw_jax.models.t5` for the distributions."""
-    return nnx.to_pure_dict(nnx.state(HeadedEncoderDecoder(self.config, nnx.Rngs(params=key))))
+    """Draws new params; see `t5.py` and `causal_lm.py` for the distributions."""
+    return nnx.to_pure_dict(nnx.state(make(self.config, nnx.Rngs(params=key))))
 
   def encode(
       self, params: Params, source: Int[ArrayLike, "B S"], *, dropout_key: PRNGKey | None = None
@@ -101,7 +100,7 @@ class Model:
       hidden: Float[Array, "B C D"],
       price: Float[Array, " B"],
   ) -> Float[Array, "B C"]:
-    """Computes the log-odds of asking; zeros without a gate. See `HeadedEncoderDecoder`."""
+    """Computes the log-odds of asking; zeros without a gate. See `Headed`."""
     return self._merge(params).gate_logits(logits, hidden, price)
 
   def readout(
@@ -187,7 +186,7 @@ class Model:
         self.shardings(tree),
     )
 
-  def _merge(self, params: Params) -> HeadedEncoderDecoder:
+  def _merge(self, params: Params) -> HeadedModel:
     model = nnx.merge(self.graphdef, params)
     model.layout = self.layout
     return model
@@ -225,7 +224,7 @@ def build(config: ModelConfig, layout: Layout | None = None) -> Model:
     ValueError: if a field of the config is invalid.
   """
   config.validate()
-  abstract = nnx.eval_shape(lambda: HeadedEncoderDecoder(config, _OneKey(jax.random.key(0))))
+  abstract = nnx.eval_shape(lambda: make(config, _OneKey(jax.random.key(0))))
   state = nnx.state(abstract)
   axes = {
       tuple(map(str, path)): param.get_metadata().get("axes") or (None,) * len(param.shape)

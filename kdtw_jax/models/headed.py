@@ -1,4 +1,4 @@
-"""The encoder-decoder with the heads that its config asks for; a teacher has none.
+"""Models with the heads that their config asks for; a teacher has none.
 
 Not here: policies. A model only returns logits, gate logits and values.
 Letters: B batch, C positions, D width, V vocabulary.
@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kdtw_jax.models.cache import Encoded
+from kdtw_jax.models.causal_lm import CausalLM
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.heads import (
     PRICE_INIT,
@@ -18,14 +20,15 @@ from kdtw_jax.models.heads import (
     ValueHead,
     WorthHead,
 )
-from kdtw_jax.models.t5 import Encoded, EncoderDecoder
+from kdtw_jax.models.language_model import LanguageModel
+from kdtw_jax.models.t5 import EncoderDecoder
 
 
-class HeadedEncoderDecoder(EncoderDecoder):
-  """T5 with a gate (`gate`, `price`) and value heads (`value`, `cost_value`, `worth`)."""
+class Headed(LanguageModel):
+  """A gate (`gate`, `price`) and value heads (`value`, `cost_value`, `worth`)."""
 
-  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    super().__init__(config, rngs)
+  def make_heads(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+    """Makes the heads."""
     if config.gate == "token":
       self.gate = TokenGate(config)
     elif config.gate == "mlp":
@@ -103,3 +106,31 @@ class HeadedEncoderDecoder(EncoderDecoder):
     if self.config.detach_value_features:
       hidden = jax.lax.stop_gradient(hidden)
     return self.value(hidden, price), self.cost_value(hidden, price)
+
+
+class HeadedEncoderDecoder(Headed, EncoderDecoder):
+  """T5 with heads."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    EncoderDecoder.__init__(self, config, rngs)
+    self.make_heads(config, rngs)
+
+
+class HeadedCausalLM(Headed, CausalLM):
+  """A causal language model with heads."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    CausalLM.__init__(self, config, rngs)
+    self.make_heads(config, rngs)
+
+
+HeadedModel = HeadedEncoderDecoder | HeadedCausalLM
+
+
+def make(config: ModelConfig, rngs: nnx.Rngs) -> HeadedModel:
+  """Makes the model that a config describes."""
+  return (
+      HeadedCausalLM(config, rngs)
+      if config.kind == "causal"
+      else HeadedEncoderDecoder(config, rngs)
+  )

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdtw_jax.base import MASKED_LOGIT, Params, Worth
+from kdtw_jax.models.cache import Encoded
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.layers import RMSNorm, ScalarMLP, normal_param
-from kdtw_jax.models.t5 import Encoded
 
 HEADS = ("gate", "price", "value", "cost_value", "worth")  # their names in a student's params
 PRICE_INIT = 1.0  # price in nats before the duals are set

@@ -1,6 +1,7 @@
-"""The small layers of T5: RMSNorm, dropout, embedding, feed-forward, and the heads' MLP.
+"""The small layers of all models: RMSNorm, dropout, embedding, feed-forward, and the heads' MLP.
 
-Only the heads' MLP has biases. Not here: attention (`attention.py`) and whole blocks (`t5.py`).
+Only the heads' MLP has biases. Not here: attention (`attention.py`,
+`grouped_attention.py`) and whole blocks (`t5.py`, `causal_lm.py`).
 Letters: B batch, C positions, D width, F hidden width, V vocabulary.
 """
 
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from kdtw_jax.base import PRNGKey
 from kdtw_jax.devices import Names
+from kdtw_jax.models.config import ModelConfig
 
 RMS_EPSILON = 1e-6
 
@@ -88,37 +90,45 @@ def _hash(x: UInt32[Array, " size"]) -> UInt32[Array, " size"]:
 
 
 class RMSNorm(nnx.Module):
-  """T5's layer norm: `w · x / sqrt(mean(x²) + 1e-6)`, statistics in float32, no mean, no bias."""
+  """`w · x / sqrt(mean(x²) + ε)`, statistics in float32, no mean, no bias.
 
-  def __init__(self, width: int, param_dtype: str):
-    self.weight = nnx.Param(jnp.ones((width,), jnp.dtype(param_dtype)))
+  With an offset the parameter is w - 1, as Gemma stores it.
+  """
+
+  def __init__(
+      self, width: int, param_dtype: str, epsilon: float = RMS_EPSILON, offset: bool = False
+  ):
+    self.epsilon, self.offset = epsilon, float(offset)
+    self.weight = nnx.Param(jnp.full((width,), 1.0 - self.offset, jnp.dtype(param_dtype)))
 
   def __call__(self, x: Float[Array, "*lead D"]) -> Float[Array, "*lead D"]:
     """Normalises the last axis and keeps x's dtype."""
     x32 = x.astype(jnp.float32)
-    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + RMS_EPSILON)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
     weight = jnp.broadcast_to(self.weight[...].astype(jnp.float32), x.shape)
+    if self.offset:
+      weight = weight + self.offset
     return (x32 * inverse * weight).astype(x.dtype)
 
 
 def embedding_unit(width: int) -> float:
-  """Returns the T5 value of a stored embedding entry of 1: sqrt(D), rounded to a power of two."""
+  """Returns the T5 value of a stored embedding entry of 1: sqrt(D), rounded to a power of two.
+
+  T5's entries have a std of 1. Under Adam, whose step has a fixed size, the embedding and a tied
+  readout learn sqrt(D) times faster when stored in this unit than in T5's scale, which suits
+  Adafactor's steps relative to a parameter's size.
+  """
   return power_of_two(width**0.5)
 
 
 class Embedding(nnx.Module):
-  """Token embedding E, stored as `E / embedding_unit(D)`.
+  """Token embedding E, stored as `E / unit` with entries of std near D^-0.5."""
 
-  The function is T5's; only the stored scale differs: entries have a std near D^-0.5 instead of 1.
-  Under Adam, whose step has a fixed size, the embedding and a tied readout thus learn sqrt(D) times
-  faster than in T5's scale, which suits Adafactor's steps relative to a parameter's size.
-  """
-
-  def __init__(self, vocab_size: int, width: int, param_dtype: str, rngs: nnx.Rngs):
-    self.unit = embedding_unit(width)
-    self.embedding = normal_param(
-        rngs, (vocab_size, width), 1.0 / self.unit, param_dtype, ("vocab", "embed")
-    )
+  def __init__(
+      self, vocab_size: int, width: int, unit: float, std: float, param_dtype: str, rngs: nnx.Rngs
+  ):
+    self.unit = unit
+    self.embedding = normal_param(rngs, (vocab_size, width), std, param_dtype, ("vocab", "embed"))
 
   def __call__(self, tokens: Int[Array, "B C"], dtype: jnp.dtype) -> Float[Array, "B C D"]:
     """Looks up rows of E; an id outside the vocabulary gives NaN, so that it is noticed."""
@@ -127,7 +137,7 @@ class Embedding(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-  """T5's feed-forward block: `wo(relu(wi x))`, or `wo(gelu(wi_0 x) · wi_1 x)` when gated.
+  """The feed-forward block: `wo(relu(wi x))`, or `wo(f(wi_0 x) · wi_1 x)` when gated by f.
 
   The two input matrices of the gated kind share one kernel `[D, 2, F]`: one product per call.
   """
@@ -141,7 +151,7 @@ class FeedForward(nnx.Module):
       param_dtype: str,
       rngs: nnx.Rngs,
   ):
-    self.gated = kind == "gated-gelu"
+    self.kind, self.gated = kind, kind != "relu"
     self.dropout_rate = dropout_rate
     shape = (d_model, 2, d_ff) if self.gated else (d_model, d_ff)
     axes = ("embed", None, "mlp") if self.gated else ("embed", "mlp")
@@ -152,10 +162,25 @@ class FeedForward(nnx.Module):
     """Maps each position separately, with dropout on the hidden activations."""
     hidden = project(x, self.wi[...])
     if self.gated:
-      hidden = jax.nn.gelu(hidden[:, :, 0], approximate=True) * hidden[:, :, 1]
+      gate = hidden[:, :, 0]
+      is_silu = self.kind == "gated-silu"
+      gate = jax.nn.silu(gate) if is_silu else jax.nn.gelu(gate, approximate=True)
+      hidden = gate * hidden[:, :, 1]
     else:
       hidden = jax.nn.relu(hidden)
     return project(dropout(hidden, self.dropout_rate, seed), self.wo[...])
+
+
+def feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:
+  """Makes the feed-forward block that a config names."""
+  return FeedForward(
+      config.d_model,
+      config.d_ff,
+      config.feed_forward,
+      config.dropout_rate,
+      config.param_dtype,
+      rngs,
+  )
 
 
 class ScalarMLP(nnx.Module):

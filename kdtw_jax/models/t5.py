@@ -10,46 +10,33 @@ V vocabulary, P tables of position bias (1 or one per layer).
 Initialisation gives unit-variance activations as in T5: q, k, v and wi have std D^-0.5, outputs
 fan_in^-0.5. Adam's step does not scale with the parameter, so for training from scratch three kinds
 of parameters are stored in other units than T5's, with the same function: the embedding
-(`Embedding`), the queries (`attention.py`) and the position bias (`position_bias.py`). An untied
-readout starts with std D^-0.5 (logits of unit variance) instead of 1.
+(`layers.embedding_unit`), the queries (`attention.py`) and the position bias (`position_bias.py`).
+An untied readout starts with std D^-0.5 (logits of unit variance) instead of 1.
 """
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from flax import nnx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kdtw_jax.base import MASKED_LOGIT, PAD_ID, PRNGKey
-from kdtw_jax.devices import Layout
 from kdtw_jax.models.attention import CrossAttention, SelfAttention
-from kdtw_jax.models.cache import Cache, KeyValue, append, as_memory, empty_memory
+from kdtw_jax.models.cache import Cache, Encoded, KeyValue, append, as_memory, empty_memory
 from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.language_model import LanguageModel
 from kdtw_jax.models.layers import (
     DropoutSeed,
-    Embedding,
-    FeedForward,
     RMSNorm,
     dropout,
     dropout_seeds,
-    normal_param,
+    embedding_unit,
+    feed_forward,
 )
 from kdtw_jax.models.position_bias import RelativePositionBias, skew, windows
 
 Layer = TypeVar("Layer", bound=nnx.Module)
-
-
-class Encoded(NamedTuple):
-  """A source as the decoder sees it.
-
-  Attributes:
-    states: last hidden states in the compute dtype; meaningless where the mask is False.
-    mask: True where the source holds a token.
-  """
-
-  states: Float[Array, "B S D"]
-  mask: Bool[Array, "B S"]
 
 
 class EncoderLayer(nnx.Module):
@@ -60,7 +47,7 @@ class EncoderLayer(nnx.Module):
     self.self_attention_norm = RMSNorm(config.d_model, config.param_dtype)
     self.self_attention = SelfAttention(config, rngs)
     self.feed_forward_norm = RMSNorm(config.d_model, config.param_dtype)
-    self.feed_forward = _feed_forward(config, rngs)
+    self.feed_forward = feed_forward(config, rngs)
 
   def __call__(
       self,
@@ -86,7 +73,7 @@ class DecoderLayer(nnx.Module):
     self.cross_attention_norm = RMSNorm(config.d_model, config.param_dtype)
     self.cross_attention = CrossAttention(config, rngs)
     self.feed_forward_norm = RMSNorm(config.d_model, config.param_dtype)
-    self.feed_forward = _feed_forward(config, rngs)
+    self.feed_forward = feed_forward(config, rngs)
 
   def __call__(
       self,
@@ -156,24 +143,15 @@ class Stack(nnx.Module, Generic[Layer]):
     return list(zip(self.layers, biases * (self.num_layers // len(biases)), strict=True))
 
 
-class EncoderDecoder(nnx.Module):
-  """T5: token arrays in, hidden states and logits out; dropout only with a dropout key.
-
-  Between layers, activations are split along their rows alone. With `fsdp` the compiler therefore
-  gathers the kernels of one layer at a time, and not the rows.
-  """
+class EncoderDecoder(LanguageModel):
+  """T5: token arrays in, hidden states and logits out; dropout only with a dropout key."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    self.config = config
-    self.layout: Layout | None = None  # set by `functional.Model`
-    self.shared = Embedding(config.vocab_size, config.d_model, config.param_dtype, rngs)
+    unit = embedding_unit(config.d_model)
+    super().__init__(config, unit, 1.0 / unit, rngs)
     self.encoder = Stack(EncoderLayer, config.num_encoder_layers, True, config, rngs)
     self.decoder = Stack(DecoderLayer, config.num_decoder_layers, False, config, rngs)
-    if not config.tie_embeddings:
-      shape = (config.vocab_size, config.d_model)
-      self.readout_kernel = normal_param(
-          rngs, shape, config.d_model**-0.5, config.param_dtype, ("vocab", "embed")
-      )
+    self.make_readout(rngs)
 
   def encode(self, source: Int[Array, "B S"], dropout_key: PRNGKey | None = None) -> Encoded:
     """Runs the encoder; PAD_ID is padding at any position."""
@@ -182,9 +160,9 @@ class EncoderDecoder(nnx.Module):
     mask = source != PAD_ID
     tables = self.encoder.position_bias.tables(source.shape[1])
     biases = [skew(table) + _mask_bias(mask) for table in tables]
-    x = dropout(self._embed(source), rate, seeds[-2])
+    x = dropout(self.embed(source), rate, seeds[-2])
     for i, (layer, bias) in enumerate(self.encoder.with_bias(biases)):
-      x = self._by_rows(layer(x, bias, seeds[4 * i : 4 * i + 4]))
+      x = self.by_rows(layer(x, bias, seeds[4 * i : 4 * i + 4]))
     return Encoded(dropout(self.encoder.final_norm(x), rate, seeds[-1]), mask)
 
   def hidden(
@@ -195,11 +173,11 @@ class EncoderDecoder(nnx.Module):
     seeds = dropout_seeds(dropout_key, 6 * self.config.num_decoder_layers + 2)
     biases = [skew(table) for table in self.decoder.position_bias.tables(inputs.shape[1])]
     source_bias = _mask_bias(encoded.mask)
-    x = dropout(self._embed(inputs), rate, seeds[-2])
+    x = dropout(self.embed(inputs), rate, seeds[-2])
     for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
       source = layer.cross_attention.memory(encoded.states)
       x, _ = layer(x, bias, source, source_bias, seeds[6 * i : 6 * i + 6])
-      x = self._by_rows(x)
+      x = self.by_rows(x)
     return dropout(self.decoder.final_norm(x), rate, seeds[-1])
 
   def start(self, encoded: Encoded, price: Float[Array, " B"], max_length: int) -> Cache:
@@ -210,8 +188,8 @@ class EncoderDecoder(nnx.Module):
     source = [layer.cross_attention.memory(encoded.states) for layer in self.decoder.layers]
     tables = self.decoder.position_bias.tables(max_length)
     return Cache(
-        tuple(map(self._by_heads, empty)),
-        tuple(map(self._by_heads, source)),
+        tuple(map(self.by_heads, empty)),
+        tuple(map(self.by_heads, source)),
         encoded.mask,
         tables,
         price,
@@ -224,37 +202,14 @@ class EncoderDecoder(nnx.Module):
     biases = [windows(table, positions, tokens.shape[1]) for table in cache.position_bias]
     seeds = dropout_seeds(None, 6)
     source_bias = _mask_bias(cache.source_mask)
-    x = self._embed(tokens)
+    x = self.embed(tokens)
     filled = []
     for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
       past, source = (cache.self_attention[i], positions), cache.cross_attention[i]
       x, memory = layer(x, bias, source, source_bias, seeds, past)
-      x = self._by_rows(x)
-      filled.append(self._by_heads(memory))
+      x = self.by_rows(x)
+      filled.append(self.by_heads(memory))
     return self.decoder.final_norm(x), cache._replace(self_attention=tuple(filled))
-
-  def _embed(self, tokens: Int[Array, "B C"]) -> Float[Array, "B C D"]:
-    """Looks up embeddings in the compute dtype; the table stays split along its width."""
-    x = self.shared(tokens, self.config.compute_dtype)
-    if self.layout is not None:
-      x = self.layout.constrain(x, "replica", None, "embed")
-    return self._by_rows(x)
-
-  def _by_rows(self, x: Float[Array, "B C D"]) -> Float[Array, "B C D"]:
-    """Splits the residual stream along its rows, over the mesh of the model's layout."""
-    return x if self.layout is None else self.layout.constrain(x, "batch", None, None)
-
-  def _by_heads(self, memory: KeyValue) -> KeyValue:
-    """Splits keys and values along rows and heads, over the mesh of the model's layout."""
-    if self.layout is None:
-      return memory
-    axes = ("batch", "heads", None, None)
-    return KeyValue(*(self.layout.constrain(part, *axes) for part in memory))
-
-  def readout_weight(self) -> Float[Array, "V D"]:
-    """Returns the readout matrix, or the tied embedding as stored."""
-    tied = self.config.tie_embeddings
-    return self.shared.embedding[...] if tied else self.readout_kernel[...]
 
   def readout_input(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C D"]:
     """Scales hidden states to the unit of the stored readout matrix.
@@ -265,32 +220,6 @@ class EncoderDecoder(nnx.Module):
     if self.config.scales_readout:
       scale *= self.config.d_model**-0.5
     return hidden if scale == 1.0 else hidden * jnp.asarray(scale, hidden.dtype)
-
-  def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
-    """Computes float32 logits, with `<τ>` and the padding rows masked."""
-    weight = self.readout_weight().astype(hidden.dtype)
-    logits = jnp.einsum(
-        "bcd,vd->bcv", self.readout_input(hidden), weight, preferred_element_type=jnp.float32
-    )
-    config = self.config
-    num_tokens = config.num_tokens or config.vocab_size
-    if config.tau_id < 0 and num_tokens == config.vocab_size:
-      return logits
-    row = jnp.arange(config.vocab_size)
-    is_masked = (row == config.tau_id) | (row >= num_tokens)
-    return jnp.where(is_masked[None, None], MASKED_LOGIT, logits)
-
-
-def _feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:
-  """Makes the feed-forward block that the config names."""
-  return FeedForward(
-      config.d_model,
-      config.d_ff,
-      config.feed_forward,
-      config.dropout_rate,
-      config.param_dtype,
-      rngs,
-  )
 
 
 def _mask_bias(mask: Bool[Array, "B S"]) -> Float[Array, "B 1 1 S"]:

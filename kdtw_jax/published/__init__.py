@@ -21,5 +21,5 @@ from kdtw_jax.published.model import load_model as load_model
 from kdtw_jax.published.model import load_params as load_params
 from kdtw_jax.published.model import open_published as open_published
 from kdtw_jax.published.model import save_model as save_model
-from kdtw_jax.published.names import export_t5 as export_t5
-from kdtw_jax.published.names import import_t5 as import_t5
+from kdtw_jax.published.names import export_weights as export_weights
+from kdtw_jax.published.names import import_weights as import_weights

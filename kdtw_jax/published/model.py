@@ -25,7 +25,7 @@ from kdtw_jax.files import damaged_file, read_json_object, replaced_folder, writ
 from kdtw_jax.models import HEADS, Model, ModelConfig, build
 from kdtw_jax.published.architecture import architecture, config_json, generation_json
 from kdtw_jax.published.folder import DOWNLOAD, locate, read_config
-from kdtw_jax.published.names import export_t5, import_t5
+from kdtw_jax.published.names import export_weights, import_weights
 from kdtw_jax.published.tensors import (
     SHARD_BYTES,
     Tensors,
@@ -98,7 +98,7 @@ def load_params(
     return jax.device_put(array, places.get(path))
 
   try:
-    return import_t5(tensors, config, place_fn=place)
+    return import_weights(tensors, config, place_fn=place)
   except ValueError as error:
     raise ValueError(f"{name}: {error}") from error
 
@@ -138,7 +138,7 @@ def save_model(
         (EXTRAS_JSON, _own_fields(config)),
     ):
       (unfinished / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    write_tensors(unfinished, export_t5(params, config), shard_bytes=shard_bytes)
+    write_tensors(unfinished, export_weights(params, config), shard_bytes=shard_bytes)
     if extras:
       save_tensors(unfinished / EXTRAS, extras)
     if save_tokenizer is not None:
@@ -169,7 +169,7 @@ def load_model(folder: Path) -> Loaded:
   path = published.folder / EXTRAS_JSON
   own = read_json_object(path, remedy=DOWNLOAD)
   try:
-    own["price_knots"] = tuple(own["price_knots"])
+    own = {name: _with_tuples(value) for name, value in own.items()}
     config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
     model = build(config)
   except (KeyError, TypeError, ValueError) as error:
@@ -199,6 +199,11 @@ def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Par
 def _kinds(arrays: Mapping[str, Any]) -> dict[str, str]:
   """Dtype and shape of each array."""
   return {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
+
+
+def _with_tuples(value: Any) -> Any:
+  """Returns a value of JSON with tuples for lists."""
+  return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _own_fields(config: ModelConfig) -> dict[str, Any]:

@@ -1,19 +1,18 @@
-"""Conversion between the weights of transformers' T5 and this package's params.
+"""Conversion between the weights of transformers' models and this package's params.
 
-Arrays in, arrays out: no files, no downloads. It covers the encoder-decoder; the student's heads
-have no published counterpart. Our kernels are transposed and stacked, and some are stored in other
-units. All units are powers of two, so nothing is rounded in either direction.
-Letters: D width, F hidden width, N heads, H head size, V vocabulary, P tables of position bias.
+Arrays in, arrays out: no files, no downloads. It covers the models; the student's heads have no
+published counterpart. What is where is said per kind of model (`t5_names.py`, `causal_names.py`).
+Letters: D width, V vocabulary.
 
 Example:
   weights = {name: tensor.numpy() for name, tensor in torch_model.state_dict().items()}
-  params = {**model.init(key), **import_t5(weights, config)}
+  params = {**model.init(key), **import_weights(weights, config)}
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
 import operator
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax import traverse_util
 import jax
@@ -22,30 +21,13 @@ import numpy as np
 
 from kdtw_jax.base import ArrayLike, Params
 from kdtw_jax.models import HEADS, ModelConfig, build
-from kdtw_jax.models.attention import query_unit
-from kdtw_jax.models.layers import embedding_unit
-from kdtw_jax.models.position_bias import BIAS_UNIT
+from kdtw_jax.published import causal_names, t5_names
+from kdtw_jax.published.entries import Entry
 
 TABLES = ("shared/embedding", "readout_kernel")  # parameters with a row for each token
 
 
-class _Entry(NamedTuple):
-  """One of our parameters and the published arrays that it consists of.
-
-  Attributes:
-    path: keys in our nested dict.
-    names: published names, in the order in which our kernel stacks them.
-    join: `(*published arrays) -> ours`.
-    split: `(ours) -> published arrays`.
-  """
-
-  path: tuple[str, ...]
-  names: tuple[str, ...]
-  join: Callable[..., np.ndarray]
-  split: Callable[..., tuple[np.ndarray, ...]]
-
-
-def import_t5(
+def import_weights(
     weights: Mapping[str, ArrayLike],
     config: ModelConfig,
     *,
@@ -56,8 +38,8 @@ def import_t5(
   Besides the results of `place_fn`, memory holds the published arrays of one parameter at a time.
 
   Args:
-    weights: state dict of a T5ForConditionalGeneration as arrays; names that T5 ties to
-      `shared.weight` are not read. If `config.num_tokens` is set, a table with more or fewer rows
+    weights: state dict of a published model as arrays; names that it ties to the embedding
+      are not read. If `config.num_tokens` is set, a table with more or fewer rows
       than `config.vocab_size` is cut or padded with zeros.
     config: the architecture of the weights.
     place_fn: `(path, array)`, moves a host array of `config.param_dtype` to its devices, by its
@@ -82,26 +64,34 @@ def import_t5(
   )
 
 
-def export_t5(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
-  """Converts our params to published weights, without heads: the exact inverse of `import_t5`.
+def export_weights(params: Params, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
+  """Converts our params to published weights, without heads: the exact inverse of `import_weights`.
 
   Args:
     params: parameters of a model of this config.
     config: the architecture.
 
   Yields:
-    (published name, array in the params' dtype), without T5's aliases of `shared.weight`. The
+    (published name, array in the params' dtype), without aliases of a tied embedding. The
     arrays are made one parameter at a time.
   """
   flat = traverse_util.flatten_dict({k: v for k, v in params.items() if k not in HEADS})
   for entry in _entries(config):
-    yield from zip(entry.names, entry.split(np.asarray(flat[entry.path])), strict=True)
+    array = np.asarray(flat[entry.path])
+    if "/".join(entry.path) in TABLES:
+      array = _renamed(array, [pair[::-1] for pair in config.renamed_ids])
+    yield from zip(entry.names, entry.split(array), strict=True)
+
+
+def _entries(config: ModelConfig) -> list[Entry]:
+  """Lists all parameters of the model."""
+  return (causal_names if config.kind == "causal" else t5_names).entries(config)
 
 
 def _read(
-    entry: _Entry, weights: Mapping[str, ArrayLike], config: ModelConfig, shapes: Params
+    entry: Entry, weights: Mapping[str, ArrayLike], config: ModelConfig, shapes: Params
 ) -> np.ndarray:
-  """Reads one of our parameters in `param_dtype`; see `import_t5` for errors."""
+  """Reads one of our parameters in `param_dtype`; see `import_weights` for errors."""
   missing = [name for name in entry.names if name not in weights]
   if missing:
     raise ValueError(
@@ -110,7 +100,7 @@ def _read(
     )
   array = entry.join(*_published(entry, weights))
   if "/".join(entry.path) in TABLES and config.num_tokens:
-    array = _fit_rows(array, config)
+    array = _renamed(_fit_rows(array, config), config.renamed_ids)
   shape = functools.reduce(operator.getitem, entry.path, shapes).shape
   if array.shape != shape:
     raise ValueError(
@@ -121,7 +111,7 @@ def _read(
   return array.astype(jnp.dtype(config.param_dtype), order="K", copy=False)
 
 
-def _published(entry: _Entry, weights: Mapping[str, ArrayLike]) -> list[np.ndarray]:
+def _published(entry: Entry, weights: Mapping[str, ArrayLike]) -> list[np.ndarray]:
   """Returns the published arrays of one parameter; raises ValueError if they do not fit."""
   arrays = [_exactly_scalable(name, weights[name]) for name in entry.names]
   shapes = {name: array.shape for name, array in zip(entry.names, arrays, strict=True)}
@@ -147,109 +137,21 @@ def _fit_rows(table: np.ndarray, config: ModelConfig) -> np.ndarray:
   Raises:
     ValueError: if the table has fewer rows than there are tokens.
   """
-  if len(table) < config.num_tokens:
+  num_tokens = config.num_tokens - config.has_pad_row
+  if len(table) < num_tokens:
     raise ValueError(
-        f"weights: a table of {len(table)} rows for {config.num_tokens} tokens: the "
+        f"weights: a table of {len(table)} rows for {num_tokens} tokens: the "
         "tokenizer is not this model's; give the one published with it"
     )
   grown = config.vocab_size - len(table)
   return np.pad(table, ((0, grown), (0, 0))) if grown > 0 else table[: config.vocab_size]
 
 
-def _entries(config: ModelConfig) -> list[_Entry]:
-  """Lists all parameters of the encoder-decoder."""
-  entries = [_scaled("shared/embedding", "shared.weight", embedding_unit(config.d_model))]
-  for stack, depth in (
-      ("encoder", config.num_encoder_layers),
-      ("decoder", config.num_decoder_layers),
-  ):
-    biases = [
-        f"{stack}.block.{i}.layer.0.SelfAttention.relative_attention_bias.weight"
-        for i in range(depth if config.bias_per_layer else 1)
-    ]
-    entries.append(_tables(f"{stack}/position_bias/embedding", biases, BIAS_UNIT))
-    for i in range(depth):
-      entries.extend(_layer_entries(stack, i, config))
-    entries.append(_copy(f"{stack}/final_norm/weight", f"{stack}.final_layer_norm.weight"))
-  if not config.tie_embeddings:
-    entries.append(_copy("readout_kernel", "lm_head.weight"))
-  return entries
-
-
-def _layer_entries(stack: str, i: int, config: ModelConfig) -> list[_Entry]:
-  """Lists the parameters of layer i of a stack."""
-  ours, theirs = f"{stack}/layer_{i}", f"{stack}.block.{i}.layer"
-  attention = f"{theirs}.0.SelfAttention"
-  q_scale = query_unit(config.d_kv)
-  entries = [
-      _copy(f"{ours}/self_attention_norm/weight", f"{theirs}.0.layer_norm.weight"),
-      _kernel(
-          f"{ours}/self_attention/qkv",
-          *(f"{attention}.{x}.weight" for x in "qkv"),
-          first_scale=q_scale,
-      ),
-      _kernel(f"{ours}/self_attention/out", f"{attention}.o.weight"),
-  ]
-  last = 1
-  if stack == "decoder":
-    last = 2
-    attention = f"{theirs}.1.EncDecAttention"
-    entries += [
-        _copy(f"{ours}/cross_attention_norm/weight", f"{theirs}.1.layer_norm.weight"),
-        _kernel(f"{ours}/cross_attention/q", f"{attention}.q.weight", first_scale=q_scale),
-        _kernel(f"{ours}/cross_attention/kv", f"{attention}.k.weight", f"{attention}.v.weight"),
-        _kernel(f"{ours}/cross_attention/out", f"{attention}.o.weight"),
-    ]
-  dense = f"{theirs}.{last}.DenseReluDense"
-  inputs = ("wi_0", "wi_1") if config.feed_forward == "gated-gelu" else ("wi",)
-  return entries + [
-      _copy(f"{ours}/feed_forward_norm/weight", f"{theirs}.{last}.layer_norm.weight"),
-      _kernel(f"{ours}/feed_forward/wi", *(f"{dense}.{x}.weight" for x in inputs)),
-      _kernel(f"{ours}/feed_forward/wo", f"{dense}.wo.weight"),
-  ]
-
-
-def _times(x: np.ndarray, scale: float) -> np.ndarray:
-  """Multiplies by a power of two in the array's dtype; numpy would turn bfloat16 into float32."""
-  return x if scale == 1.0 else x * x.dtype.type(scale)
-
-
-def _copy(path: str, name: str) -> _Entry:
-  """Makes the entry of a parameter that equals the published array."""
-  return _Entry(tuple(path.split("/")), (name,), lambda x: x, lambda x: (x,))
-
-
-def _scaled(path: str, name: str, scale: float) -> _Entry:
-  """Makes the entry of a parameter that is stored divided by a scale."""
-  return _Entry(
-      tuple(path.split("/")), (name,), lambda x: _times(x, 1 / scale), lambda x: (_times(x, scale),)
-  )
-
-
-def _tables(path: str, names: list[str], scale: float) -> _Entry:
-  """Makes the entry of tables that are stacked on a new first axis and divided by a scale."""
-  return _Entry(
-      tuple(path.split("/")),
-      tuple(names),
-      lambda *x: _times(np.stack(x), 1 / scale),
-      lambda x: tuple(_times(x, scale)),
-  )
-
-
-def _kernel(path: str, *names: str, first_scale: float = 1.0) -> _Entry:
-  """Makes the entry of a kernel `[in, out]` or `[in, parts, out]` from `[out, in]` matrices.
-
-  The first matrix is stored divided by `first_scale`.
-  """
-  keys = tuple(path.split("/"))
-  scales = (first_scale, *[1.0] * (len(names) - 1))
-
-  def join(*parts):
-    scaled = [_times(x, 1 / scale) for x, scale in zip(parts, scales, strict=True)]
-    return scaled[0].T if len(parts) == 1 else np.stack(scaled).transpose(2, 0, 1)
-
-  def split(x):
-    parts = [x] if len(names) == 1 else [x[:, i] for i in range(len(names))]
-    return tuple(_times(part.T, scale) for part, scale in zip(parts, scales, strict=True))
-
-  return _Entry(keys, names, join, split)
+def _renamed(table: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+  """Returns the table with row `old` at `new` for each (new, old)."""
+  if not pairs:
+    return table
+  new, old = map(list, zip(*pairs, strict=True))
+  table = table.copy()
+  table[new] = table[old]
+  return table

@@ -12,7 +12,7 @@ from tiny_models import fast_jit
 
 from kdtw_jax.models import ModelConfig, build
 from kdtw_jax.models.position_bias import relative_position_bucket
-from kdtw_jax.published import export_t5, import_t5
+from kdtw_jax.published import export_weights, import_weights
 
 HERE = pathlib.Path(__file__).parent
 # float32 sums in another order through three layers; logits are of size 1 to 10.
@@ -68,7 +68,7 @@ def load(name: str):
 @pytest.mark.parametrize("name", KINDS)
 def test_matches_recorded_torch_outputs(name):
   golden, weights = load(name)
-  params = import_t5(weights, KINDS[name])
+  params = import_weights(weights, KINDS[name])
   ours = our_outputs(KINDS[name], params, golden["source"], golden["inputs"], (1, 16))
   assert_same(ours, golden)
   assert np.abs(golden["logits"]).max() > 0.5  # outputs near zero would agree with anything
@@ -78,7 +78,7 @@ def test_matches_recorded_torch_outputs(name):
 def test_weights_survive_a_round_trip(name):
   _, weights = load(name)
   config = KINDS[name]
-  exported = dict(export_t5(import_t5(weights, config), config))
+  exported = dict(export_weights(import_weights(weights, config), config))
   assert set(exported) == set(weights)
   for key, value in weights.items():
     np.testing.assert_array_equal(exported[key], value)
@@ -86,7 +86,7 @@ def test_weights_survive_a_round_trip(name):
 
 def test_import_has_the_structure_of_fresh_params():
   config = KINDS["gated_gelu_untied"]
-  imported = import_t5(load("gated_gelu_untied")[1], config)
+  imported = import_weights(load("gated_gelu_untied")[1], config)
   fresh = jax.eval_shape(build(config).init, jax.random.key(0))
   assert jax.tree.map(lambda x: (x.shape, x.dtype), imported) == jax.tree.map(
       lambda x: (x.shape, x.dtype), fresh
@@ -97,9 +97,9 @@ def test_missing_and_misshapen_weights_are_named():
   config = KINDS["relu_tied"]
   _, weights = load("relu_tied")
   with pytest.raises(ValueError, match=r"lm_head.weight.*tie_embeddings=False"):
-    import_t5(weights, dataclasses.replace(config, tie_embeddings=False))
+    import_weights(weights, dataclasses.replace(config, tie_embeddings=False))
   with pytest.raises(ValueError, match=r"shared/embedding.*\(40, 12\).*\(41, 12\)"):
-    import_t5(weights, dataclasses.replace(config, vocab_size=41))
+    import_weights(weights, dataclasses.replace(config, vocab_size=41))
 
 
 def test_position_buckets_match_torch():
@@ -133,5 +133,5 @@ def test_matches_live_torch(name):
   source, inputs = maker.random_text(config, 7, source_length=150, target_length=140)
   golden = {"source": source, **maker.torch_outputs(model, source, inputs)}
   weights = {key: value.numpy() for key, value in model.state_dict().items()}
-  params = import_t5(weights, config)
+  params = import_weights(weights, config)
   assert_same(our_outputs(config, params, source, inputs, (1, 139)), golden)

@@ -235,7 +235,7 @@ def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
   found["greedy_tokens"] = sum(map(len, written[1]))
   found["greedy_distinct"] = len(set(itertools.chain(*written[1])))
   found["weights_same"] = same_bits(
-      dict(published.export_t5(params, model.config)), file_tensors(folder)
+      dict(published.export_weights(params, model.config)), file_tensors(folder)
   )
   with tempfile.TemporaryDirectory() as saved:
     back = export(folder, Path(saved) / "ours", params, model.config)

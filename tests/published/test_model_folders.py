@@ -60,11 +60,11 @@ def test_the_published_arrays_have_the_dtype_of_the_params(tmp_path, dtype):
 def test_scaled_units_are_exact_in_bfloat16():
   weights = {
       name: np.asarray(x).astype(ml_dtypes.bfloat16)
-      for name, x in published.export_t5(random_model()[2], TINY)
+      for name, x in published.export_weights(random_model()[2], TINY)
   }
   for dtype in ("float32", "bfloat16"):
     config, _, _ = random_model(param_dtype=dtype)
-    back = dict(published.export_t5(published.import_t5(weights, config), config))
+    back = dict(published.export_weights(published.import_weights(weights, config), config))
     assert {name: x.tobytes() for name, x in weights.items()} == {
         name: x.astype(ml_dtypes.bfloat16).tobytes() for name, x in back.items()
     }

@@ -51,9 +51,9 @@ def test_published_arrays_of_one_parameter_are_in_memory_at_a_time():
   config, _, params = random_model(
       feed_forward="gated-gelu", tie_embeddings=False, bias_per_layer=True, num_decoder_layers=2
   )
-  shapes = {name: x.shape for name, x in published.export_t5(params, config)}
+  shapes = {name: x.shape for name, x in published.export_weights(params, config)}
   weights = Watched(shapes)
-  kept = published.import_t5(weights, config, place_fn=lambda path, array: None)
+  kept = published.import_weights(weights, config, place_fn=lambda path, array: None)
   assert kept["encoder"]["layer_0"]["self_attention"]["qkv"] is None
   assert {name for name, _ in weights.seen} == set(shapes)
   for name, live in weights.seen:
@@ -67,8 +67,8 @@ def test_published_arrays_of_one_parameter_are_in_memory_at_a_time():
 
 def test_what_put_keeps_is_all_that_stays():
   config, _, params = random_model(tie_embeddings=False)
-  weights = Watched({name: x.shape for name, x in published.export_t5(params, config)})
-  kept = published.import_t5(weights, config, place_fn=lambda path, array: np.array(array))
+  weights = Watched({name: x.shape for name, x in published.export_weights(params, config)})
+  kept = published.import_weights(weights, config, place_fn=lambda path, array: np.array(array))
   assert not weights.live
   np.testing.assert_array_equal(kept["readout_kernel"], 1)
 

@@ -1,0 +1,96 @@
+"""Attention of causal models: rotated queries and keys, several queries per key head.
+
+Ainslie et al. 2023, https://arxiv.org/abs/2305.13245. The keys of a query lie in up to two places,
+the prompt's memory and the output's, which are read without being joined. Not here: masks, which
+are arguments, and the cache (`cache.py`).
+Letters: B batch, C queries, L keys, D width, N heads, K key heads, G = N / K, H head size.
+"""
+
+from collections.abc import Sequence
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kdtw_jax.models.cache import KeyValue
+from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.layers import DropoutSeed, RMSNorm, dropout, normal_param, project
+from kdtw_jax.models.rotary import Rotation
+
+Memory = tuple[KeyValue, Array]  # keys and values, and the bias [#B 1 #C L] of their positions
+
+
+def attend(
+    q: Float[Array, "B C N H"],
+    memories: Sequence[Memory],
+    scale: float,
+    dropout_rate: float,
+    seed: DropoutSeed | None,
+) -> Float[Array, "B C N H"]:
+  """Computes `softmax(scale · q · kᵀ + bias) · v` over the keys of all memories.
+
+  Args:
+    q: queries.
+    memories: keys and values of K heads each, with a float32 bias that is MASKED_LOGIT at keys that
+      must not be seen. A query sees at least one.
+    scale: of the scores.
+    dropout_rate: share of attention weights to drop.
+    seed: dropout seed; None switches dropout off.
+
+  Returns:
+    The weighted sum of the values, in their dtype.
+  """
+  batch, num_queries, num_heads, size = q.shape
+  heads = memories[0][0].k.shape[1]
+  grouped = (q * jnp.asarray(scale, q.dtype)).reshape(batch, num_queries, heads, -1, size)
+  scores = [
+      jnp.einsum("bckgh,bkhl->bkgcl", grouped, memory.k, preferred_element_type=jnp.float32)
+      + bias[:, :, None]
+      for memory, bias in memories
+  ]
+  weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
+  weights = dropout(weights.astype(q.dtype), dropout_rate, seed)
+  mixed, start = jnp.zeros_like(grouped), 0
+  for memory, _ in memories:
+    part = jax.lax.slice_in_dim(weights, start, start + memory.v.shape[2], axis=-1)
+    mixed = mixed + jnp.einsum("bkgcl,bklh->bckgh", part, memory.v)
+    start += memory.v.shape[2]
+  return mixed.reshape(batch, num_queries, num_heads, size)
+
+
+class GroupedAttention(nnx.Module):
+  """Causal self-attention. Kernels are `q [D, N*H]`, `kv [D, 2, K*H]` and `out [N*H, D]`."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    self.config = config
+    width, dtype = config.d_model, config.param_dtype
+    inner, keys = config.num_heads * config.d_kv, config.key_heads * config.d_kv
+    std = width**-0.5
+    self.q = normal_param(rngs, (width, inner), std, dtype, ("embed", "heads"))
+    self.kv = normal_param(rngs, (width, 2, keys), std, dtype, ("embed", None, "heads"))
+    self.out = normal_param(rngs, (inner, width), inner**-0.5, dtype, ("heads", "embed"))
+    if config.qk_norm:
+      self.q_norm = RMSNorm(config.d_kv, dtype, config.norm_epsilon, config.norm_offset)
+      self.k_norm = RMSNorm(config.d_kv, dtype, config.norm_epsilon, config.norm_offset)
+
+  def project(
+      self, x: Float[Array, "B C D"], rotation: Rotation
+  ) -> tuple[Float[Array, "B C N H"], Float[Array, "B C K H"], Float[Array, "B C K H"]]:
+    """Computes the queries, keys and values of each position; queries and keys are rotated."""
+    lead = x.shape[:2]
+    q = project(x, self.q[...]).reshape(*lead, self.config.num_heads, -1)
+    kv = project(x, self.kv[...]).reshape(*lead, 2, self.config.key_heads, -1)
+    k, v = kv[:, :, 0], kv[:, :, 1]
+    if self.config.qk_norm:
+      q, k = self.q_norm(q), self.k_norm(k)
+    return rotation(q), rotation(k), v
+
+  def attend(
+      self, q: Float[Array, "B C N H"], memories: Sequence[Memory], seed: DropoutSeed | None
+  ) -> Float[Array, "B C D"]:
+    """Attends to the memories and projects the result back to the residual stream."""
+    config = self.config
+    scale = config.d_kv**-0.5 if config.query_scale is None else config.query_scale
+    mixed = attend(q, memories, scale, config.dropout_rate, seed)
+    return project(mixed.reshape(*mixed.shape[:2], -1), self.out[...])

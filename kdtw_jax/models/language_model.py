@@ -1,0 +1,91 @@
+"""What every model has: the token table, the readout, and where its activations lie.
+
+Not here: what lies between them (`t5.py`, `causal_lm.py`).
+Letters: B batch, C positions, D width, V vocabulary.
+"""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+import numpy as np
+
+from kdtw_jax.base import EOS_ID, MASKED_LOGIT, PAD_ID
+from kdtw_jax.devices import Layout
+from kdtw_jax.models.cache import KeyValue
+from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.layers import Embedding, normal_param
+
+
+class LanguageModel(nnx.Module):
+  """Token ids to vectors, and hidden states to logits.
+
+  Between layers, activations are split along their rows alone. With `fsdp` the compiler therefore
+  gathers the kernels of one layer at a time, and not the rows.
+  """
+
+  def __init__(self, config: ModelConfig, unit: float, std: float, rngs: nnx.Rngs):
+    """Makes the table of embeddings, stored divided by `unit`, with entries of this std."""
+    self.config = config
+    self.layout: Layout | None = None  # set by `functional.Model`
+    sizes = config.vocab_size, config.d_model
+    self.shared = Embedding(*sizes, unit, std, config.param_dtype, rngs)
+
+  def make_readout(self, rngs: nnx.Rngs) -> None:
+    """Makes the readout matrix of a model whose embeddings are not tied."""
+    config = self.config
+    if not config.tie_embeddings:
+      shape = (config.vocab_size, config.d_model)
+      self.readout_kernel = normal_param(
+          rngs, shape, config.d_model**-0.5, config.param_dtype, ("vocab", "embed")
+      )
+
+  def embed(self, tokens: Int[Array, "B C"]) -> Float[Array, "B C D"]:
+    """Looks up embeddings in the compute dtype; the table stays split along its width."""
+    x = self.shared(tokens, self.config.compute_dtype)
+    if self.layout is not None:
+      x = self.layout.constrain(x, "replica", None, "embed")
+    return self.by_rows(x)
+
+  def by_rows(self, x: Float[Array, "B C D"]) -> Float[Array, "B C D"]:
+    """Splits the residual stream along its rows, over the mesh of the model's layout."""
+    return x if self.layout is None else self.layout.constrain(x, "batch", None, None)
+
+  def by_heads(self, memory: KeyValue) -> KeyValue:
+    """Splits keys and values along rows and heads, over the mesh of the model's layout."""
+    if self.layout is None:
+      return memory
+    axes = ("batch", "heads", None, None)
+    return KeyValue(*(self.layout.constrain(part, *axes) for part in memory))
+
+  def readout_weight(self) -> Float[Array, "V D"]:
+    """Returns the readout matrix, or the tied embedding as stored."""
+    tied = self.config.tie_embeddings
+    return self.shared.embedding[...] if tied else self.readout_kernel[...]
+
+  def readout_input(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C D"]:
+    """Scales hidden states to the unit of the stored readout matrix."""
+    return hidden
+
+  def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
+    """Computes float32 logits, with rows masked that are no tokens, and all that end an output one.
+
+    No tokens are `<τ>`, padding rows, and the row of PAD_ID if the published table has none there.
+    """
+    weight = self.readout_weight().astype(hidden.dtype)
+    logits = jnp.einsum(
+        "bcd,vd->bcv", self.readout_input(hidden), weight, preferred_element_type=jnp.float32
+    )
+    config = self.config
+    row = np.arange(config.vocab_size)
+    is_masked = (row == config.tau_id) | (row >= (config.num_tokens or config.vocab_size))
+    if config.has_pad_row:
+      is_masked |= row == PAD_ID
+    if config.stop_ids:
+      stops = np.asarray((EOS_ID, *config.stop_ids))
+      ends = jax.nn.logsumexp(logits[..., stops], axis=-1, keepdims=True)
+      logits = jnp.where(jnp.asarray(row == EOS_ID), ends, logits)
+      is_masked |= np.isin(row, config.stop_ids)
+    if not is_masked.any():
+      return logits
+    return jnp.where(jnp.asarray(is_masked)[None, None], MASKED_LOGIT, logits)
