@@ -134,7 +134,7 @@ class CausalLM(LanguageModel):
       self, cache: Cache, tokens: Int[Array, "B C"], positions: Int[Array, " B"]
   ) -> tuple[Float[Array, "B C D"], Cache]:
     """Runs the decoder inputs at positions[b] .. positions[b] + C - 1 through the cache."""
-    index = positions[:, None] + jnp.arange(tokens.shape[1], dtype=positions.dtype)
+    index = positions[:, None] + jnp.arange(tokens.shape[1], dtype=positions.dtype)[None]
     keys = jnp.arange(cache.self_attention[0].k.shape[-1])
     hidden, filled = self._after(
         cache.cross_attention,
@@ -173,7 +173,7 @@ class CausalLM(LanguageModel):
   ) -> tuple[Float[Array, "B C D"], tuple[KeyValue, ...]]:
     """Runs decoder inputs after their prompts, through a cache or without one."""
     lengths = jnp.sum(prompt_mask, axis=1, dtype=positions.dtype)
-    index = positions[:, None] + jnp.arange(inputs.shape[1], dtype=positions.dtype)
+    index = positions[:, None] + jnp.arange(inputs.shape[1], dtype=positions.dtype)[None]
     absolute = lengths[:, None] + index
     keys = jnp.arange(prompt_mask.shape[1])[None, None]
     seen = self._biases(absolute[:, :, None], jnp.where(prompt_mask[:, None], keys, 2**30))

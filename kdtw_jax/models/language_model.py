@@ -84,7 +84,7 @@ class LanguageModel(nnx.Module):
     if config.stop_ids:
       stops = np.asarray((EOS_ID, *config.stop_ids))
       ends = jax.nn.logsumexp(logits[..., stops], axis=-1, keepdims=True)
-      logits = jnp.where(jnp.asarray(row == EOS_ID), ends, logits)
+      logits = jnp.where(jnp.asarray(row == EOS_ID)[None, None], ends, logits)
       is_masked |= np.isin(row, config.stop_ids)
     if not is_masked.any():
       return logits

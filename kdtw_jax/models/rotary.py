@@ -28,7 +28,7 @@ class Rotation(NamedTuple):
 
 def rotation(positions: Int[Array, "#B C"], frequencies: Float[np.ndarray, " half"]) -> Rotation:
   """Computes the rotation of each position."""
-  angles = positions[..., None].astype(jnp.float32) * jnp.asarray(frequencies)
+  angles = positions[..., None].astype(jnp.float32) * jnp.asarray(frequencies)[None, None]
   return Rotation(jnp.cos(angles)[:, :, None], jnp.sin(angles)[:, :, None])
 
 
@@ -44,7 +44,7 @@ def frequencies(
       those whose wavelength exceeds length / low, keeps those below length / high, and goes from
       one to the other between them (Llama 3.1, https://arxiv.org/abs/2407.21783).
   """
-  plain = theta ** -(np.arange(0, head_size, 2, dtype=np.float32) / head_size)
+  plain = theta ** -(np.arange(0, head_size, 2) / head_size)
   if not scaling:
     return plain.astype(np.float32)
   kind, *numbers = scaling

@@ -79,7 +79,7 @@ def export_weights(params: Params, config: ModelConfig) -> Iterator[tuple[str, n
   for entry in _entries(config):
     array = np.asarray(flat[entry.path])
     if "/".join(entry.path) in TABLES:
-      array = _renamed(array, [pair[::-1] for pair in config.renamed_ids])
+      array = _renamed(array, [(theirs, ours) for ours, theirs in config.renamed_ids])
     yield from zip(entry.names, entry.split(array), strict=True)
 
 
