@@ -42,11 +42,7 @@ def build_model(
     fields |= published.open_published(locate_published(config, who)).architecture
   return build(
       ModelConfig(
-          **fields,
-          vocab_size=tokenizer.vocab_size,
-          num_tokens=tokenizer.num_tokens,
-          tau_id=tokenizer.tau_id,
-          price_knots=tuple(config["budgets"]["knots"]),
+          **fields, **tokenizer.model_fields, price_knots=tuple(config["budgets"]["knots"])
       ),
       None if mesh is None else Layout(mesh, section["sharding"]),
   )

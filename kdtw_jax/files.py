@@ -160,6 +160,11 @@ def system_reason(error: BaseException) -> str:
   return first_line(error) if code is None else os.strerror(code)
 
 
+def with_tuples(value: Any) -> Any:
+  """Returns a value of JSON with tuples for lists."""
+  return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+
 def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:
   """Reads a JSON object.
 

@@ -155,8 +155,8 @@ def check_vocabulary(tokenizer: AnyTokenizer, models: Models, folder: Path) -> N
     ValueError: if they differ; says which two, and in what.
   """
   for who, model in models._asdict().items():
-    for field in ("vocab_size", "num_tokens", "tau_id"):
-      of_text, of_model = getattr(tokenizer, field), getattr(model.config, field)
+    for field, of_text in tokenizer.model_fields.items():
+      of_model = getattr(model.config, field)
       if of_text != of_model:
         raise ValueError(
             f"{folder / who}: {field}={of_model}, but {of_text} by the tokenizer in "

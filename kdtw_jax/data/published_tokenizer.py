@@ -1,4 +1,7 @@
-"""Tokenizers of published models (T5, mT5, UMT5, ByT5), with room for the student's `<τ>`.
+"""Tokenizers of published models, with room for the student's `<τ>`.
+
+T5, mT5, UMT5 and ByT5 have our ids of pad and EOS. Those of causal models (Qwen3, Llama 3, Gemma 3)
+become ours (`token_ids.py`).
 
 A published vocabulary has no `<τ>`. It gets the first id after the tokenizer's own ids. In the
 published tables that row is padding (T5: row 32100 of 32128) or is appended. Every model's table is
@@ -7,6 +10,7 @@ student's of 32100 rows go together.
 """
 
 from collections.abc import Iterable, Sequence
+import functools
 import hashlib
 import operator
 import os
@@ -14,6 +18,8 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
+from kdtw_jax.data import token_ids
+from kdtw_jax.data.token_ids import TokenIds
 from kdtw_jax.data.tokenizer import MODEL_FILE, Tokenizer
 from kdtw_jax.files import first_line
 
@@ -29,37 +35,38 @@ class PublishedTokenizer:
   """A tokenizer of transformers with the interface of `Tokenizer`.
 
   Attributes:
+    ids: the published ids that are ours, and those around a text.
     num_tokens: number of ids of text and special tokens; higher ids are `<τ>` and padding.
     vocab_size: V, rows of a model's table: `num_tokens` + 1 for `<τ>`, rounded up to a multiple of
       128.
     pad_id: 0.
     eos_id: 1.
-    unk_id: 2.
+    unk_id: 2; of a causal model's tokenizer, its own or -1 for none.
     tau_id: `num_tokens`, the id of `<τ>`, which no text encodes to.
   """
 
   pad_id = PAD_ID
   eos_id = EOS_ID
-  unk_id = UNK_ID
 
-  def __init__(self, tokenizer: Any, where: str):
+  def __init__(self, tokenizer: Any, ids: TokenIds | None = None):
     """Makes a tokenizer.
 
     Args:
       tokenizer: a tokenizer of transformers.
-      where: its folder or hub id, for errors.
-
-    Raises:
-      ValueError: if its special ids differ from T5's.
+      ids: what its ids become; None for a tokenizer of the T5 family.
     """
-    found = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
-    if found != (PAD_ID, EOS_ID, UNK_ID):
-      raise ValueError(
-          f"{where}: ids of (pad, EOS, unknown) are {found}, expected "
-          f"{(PAD_ID, EOS_ID, UNK_ID)}: only tokenizers of the T5 family are read"
-      )
     self._tokenizer = tokenizer
-    self.num_tokens = self.tau_id = len(tokenizer)
+    self.ids = TokenIds(len(tokenizer)) if ids is None else ids
+    self._published = dict(self.ids.renamed)
+    self._ours: dict[int, int] = {theirs: ours for ours, theirs in self.ids.renamed}
+    self._special = {PAD_ID, EOS_ID}
+    if self.ids.renamed:
+      added = tokenizer.added_tokens_decoder.items()
+      self._special = {i for i, token in added if token.special}
+    self._is_bytes = self.ids.renamed and "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
+    unknown = tokenizer.unk_token_id
+    self.unk_id = -1 if unknown is None else self._ours.get(unknown, unknown)
+    self.num_tokens = self.tau_id = self.ids.num_published + bool(self.ids.renamed)
     self.vocab_size = -(-(self.num_tokens + 1) // ROWS_MULTIPLE) * ROWS_MULTIPLE
 
   @classmethod
@@ -68,7 +75,7 @@ class PublishedTokenizer:
 
     Raises:
       FileNotFoundError: if there are no tokenizer files.
-      ValueError: if the files hold no tokenizer of the T5 family.
+      ValueError: if a causal model's ids or chat template cannot be used.
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # torch may be missing
     import transformers  # here: it takes seconds, and runs with their own vocabulary skip it
@@ -89,28 +96,56 @@ class PublishedTokenizer:
           f"{folder}: is the tokenizer of a run without its {MODEL_FILE}: copy it there from "
           "WORKDIR/stages/tokenizer"
       )
-    return cls(found, str(folder))
+    ids = (found.pad_token_id, found.eos_token_id, found.unk_token_id)
+    if ids == (PAD_ID, EOS_ID, UNK_ID):
+      return cls(found)
+    return cls(found, token_ids.read(found, folder))
+
+  @property
+  def model_fields(self) -> dict[str, Any]:
+    """The `ModelConfig` fields that this vocabulary decides."""
+    return {
+        "vocab_size": self.vocab_size,
+        "num_tokens": self.num_tokens,
+        "tau_id": self.tau_id,
+        "renamed_ids": self.ids.renamed,
+        "stop_ids": self.ids.stop_ids,
+        "prompt_prefix": self.ids.prompt_prefix,
+        "prompt_suffix": self.ids.prompt_suffix,
+    }
 
   def save(self, folder: str | os.PathLike) -> None:
     """Writes the tokenizer's files into a folder."""
     self._tokenizer.save_pretrained(str(folder))
+    if self.ids.renamed:
+      token_ids.write(self.ids, folder)
 
   def digest(self) -> str:
     """Returns a hash of the vocabulary, and of the rules of a fast tokenizer."""
     rules = self._tokenizer.backend_tokenizer.to_str() if self._tokenizer.is_fast else ""
     known = (type(self._tokenizer).__name__, self.pieces(range(self.num_tokens)), rules)
+    if self.ids.renamed:
+      known = (*known, self.ids)
     return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()
 
   def encode(self, text: str) -> list[int]:
-    """Encodes a text without EOS; never gives pad, EOS or `<τ>`, even if the text names them."""
+    """Encodes a text without EOS; never gives pad, EOS or `<τ>`, even if the text names them.
+
+    Of a causal model's tokenizer, it gives no special token at all: a text cannot end its turn.
+    """
     return self.encode_batch([text])[0]
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """Encodes many texts, without EOS."""
     if not texts:
       return []
-    rows = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    return [[i for i in row if i not in (PAD_ID, EOS_ID)] for row in rows]
+    rows: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)[
+        "input_ids"
+    ]
+    return [
+        [self._ours.get(i, i) for i in row if i not in self._special and i < self.ids.num_published]
+        for row in rows
+    ]
 
   def encode_instruction(self, text: str) -> list[int]:
     """Encodes a text that ends with a space and that another text follows.
@@ -124,7 +159,9 @@ class PublishedTokenizer:
 
   def decode(self, ids: Iterable[SupportsIndex]) -> str:
     """Decodes ids; skips special and padding ids at any position."""
-    known = [i for i in map(operator.index, ids) if i < self.num_tokens]
+    known = [self._published.get(i, i) for i in map(operator.index, ids) if i < self.num_tokens]
+    if self.ids.renamed:  # the row of PAD_ID is none of the tokenizer's
+      known = [i for i in known if i < self.ids.num_published]
     text = self._tokenizer.decode(
         known, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
@@ -139,7 +176,29 @@ class PublishedTokenizer:
       return TAU
     if number > self.tau_id:
       return f"<row {number}>"
-    return self._tokenizer.convert_ids_to_tokens(number).replace(" ", _WORD_START)
+    published = self._published.get(number, number)
+    if published >= self.ids.num_published:
+      return "<pad>"
+    piece = self._tokenizer.convert_ids_to_tokens(published)
+    if self._is_bytes and published not in self._special:
+      piece = _text_of_bytes(piece)
+    return piece.replace(" ", _WORD_START)
+
+
+@functools.cache
+def _byte_of_character() -> dict[str, int]:
+  """Returns the bytes that byte-level BPE writes as printable characters."""
+  plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+  others = [i for i in range(256) if i not in set(plain)]
+  return {chr(b): b for b in plain} | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+def _text_of_bytes(piece: str) -> str:
+  """Returns the text of a piece of byte-level BPE; half a character is shown as "\ufffd"."""
+  table = _byte_of_character()
+  if not all(character in table for character in piece):
+    return piece
+  return bytes(table[character] for character in piece).decode("utf-8", errors="replace")
 
 
 def _no_tokenizer(folder: str | os.PathLike, reason: str) -> FileNotFoundError:
@@ -197,6 +256,7 @@ def check_same_vocabulary(a: AnyTokenizer, b: AnyTokenizer, *, names: tuple[str,
   for what, of in (
       ("tokens", lambda t: t.num_tokens),
       ("special ids", lambda t: (t.pad_id, t.eos_id, t.unk_id, t.tau_id)),
+      ("ids of another table", lambda t: t.model_fields.get("renamed_ids", ())),
       ("pieces", lambda t: t.pieces(range(t.num_tokens))),
       (f"ids of {PROBE!r}", lambda t: t.encode(PROBE)),
   ):

@@ -12,7 +12,7 @@ import operator
 import os
 import random
 import re
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import sentencepiece
 
@@ -99,6 +99,11 @@ class Tokenizer:
           f"{path}: not a SentencePiece model: name a tokenizer.model that a run has left, or the "
           "folder of a published model"
       ) from error
+
+  @property
+  def model_fields(self) -> dict[str, Any]:
+    """The `ModelConfig` fields that this vocabulary decides."""
+    return {"vocab_size": self.vocab_size, "num_tokens": self.num_tokens, "tau_id": self.tau_id}
 
   def save(self, folder: str | os.PathLike) -> None:
     """Writes the tokenizer into a folder, which is created if missing.

@@ -18,6 +18,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PATTERNS = (
     "*.json",
+    "chat_template.jinja",
     "spiece.model",
     "tokenizer.model",
     WEIGHTS,

@@ -21,7 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdtw_jax.base import Params
-from kdtw_jax.files import damaged_file, read_json_object, replaced_folder, write_checksums
+from kdtw_jax.files import (
+    damaged_file,
+    read_json_object,
+    replaced_folder,
+    with_tuples,
+    write_checksums,
+)
 from kdtw_jax.models import HEADS, Model, ModelConfig, build
 from kdtw_jax.published.architecture import architecture, config_json, generation_json
 from kdtw_jax.published.folder import DOWNLOAD, locate, read_config
@@ -169,7 +175,7 @@ def load_model(folder: Path) -> Loaded:
   path = published.folder / EXTRAS_JSON
   own = read_json_object(path, remedy=DOWNLOAD)
   try:
-    own = {name: _with_tuples(value) for name, value in own.items()}
+    own = {name: with_tuples(value) for name, value in own.items()}
     config = ModelConfig(**published.architecture, **own, vocab_size=published.config["vocab_size"])
     model = build(config)
   except (KeyError, TypeError, ValueError) as error:
@@ -199,11 +205,6 @@ def _heads(model: Model, extras: Mapping[str, np.ndarray], *, where: str) -> Par
 def _kinds(arrays: Mapping[str, Any]) -> dict[str, str]:
   """Dtype and shape of each array."""
   return {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
-
-
-def _with_tuples(value: Any) -> Any:
-  """Returns a value of JSON with tuples for lists."""
-  return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _own_fields(config: ModelConfig) -> dict[str, Any]:

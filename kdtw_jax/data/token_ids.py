@@ -1,0 +1,160 @@
+"""How the ids of a published causal model become ours, and what it expects around a text.
+
+Everything here pads with PAD_ID = 0 and ends outputs with EOS_ID = 1. A table of another family has
+other tokens there, so a few rows change places: the token that ends an output moves to row 1, the
+new row after the last token moves to row 0, and those that were there take the places left free.
+What a chat template puts before and after a user's text is constant, and a part of the model.
+"""
+
+from collections.abc import Mapping, Sequence
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdtw_jax.base import EOS_ID, PAD_ID
+from kdtw_jax.files import first_line, read_json_object, with_tuples
+
+TOKEN_IDS_FILE = "kdtw_token_ids.json"
+_TEXT, _ANSWER = "kdtwtext", "kdtwanswer"  # stand for texts in a template
+_NO_TEMPLATE = "\n"  # between a text and its output, for a model that has no chat template
+_DATE = "26 Jul 2024"  # the default of Llama 3's template, which states the day otherwise
+
+
+class TokenIds(NamedTuple):
+  """The ids of a published vocabulary.
+
+  Attributes:
+    num_published: rows of the published table that are text or special tokens.
+    renamed: (ours, published) of each row that changes places; () if pad and EOS are 0 and 1.
+    stop_ids: our ids of further tokens that end an output.
+    prompt_prefix: our ids of what comes before a text.
+    prompt_suffix: our ids of what comes after it, in the place of EOS.
+  """
+
+  num_published: int
+  renamed: tuple[tuple[int, int], ...] = ()
+  stop_ids: tuple[int, ...] = ()
+  prompt_prefix: tuple[int, ...] = ()
+  prompt_suffix: tuple[int, ...] = (EOS_ID, PAD_ID)
+
+
+def read(tokenizer: Any, folder: str | os.PathLike) -> TokenIds:
+  """Reads what a folder says of its ids.
+
+  Args:
+    tokenizer: transformers' tokenizer of the folder, of another family than T5.
+    folder: with `kdtw_token_ids.json` if `write` has been there; or else a published model's, of
+      which config.json, generation_config.json and the chat template are read.
+
+  Raises:
+    ValueError: if no token ends an output, the template cannot be used or a file is damaged.
+  """
+  path = Path(folder) / TOKEN_IDS_FILE
+  if path.is_file():
+    saved = read_json_object(path, remedy="copy the tokenizer's folder again")
+    try:
+      return TokenIds(**{name: with_tuples(value) for name, value in saved.items()})
+    except TypeError as error:
+      raise ValueError(f"{path}: damaged ({error}): copy the tokenizer's folder again") from error
+  files = [_json_of(Path(folder) / name) for name in ("config.json", "generation_config.json")]
+  size = _num_published(tokenizer, files[0])
+  named = (_as_list(file.get("eos_token_id")) for file in files)
+  stops = {i for ids in (_as_list(tokenizer.eos_token_id), *named) for i in ids if i < size}
+  prefix, suffix, end = _template(tokenizer, str(folder))
+  if end is None:
+    end = tokenizer.eos_token_id
+  if end is None or end >= size:
+    raise ValueError(
+        f"{folder}: its tokenizer names no token that ends an output, or one that the model has no "
+        f"row for (eos_token={tokenizer.eos_token!r}): copy both from the same model"
+    )
+  renamed = _renamed(size, end)
+  ours = {theirs: new for new, theirs in renamed}
+  return TokenIds(
+      size,
+      renamed,
+      tuple(sorted(ours.get(i, i) for i in stops - {end})),
+      tuple(ours.get(i, i) for i in prefix),
+      tuple(ours.get(i, i) for i in suffix),
+  )
+
+
+def write(ids: TokenIds, folder: str | os.PathLike) -> None:
+  """Writes them into a folder, for `read`."""
+  (Path(folder) / TOKEN_IDS_FILE).write_text(json.dumps(ids._asdict()), encoding="utf-8")
+
+
+def _renamed(size: int, end: int) -> tuple[tuple[int, int], ...]:
+  """Returns (ours, published): EOS is `end`, PAD the new row, and the others take what is free."""
+  taken = {PAD_ID: size, EOS_ID: end}
+  moved = sorted({PAD_ID, EOS_ID} - {end})
+  free = sorted({size, end} - {PAD_ID, EOS_ID}, reverse=True)
+  return tuple(sorted({**taken, **dict(zip(free, moved, strict=True))}.items()))
+
+
+def _num_published(tokenizer: Any, config: Mapping[str, Any]) -> int:
+  """Returns the size of the vocabulary, without special tokens that the model has no row for."""
+  size, rows = len(tokenizer), config.get("vocab_size")
+  if not isinstance(rows, int) or rows >= size:
+    return size
+  special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+  return rows if {*range(rows, size)} <= special else size
+
+
+def _template(tokenizer: Any, where: str) -> tuple[list[int], list[int], int | None]:
+  """Returns the ids before and after a text, and the id that ends an answer if it is a special one.
+
+  A model without a template reads a text after its BOS, and a line's end after the text.
+  """
+
+  def ids(text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+  if not tokenizer.chat_template:
+    bos = _as_list(tokenizer.bos_token_id)
+    return bos, ids(_NO_TEMPLATE), None
+  asked = _rendered(tokenizer, where, [("user", _TEXT)], add_generation_prompt=True)
+  answered = _rendered(tokenizer, where, [("user", _TEXT), ("assistant", _ANSWER)])
+  before, _, after = asked.partition(_TEXT)
+  if not after or _TEXT in after or _ANSWER not in answered:
+    raise ValueError(
+        f"{where}: its chat template does not put a user's text between a beginning and an end: "
+        "give the template of a model that is asked in plain text"
+    )
+  special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+  last = ids(answered.rpartition(_ANSWER)[2])
+  return ids(before), ids(after), last[0] if last and last[0] in special else None
+
+
+def _rendered(
+    tokenizer: Any, where: str, said: Sequence[tuple[str, str]], *, add_generation_prompt=False
+) -> str:
+  """Renders a conversation with the chat template; without thinking, where a model can."""
+  messages = [{"role": role, "content": content} for role, content in said]
+  try:
+    return tokenizer.apply_chat_template(
+        messages,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        enable_thinking=False,
+        date_string=_DATE,
+    )
+  except Exception as error:  # a template is a program of its author's
+    raise ValueError(
+        f"{where}: its chat template cannot be used ({type(error).__name__}: {first_line(error)}): "
+        "correct it, or delete it to put texts before a line's end"
+    ) from error
+
+
+def _json_of(path: Path) -> dict[str, Any]:
+  """Reads a file that may be missing; a multimodal model's text fields count as its own."""
+  found = read_json_object(path, remedy="download the model again") if path.is_file() else {}
+  return {**found, **(found.get("text_config") or {})}
+
+
+def _as_list(ids: Any) -> list[int]:
+  """Returns an id, several or none as a list."""
+  if ids is None:
+    return []
+  return list(ids) if isinstance(ids, list | tuple) else [ids]
