@@ -8,13 +8,14 @@ from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
-  """Returns the config of a mode: "", "smoke" or "paper".
+  """Returns the config of a mode: "", "smoke", "paper", "causal" or "causal_smoke".
 
   "" takes about seventeen minutes on two CPU cores, installation included, and "smoke" a minute.
   "paper" is the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as in arXiv
-  2502.17717. `objective=NAME` distils by another method, see objectives.py.
+  2502.17717. "causal" trains two decoder-only models instead of encoder-decoders: the phrase to
+  translate is their prompt. `objective=NAME` distils by another method, see objectives.py.
   """
-  mode, options = common.parse_arg(arg, ("smoke", "paper"), objective="")
+  mode, options = common.parse_arg(arg, ("smoke", "paper", "causal", "causal_smoke"), objective="")
   config = defaults()
   with config.unlocked():
     config.data.update(num_validation=200, num_test=200)
@@ -69,7 +70,9 @@ def get_config(arg=None):
       config.wheels.update(gate_credit="sampled", gate_sampled=True)
       objectives.use(config, "sampled_path_consistency")
       config.calibration.steps = 0
-    if mode == "smoke":
+    if mode.startswith("causal"):
+      use_causal_models(config)
+    if mode.endswith("smoke"):
       config.tokenizer.vocab_size = 500
       config.data.update(
           num_train=600, num_validation=16, num_test=8, buckets=((40, 40),), prompt_length=48
@@ -79,3 +82,10 @@ def get_config(arg=None):
       config.stages = tuple(stage for stage in config.stages if stage != "sft")
     objectives.use(config, options.objective)
   return config
+
+
+def use_causal_models(config):
+  """Makes both models decoder-only, of about the size of the encoder-decoders, in place."""
+  causal = dict(kind="causal", feed_forward="gated-silu")
+  config.teacher.model.update(**causal, num_decoder_layers=3, d_ff=192)
+  config.student.model.update(**causal, num_decoder_layers=2, num_key_heads=2)

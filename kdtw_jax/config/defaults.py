@@ -18,12 +18,14 @@ STAGES = (
 
 
 def _model(**fields: Any) -> dict[str, Any]:
-  """Returns an encoder-decoder's fields; with `pretrained`, the published model sets its own."""
+  """Returns a model's fields; with `pretrained`, the published model sets its own."""
   sizes = dict(
       d_model=64, d_ff=256, num_heads=4, d_kv=16, num_encoder_layers=2, num_decoder_layers=1
   )
   kinds = dict(
-      feed_forward="relu",  # relu | gated-gelu
+      kind="t5",  # t5, an encoder-decoder | causal, a decoder alone: its source is a prompt
+      num_key_heads=0,  # of a causal model; 0: as many as num_heads
+      feed_forward="relu",  # relu | gated-gelu | gated-silu; causal models are gated
       tie_embeddings=True,
       dropout_rate=0.0,
       dtype="float32",  # of activations and caches: float32 | bfloat16

@@ -270,6 +270,8 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
   vocab_size = config.tokenizer.vocab_size
   for who in ("student", "teacher"):
     model, pretrained = config[who].model, config[who].pretrained
+    if not pretrained and model.kind == "causal":
+      yield from _causal(who, model)
     if not pretrained and _num_parameters(model, vocab_size) > _MOST_PARAMETERS:
       yield f"{who}.model.d_model", (
           f"makes a model of {_num_parameters(model, vocab_size):.0e} parameters, most are "
@@ -280,10 +282,22 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
     yield "student.model.gate_top_k", f"must be <= config.tokenizer.vocab_size={vocab_size}"
 
 
+def _causal(who: str, model: ml_collections.ConfigDict) -> _Faults:
+  """Checks the fields of a causal model."""
+  if model.feed_forward == "relu":
+    yield f"{who}.model.feed_forward", "must be gated-silu or gated-gelu with kind='causal'"
+  if model.d_kv % 2:
+    yield f"{who}.model.d_kv", "must be even with kind='causal', which rotates pairs of entries"
+  if model.num_heads % (model.num_key_heads or model.num_heads):
+    yield f"{who}.model.num_key_heads", f"must divide num_heads={model.num_heads}"
+
+
 def _num_parameters(model: ml_collections.ConfigDict, vocab_size: int) -> int:
-  """Estimates the number of parameters of an encoder-decoder."""
+  """Estimates the number of parameters of a model."""
   attention = 4 * model.d_model * model.num_heads * model.d_kv
-  feed_forward = 2 * model.d_model * model.d_ff
+  feed_forward = (2 if model.feed_forward == "relu" else 3) * model.d_model * model.d_ff
+  if model.kind == "causal":
+    return vocab_size * model.d_model + model.num_decoder_layers * (attention + feed_forward)
   encoder = model.num_encoder_layers * (attention + feed_forward)
   decoder = model.num_decoder_layers * (2 * attention + feed_forward)
   return vocab_size * model.d_model + encoder + decoder
