@@ -1,10 +1,10 @@
 """All steps of a task in a minute: its config's `:smoke` on synthetic data and tiny models.
 
-    python launch/smoke.py wmt [--workdir=runs/smoke-wmt] [further flags of kdtw_jax.main]
+    python launch/smoke.py wmt [--causal] [--workdir=runs/smoke-wmt] [flags of kdtw_jax.main]
 
 `tfds.testing.mock_data` makes the data. The models are written here, untrained, in the layout of
-published ones. Nothing is downloaded. Everything else is the same as in
-`python -m kdtw_jax.main --config=configs/wmt.py`.
+published ones: T5s, or with --causal two Qwen3 with a chat template. Nothing is downloaded.
+Everything else is the same as in `python -m kdtw_jax.main --config=configs/wmt.py`.
 """
 
 import io
@@ -17,6 +17,8 @@ from unittest import mock
 import jax
 import sentencepiece
 import tensorflow_datasets as tfds
+import tokenizers
+import transformers
 
 from kdtw_jax import config, data, published
 from kdtw_jax import main as command_line
@@ -86,17 +88,70 @@ def write_pair(folder: Path) -> tuple[Path, Path]:
   return folder / "teacher", folder / "student"
 
 
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_causal_tokenizer(folder: Path) -> None:
+  """Writes a byte-level BPE tokenizer with a chat template, whose ids 0 and 1 are of letters."""
+  phrases = PhrasebookSource("train", size=300, seed=0)
+  tokenizer = tokenizers.ByteLevelBPETokenizer()
+  text = (side for i in range(300) for side in (phrases[i].source, phrases[i].target))
+  tokenizer.train_from_iterator(text, vocab_size=400, show_progress=False)
+  tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+  published_as = transformers.PreTrainedTokenizerFast(
+      tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+  )
+  published_as.chat_template = CHAT
+  published_as.save_pretrained(folder)
+
+
+def write_causal_pair(folder: Path) -> tuple[Path, Path]:
+  """Writes a teacher, in shards, and a student in Qwen3's layout; returns their folders."""
+  write_causal_tokenizer(folder / "tokenizer")
+  rows = data.load_tokenizer(folder / "tokenizer").ids.num_published
+  for number, (who, padding, width) in enumerate((("teacher", 40, 32), ("student", 0, 16))):
+    sizes = ModelConfig(
+        kind="causal",
+        vocab_size=rows + padding,
+        d_model=width,
+        d_ff=2 * width,
+        num_heads=2,
+        num_key_heads=1,
+        d_kv=width // 2,
+        num_decoder_layers=2,
+        feed_forward="gated-silu",
+    )
+    params = build(sizes).init(jax.random.key(number))
+    shard = {"shard_bytes": 40_000 if who == "teacher" else 10**9}
+    published.save_model(
+        folder / who, params, sizes, save_tokenizer=write_causal_tokenizer, **shard
+    )
+    for name in ("kdtw.json", "generation_config.json"):  # of ours, with our special ids
+      (folder / who / name).unlink()
+    config_file = folder / who / "config.json"
+    content = json.loads(config_file.read_text(encoding="utf-8"))
+    content["eos_token_id"] = content["pad_token_id"] = None
+    config_file.write_text(json.dumps(content), encoding="utf-8")
+  return folder / "teacher", folder / "student"
+
+
 def main() -> None:
   """Writes the models and runs the config."""
   if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
     sys.exit(__doc__)
   task, *further = sys.argv[1:]
+  is_causal = "--causal" in further
+  further = [flag for flag in further if flag != "--causal"]
   workdir = next(
       (flag.partition("=")[2] for flag in further if flag.startswith("--workdir=")),
       f"runs/smoke-{task}",
   )
   os.environ["XLA_FLAGS"] = config.fast_compile_flags()  # read when JAX starts, with these models
-  teacher, student = write_pair(Path(workdir) / "published")
+  write = write_causal_pair if is_causal else write_pair
+  teacher, student = write(Path(workdir) / "published")
   flags = [
       f"--config=configs/{task}.py:smoke",
       f"--config.teacher.pretrained={teacher}",

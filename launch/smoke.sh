@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All steps of a task in a minute or two, on synthetic data and tiny models in published format.
-# usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags of kdtw_jax.main]
+# All steps of a task in a minute or two, on synthetic data and tiny models in published format:
+# T5s, or with --causal two decoder-only models.
+# usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [--causal] [flags of kdtw_jax.main]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
