@@ -2,9 +2,10 @@
 
     python launch/smoke.py wmt [--causal] [--workdir=runs/smoke-wmt] [flags of kdtw_jax.main]
 
-`tfds.testing.mock_data` makes the data. The models are written here, untrained, in the layout of
-published ones: T5s, or with --causal two Qwen3 with a chat template. Nothing is downloaded.
-Everything else is the same as in `python -m kdtw_jax.main --config=configs/wmt.py`.
+`tfds.testing.mock_data` makes the data; those of gsm8k are sums in words. The models are written
+here, untrained, in the layout of published ones: T5s, or with --causal two Qwen3 with a chat
+template. Nothing is downloaded. Everything else is the same as in
+`python -m kdtw_jax.main --config=configs/wmt.py`.
 """
 
 import io
@@ -88,6 +89,21 @@ def write_pair(folder: Path) -> tuple[Path, Path]:
   return folder / "teacher", folder / "student"
 
 
+def write_sums(folder: Path) -> None:
+  """Writes problems in GSM8K's form: a question, and an answer that ends with #### and a number."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for split, first, number in (("train", 1, 64), ("validation", 65, 16), ("test", 81, 16)):
+    rows = [
+        {
+            "question": f"Anna has {i} cats and buys {i % 7}. How many has she?",
+            "answer": f"{i} + {i % 7} = {i + i % 7}\n#### {i + i % 7}",
+        }
+        for i in range(first, first + number)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+
+
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -152,11 +168,16 @@ def main() -> None:
   os.environ["XLA_FLAGS"] = config.fast_compile_flags()  # read when JAX starts, with these models
   write = write_causal_pair if is_causal else write_pair
   teacher, student = write(Path(workdir) / "published")
+  own_data = []
+  if task == "gsm8k":
+    write_sums(Path(workdir) / "sums")
+    own_data = [f"--config.data.path={workdir}/sums"]
   flags = [
       f"--config=configs/{task}.py:smoke",
       f"--config.teacher.pretrained={teacher}",
       f"--config.student.pretrained={student}",
       f"--workdir={workdir}",
+      *own_data,
       *further,
   ]
   with tfds.testing.mock_data(num_examples=64), mock.patch.object(sys, "argv", ["main", *flags]):

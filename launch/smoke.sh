@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # All steps of a task in a minute or two, on synthetic data and tiny models in published format:
 # T5s, or with --causal two decoder-only models.
-# usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [--causal] [flags of kdtw_jax.main]
+# usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum|gsm8k [--causal] [flags of kdtw_jax.main]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
 read_options "$@"
 set -- ${arguments[@]+"${arguments[@]}"}
-task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum [flags]}; shift
+task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum|gsm8k [flags]}; shift
 install_project "."
 run exec python launch/smoke.py "$task" --workdir="runs/smoke-$task" "$@"

@@ -25,6 +25,10 @@ def load(name, arg=None):
         ("demo", None),
         ("demo", "smoke"),
         ("demo", "paper"),
+        ("demo", "causal"),
+        ("demo", "causal_smoke"),
+        ("gsm8k", None),
+        ("gsm8k", "smoke"),
         ("multi30k", None),
         ("multi30k", "gpu"),
         ("multi30k", "paragraphs"),
@@ -36,7 +40,7 @@ def load(name, arg=None):
 )
 def test_every_config_is_valid(name, arg):
   config = load(name, arg)
-  if config.data.source in ("text", "csv"):
+  if config.data.source in ("text", "csv", "jsonl"):
     config.data.path = "somewhere"
   config_lib.validate(config)
   assert config.is_locked

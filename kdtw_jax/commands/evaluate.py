@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       help="outputs by people, line by line; may be given several times",
   )
   parser.add_argument("--out", required=True, metavar="DIR", help="folder of outputs and scores")
-  parser.add_argument("--metric", help="bleu, chrf or rouge (that of the pair's config)")
+  parser.add_argument(
+      "--metric", help="bleu, chrf, rouge or exact_match (that of the pair's config)"
+  )
   parser.add_argument("--batch", type=int, default=16, help="texts that decode together (16)")
   parser.add_argument("settings", nargs="*", metavar="SETTING", help="see below")
 

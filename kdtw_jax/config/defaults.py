@@ -225,7 +225,7 @@ def defaults() -> ml_collections.ConfigDict:
       shortest_quantile=0.2,
   )
   config.evaluation = dict(
-      metric="bleu",  # bleu | rouge
+      metric="bleu",  # bleu | rouge | exact_match
       batch_size=64,
       num_latency=32,  # number of sentences timed one by one
       # False times only the models alone, exact speculation and the gate: to time a method, a

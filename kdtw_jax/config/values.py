@@ -243,7 +243,7 @@ RULES = {
         "must be one or more numbers from 0 to 1000, each once",
     ),
     "decode.shortest_quantile": _between(0, 1),
-    "evaluation.metric": _one_of("bleu", "rouge"),
+    "evaluation.metric": _one_of("bleu", "rouge", "exact_match"),
     "evaluation.num_latency": _between(1, 10**6),
     "evaluation.throughput_batch": _BATCH,
     "evaluation.methods": Rule(

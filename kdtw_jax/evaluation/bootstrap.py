@@ -54,7 +54,7 @@ def paired_bootstrap(
     system: N outputs of the system.
     baseline: N outputs of the baseline for the same inputs.
     references: for each input, its reference texts.
-    metric: "bleu", "chrf", "rouge" or one of ROUGE's keys.
+    metric: "bleu", "chrf", "exact_match", "rouge" or one of ROUGE's keys.
     num_resamples: R.
     seed: seed of the resampling.
 
@@ -91,7 +91,8 @@ def score_intervals(
   Args:
     texts: N outputs.
     references: for each input, its reference texts.
-    metric: "bleu", "chrf", "rouge" or one of ROUGE's keys; the last two give all of ROUGE's keys.
+    metric: "bleu", "chrf", "exact_match", "rouge" or one of ROUGE's keys; the last two give all of
+      ROUGE's keys.
     num_resamples: R.
     seed: seed of the resampling.
 
@@ -106,7 +107,7 @@ def score_intervals(
   key = metrics.primary_score(metric)
   counts = resample_counts(len(texts), num_resamples, seed)
   intervals = {}
-  for name in metrics.ROUGE_KEYS if key in metrics.ROUGE_KEYS else (key,):
+  for name in metrics.mean_scores(metric) or (key,):
     stats, score_fn = sentence_statistics(texts, references, name)
     intervals[name] = middle([score_fn(sums) for sums in counts @ stats])
   return intervals

@@ -20,13 +20,18 @@ from sacrebleu.metrics.chrf import CHRF
 
 ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
+EXACT = "exact_match"
+
 # The score of `corpus_scores` that stands for quality, by the metric that a config names.
-PRIMARY_SCORE = {"bleu": "bleu", "chrf": "chrf", "rouge": "rougeLsum"} | {k: k for k in ROUGE_KEYS}
+PRIMARY_SCORE = {"bleu": "bleu", "chrf": "chrf", "rouge": "rougeLsum", EXACT: EXACT} | {
+    k: k for k in ROUGE_KEYS
+}
 
 # Slack of "share <= budget", far below one token of any output. Budgets pass through float32, where
 # 0.7 is 0.69999999, so that 7 of 10 tokens would count as a violation.
 SHARE_SLACK = 1e-6
 
+_NUMBER = re.compile(r"-?\d(?:[\d,]*\d)?(?:\.\d+)?")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -48,8 +53,18 @@ def compared_scores(metric: str) -> tuple[str, ...]:
     ValueError: if the metric is unknown.
   """
   primary = primary_score(metric)
-  keys = ROUGE_KEYS if primary in ROUGE_KEYS else ("bleu", "chrf")
+  keys = mean_scores(metric) or ("bleu", "chrf")
   return primary, *(key for key in keys if key != primary)
+
+
+def mean_scores(metric: str) -> tuple[str, ...]:
+  """Returns the scores that are means over sentences; () if those of `metric` are not.
+
+  Raises:
+    ValueError: if the metric is unknown.
+  """
+  primary = primary_score(metric)
+  return ROUGE_KEYS if primary in ROUGE_KEYS else (EXACT,) if primary == EXACT else ()
 
 
 def check_corpus(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
@@ -100,18 +115,19 @@ def corpus_scores(
     hypotheses: N detokenised output texts.
     references: for each output, its one or more reference texts, the main one first.
     metric: "bleu" or "chrf" returns `bleu`, `chrf` and `length_ratio`; "rouge" (or one of its keys)
-      returns `rouge1`, `rouge2`, `rougeL`, `rougeLsum` and `length_ratio`.
+      returns `rouge1`, `rouge2`, `rougeL`, `rougeLsum` and `length_ratio`; "exact_match" returns
+      `exact_match`, the share of right answers (see `answer`), and `length_ratio`.
 
   Returns:
     Scores of 0..100. `length_ratio` is output words per reference word: BLEU's own count for
-    "bleu", and words between spaces, against the first reference, for "rouge".
+    "bleu", and words between spaces, against the first reference, for the others.
 
   Raises:
     ValueError: if the corpus cannot be scored or the metric is unknown.
   """
   check_corpus(hypotheses, references)
-  if primary_score(metric) in ROUGE_KEYS:
-    return _rouge_scores(hypotheses, references)
+  if mean_scores(metric):
+    return _mean_scores(hypotheses, references, metric)
   streams = cast(list[list[str]], reference_streams(references))  # sacrebleu accepts None for gaps
   bleu = BLEU(force=True).corpus_score(list(hypotheses), streams)
   chrf = CHRF().corpus_score(list(hypotheses), streams)
@@ -128,7 +144,7 @@ def each_score(
     hypotheses: N output texts.
     references: for each output, its reference texts.
     metric: "bleu" or "chrf" takes BLEU (of the orders that an output is long enough for) and chrF,
-      "rouge" (or one of its keys) all of ROUGE_KEYS.
+      "rouge" (or one of its keys) all of ROUGE_KEYS, "exact_match" that alone.
 
   Returns:
     An `[N]` float64 array of 0..100.
@@ -137,8 +153,8 @@ def each_score(
     ValueError: if the corpus cannot be scored or the metric is unknown.
   """
   check_corpus(hypotheses, references)
-  if primary_score(metric) in ROUGE_KEYS:
-    return np.mean(list(rouge_per_sentence(hypotheses, references).values()), axis=0)
+  if mean_scores(metric):
+    return np.mean(list(score_per_sentence(hypotheses, references, metric).values()), axis=0)
   scorers = BLEU(effective_order=True), CHRF()
   return np.array(
       [
@@ -163,11 +179,52 @@ def signature(references: Sequence[Sequence[str]], *, metric: str = "bleu") -> s
         f"ROUGE|nrefs:{num_refs}|case:lower|stemmer:porter|multi:best|"
         f"lsum:newlines-else-after-.!?|mean:fmeasure|version:{version}"
     )
+  if primary_score(metric) == EXACT:
+    return f"exact match|nrefs:{num_refs}|answer:after-####-else-last-number-else-text|case:lower"
   parts = []
   for name, scorer in (("BLEU", BLEU(force=True)), ("chrF2", CHRF())):
     scorer.num_refs = -1 if num_refs == "var" else int(num_refs)
     parts.append(f"{name}|{scorer.get_signature().format()}")
   return "; ".join(parts)
+
+
+# Means over sentences ---------------------------------------------
+
+
+def score_per_sentence(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], metric: str
+) -> dict[str, np.ndarray]:
+  """Scores each output under a metric whose corpus score is a mean.
+
+  Args:
+    hypotheses: N outputs.
+    references: for each output, its reference texts.
+    metric: one that `mean_scores` knows.
+
+  Returns:
+    For each of `mean_scores(metric)`, an `[N]` float64 array of 0..100.
+  """
+  if primary_score(metric) == EXACT:
+    found = zip(hypotheses, references, strict=True)
+    is_right = [answer(text) in {answer(own) for own in texts} for text, texts in found]
+    return {EXACT: 100.0 * np.asarray(is_right, np.float64)}
+  return rouge_per_sentence(hypotheses, references)
+
+
+def answer(text: str) -> str:
+  """Returns the answer that a text ends with, in a form that can be compared.
+
+  It is what follows the last "####" (GSM8K, https://arxiv.org/abs/2110.14168), or else the last
+  number, or else the whole text. Numbers have no thousands separators, units or trailing zeros.
+
+  Example: "so $1,200.50 in all." -> "1200.5"
+  """
+  _, mark, said = text.rpartition("####")
+  numbers = _NUMBER.findall(said)
+  if not numbers:
+    return " ".join(said.lower().split()).rstrip(".")
+  number = numbers[0 if mark else -1].replace(",", "")
+  return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 # ROUGE ------------------------------------------------------------
@@ -223,10 +280,11 @@ def _rouge_scorer() -> Any:
   return rouge_scorer.RougeScorer(list(ROUGE_KEYS), use_stemmer=True)
 
 
-def _rouge_scores(
-    hypotheses: Sequence[str], references: Sequence[Sequence[str]]
+def _mean_scores(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], metric: str
 ) -> dict[str, float]:
-  scores = {k: float(v.mean()) for k, v in rouge_per_sentence(hypotheses, references).items()}
+  each = score_per_sentence(hypotheses, references, metric)
+  scores = {name: float(values.mean()) for name, values in each.items()}
   reference_words = sum(len(texts[0].split()) for texts in references)
   words = sum(len(text.split()) for text in hypotheses)
   return scores | {"length_ratio": words / reference_words if reference_words else 0.0}

@@ -39,7 +39,7 @@ def sentence_statistics(
     row, score_fn = (_bleu_row, _bleu) if key == "bleu" else (_chrf_row, _chrf)
     rows = [row(text, tuple(own)) for text, own in zip(texts, references, strict=True)]
     return np.asarray(rows, np.float64), score_fn
-  values = metrics.rouge_per_sentence(texts, references)[key]
+  values = metrics.score_per_sentence(texts, references, key)[key]
   return np.stack([values, np.ones_like(values)], axis=1), lambda sums: float(sums[0] / sums[1])
 
 

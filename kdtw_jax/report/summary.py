@@ -15,6 +15,7 @@ from kdtw_jax.report import style
 METRIC_TITLES = {
     "bleu": "BLEU",
     "chrf": "chrF",
+    "exact_match": "Exact match",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",

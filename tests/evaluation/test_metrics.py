@@ -137,3 +137,29 @@ def test_each_output_by_rouge_has_the_mean_of_all_of_them():
   rows = metrics.rouge_per_sentence(["a red house"], [("the red house",)])
   found = metrics.each_score(["a red house"], [("the red house",)], metric="rougeLsum")
   assert found[0] == pytest.approx(np.mean([rows[key][0] for key in metrics.ROUGE_KEYS]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("She pays 3 + 4 = 7.\n#### 7", "7"),
+        ("It costs $1,200.50 in all.", "1200.5"),
+        ("#### 1,000 dollars, for 3 days", "1000"),
+        ("minus -4.0", "-4"),
+        ("10 of 20", "20"),
+        ("  The House\n is RED. ", "the house is red"),
+        ("", ""),
+    ],
+)
+def test_an_answer_is_what_a_text_ends_with(text, expected):
+  assert metrics.answer(text) == expected
+
+
+def test_exact_match_counts_right_answers():
+  hypotheses = ["so 12", "#### 13", "I do not know", "14 of 15"]
+  references = [("#### 12",), ("#### 12", "#### 13.0"), ("#### 5",), ("#### 14",)]
+  assert metrics.compared_scores("exact_match") == ("exact_match",)
+  assert metrics.corpus_scores(hypotheses, references, metric="exact_match")["exact_match"] == 50.0
+  each = metrics.each_score(hypotheses, references, metric="exact_match")
+  np.testing.assert_array_equal(each, [100.0, 100.0, 0.0, 0.0])
+  assert "nrefs:var|answer:" in metrics.signature(references, metric="exact_match")
