@@ -15,9 +15,9 @@ PACES = {"paced": 2.0, "hard": 1.0, "prefix": 1.0, "ledger": 4.0}  # κ by form
 DUALS = (5.0, 4.0, 3.0, 2.0, 1.0, 0.5)  # at the six knots
 
 
-def save(folder, *, vocab_size=300, task="", seed=0):
+def save(folder, *, mode="smoke", vocab_size=300, task="", seed=0):
   """Saves a pair trained for shares up to 0.3, that reads up to 23 tokens; gives the folder."""
-  config = load("demo", "smoke")
+  config = load("demo", mode)
   config.data.update(num_train=200, buckets=((24, 24),), prompt_length=0, task=task)
   config.decode.update(max_length=24, chunk=25)  # one width, so that tests compile less
   config_lib.validate(config)

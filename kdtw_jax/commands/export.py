@@ -14,6 +14,7 @@ from kdtw_jax.files import read_json_object, replaced_folder, write_json
 
 if TYPE_CHECKING:  # loads jax
   from kdtw_jax.evaluation.record import Metrics
+  from kdtw_jax.pair import Pair
 
 SUMMARY = "write the student as a folder that transformers loads, with a model card"
 EXAMPLES = """\
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
       metrics=read_metrics(measured) if measured.is_file() else None,
       where=args.push or "FOLDER",
       is_pair=args.teacher,
+      prompt=_published_prompt(trained) if trained.student.config.kind == "causal" else None,
   )
   student, teacher = pair_folder.student_of(folder), folder / "teacher"
   with replaced_folder(out) as unfinished:
@@ -113,6 +115,16 @@ def _push(out: Path, name: str, *, private: bool) -> None:
   print(f"{page}: uploaded")
 
 
+def _published_prompt(trained: "Pair") -> tuple[list[int], list[int]]:
+  """Returns the published ids around a text of a causal student."""
+  config = trained.student.config
+  theirs = dict(config.renamed_ids)
+  prefix, suffix = (
+      [theirs.get(i, i) for i in ids] for ids in (config.prompt_prefix, config.prompt_suffix)
+  )
+  return prefix, suffix
+
+
 _PLACES = (("data", "path"), ("data", "tfds_data_dir"), ("tokenizer", "path"))
 _MODELS = (("student", "pretrained"), ("teacher", "pretrained"), ("teacher", "checkpoint"))
 
@@ -146,6 +158,7 @@ def card(
     metrics: "Metrics | None",
     where: str = "FOLDER",
     is_pair: bool = False,
+    prompt: tuple[list[int], list[int]] | None = None,
 ) -> str:
   """Returns the model card.
 
@@ -157,12 +170,15 @@ def card(
     metrics: the run's results, if it was evaluated.
     where: the folder or the hub id.
     is_pair: True if the teacher lies beside the student.
+    prompt: ids that come before and after a text of a causal model; None for an encoder-decoder.
   """
+  code = _CODE if prompt is None else _CAUSAL_CODE
+  prefix, suffix = prompt or ((), ())
   return _CARD.format(
       name=name,
-      instruction=instruction,
-      max_length=max_length,
-      where=where,
+      code=code.format(
+          instruction=instruction, max_length=max_length, where=where, prefix=prefix, suffix=suffix
+      ),
       pair=_PAIR.format(where=where) if is_pair else "",
       licence=licence,
       results=_results(metrics) if metrics else "This student has not been evaluated.\n",
@@ -199,6 +215,13 @@ Trained with kdtw_jax (Knowledge Distillation with Training Wheels, arXiv 2502.1
 alone in transformers; with its teacher, in kdtw_jax, it asks for help within a budget in words.
 
 ```python
+{code}```
+{pair}
+## Results
+
+{results}"""
+
+_CODE = """\
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{where}")
@@ -206,11 +229,22 @@ model = AutoModelForSeq2SeqLM.from_pretrained("{where}")
 text = {instruction!r} + "YOUR TEXT"
 ids = model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens={max_length})
 print(tokenizer.decode(ids[0], skip_special_tokens=True))
-```
-{pair}
-## Results
+"""
 
-{results}"""
+_CAUSAL_CODE = """\
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{where}")
+model = AutoModelForCausalLM.from_pretrained("{where}")
+text = {instruction!r} + "YOUR TEXT"
+before, after = {prefix}, {suffix}  # what the student was trained with around a text
+ids = [*before, *tokenizer(text, add_special_tokens=False)["input_ids"], *after]
+ids = torch.tensor([ids])
+seen = torch.ones_like(ids)  # nothing is padding
+written = model.generate(ids, attention_mask=seen, max_new_tokens={max_length})
+print(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
+"""
 
 _PAIR = """
 The teacher is here too (Python package `kdtw_jax`):

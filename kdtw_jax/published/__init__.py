@@ -1,4 +1,4 @@
-"""Reading and writing published T5 models: folders in transformers' layout, safetensors only.
+"""Reading and writing published models: folders in transformers' layout, safetensors only.
 
 Example:
   found = published.open_published("google/flan-t5-small")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtw_jax.files import read_json_object
-from kdtw_jax.published import hub
+from kdtw_jax.published import causal_architecture, hub
 
 DOWNLOAD = "download the model again"
 WEIGHTS = "model.safetensors"
@@ -113,11 +113,14 @@ def _without_safetensors(folder: Path) -> str:
       if f.suffix in (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
   )
   found = f"only {', '.join(pickled)}" if pickled else "and no other weights"
+  is_causal = read_config(folder).get("model_type") in causal_architecture.FAMILIES
+  auto = "AutoModelForCausalLM" if is_causal else "AutoModelForSeq2SeqLM"
   return (
       f"{folder}: no {WEIGHTS} and no {INDEX}, {found}. Weights are read from safetensors alone: "
       "pickle runs whatever code a file holds. Convert a model that you trust with torch and "
-      'transformers:\n  python -c "from transformers import AutoModelForSeq2SeqLM as M, '
-      f"AutoTokenizer as T; n = '{_name(folder)}'; M.from_pretrained(n).save_pretrained('DIR'); "
+      'transformers:\n  python -c "from transformers import '
+      f"{auto} as M, AutoTokenizer as T; n = '{_name(folder)}'; "
+      "M.from_pretrained(n).save_pretrained('DIR'); "
       "T.from_pretrained(n).save_pretrained('DIR')\"\nand give DIR"
   )
 

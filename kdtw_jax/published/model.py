@@ -1,6 +1,6 @@
 """Models in transformers' folders: reads published ones, reads and writes ours.
 
-`AutoModelForSeq2SeqLM.from_pretrained` reads our folders. They have two more files:
+`AutoModelForSeq2SeqLM` or `AutoModelForCausalLM` reads our folders. They have two more files:
 
     kdtw.json          `ModelConfig` fields that config.json does not have
     kdtw.safetensors   the student's heads, named by their path in the params, and the duals
@@ -82,7 +82,7 @@ def open_published(name: str | os.PathLike) -> Published:
 def load_params(
     name: str | os.PathLike, config: ModelConfig, shardings: Params | None = None
 ) -> Params:
-  """Loads the encoder-decoder's parameters of a published model, one at a time.
+  """Loads the parameters of a published model, one at a time.
 
   Args:
     name: a folder or hub id.

@@ -59,8 +59,12 @@ def test_only_an_earlier_export_is_replaced(workdir, tmp_path):
 
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")  # the library's own deprecations are not ours to fail on
-def test_the_code_of_the_card_writes_what_the_student_writes_alone(workdir, tmp_path, capsys):
+@pytest.mark.parametrize("mode", ["smoke", "causal_smoke"])
+def test_the_code_of_the_card_writes_what_the_student_writes_alone(mode, workdir, tmp_path, capsys):
   pytest.importorskip("torch")
+  if mode != "smoke":
+    workdir = tmp_path / "run"
+    tiny_pair.save(workdir / "pair", mode=mode)
   card = export(workdir, tmp_path / "out")
   code = re.search(r"^```python\n(.*?)^```", card, re.DOTALL | re.MULTILINE)[1]
   alone = load_pair(workdir).write(TEXTS, 0)

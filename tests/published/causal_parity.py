@@ -7,6 +7,7 @@ unequal lengths, longer than a window. Ids are those of the published table: `RE
 new rows, as the tokenizer of a published model does.
 """
 
+import importlib.metadata
 import json
 from pathlib import Path
 import tempfile
@@ -218,3 +219,14 @@ def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
 
 def _largest(x: np.ndarray) -> float:
   return float(np.abs(x).max())
+
+
+def report(families: dict[str, dict]) -> dict[str, Any]:
+  """What `differences` found for each family, with the lengths and versions it was found with."""
+  return {
+      "source": SOURCE,
+      "target": TARGET,
+      "chunks": CHUNKS,
+      **{name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")},
+      "families": families,
+  }

@@ -23,11 +23,20 @@ pytestmark = [
 TOLERANCE = 1e-4  # float32 sums in another order; logits are of size 10
 
 
+@pytest.fixture(scope="module")
+def figures(request):
+  """Takes what is measured by family; `--figures=FILE.json` keeps it in a file."""
+  found = {}
+  yield found
+  if file := request.config.getoption("figures"):
+    write_json(file, parity.report(found))
+
+
 @pytest.mark.parametrize("family", parity.FAMILIES)
-def test_a_family_in_and_out(family, tmp_path):
+def test_a_family_in_and_out(family, figures, tmp_path):
   parity.write_checkpoint(family, tmp_path, seed=list(parity.FAMILIES).index(family))
   assert (tmp_path / "model.safetensors").is_file() == (family != "qwen3_untied")  # it is sharded
-  found = parity.differences(tmp_path)
+  found = figures[family] = parity.differences(tmp_path)
   assert found["max_logit"] > 1  # outputs near zero would agree with anything
   for what in ("logits", "cached", "end", "back"):
     assert found[what] < TOLERANCE, (what, found)
