@@ -31,8 +31,11 @@ TOKENIZER = functools.cache(
 )
 
 
+CAUSAL = {"kind": "causal", "feed_forward": "gated-silu", "num_key_heads": 2, "num_heads": 4}
+
+
 @functools.cache
-def drawn():
+def drawn(kind="t5"):
   """(student, its params, teacher, its params), on no mesh; large enough that outputs vary."""
   shared = dict(
       vocab_size=TOKENIZER().vocab_size,
@@ -45,6 +48,8 @@ def drawn():
       d_ff=24,
       d_kv=5,
   )
+  if kind == "causal":
+    shared |= CAUSAL | dict(d_kv=6)
   found = []
   for seed, heads in enumerate((dict(gate="mlp", value_heads=True), {})):
     model = build(ModelConfig(**shared, **heads))
@@ -54,10 +59,10 @@ def drawn():
 
 
 @functools.cache
-def on(sizes):
+def on(sizes, kind="t5"):
   """(mesh, models, their params) on a mesh of these sizes."""
   mesh = devices.make_mesh(*sizes)
-  student, student_params, teacher, teacher_params = drawn()
+  student, student_params, teacher, teacher_params = drawn(kind)
   models = Models(*(build(m.config, devices.Layout(mesh)) for m in (student, teacher)))
   params = [
       jax.device_put(values, model.shardings(values))
@@ -67,9 +72,9 @@ def on(sizes):
 
 
 @functools.cache
-def trained(sizes):
+def trained(sizes, kind="t5"):
   """(losses, the state after a few steps, HLO of the step): references, dropout, an average."""
-  mesh, models, (params, _) = on(sizes)
+  mesh, models, (params, _) = on(sizes, kind)
   section = tiny.stage("sft", ema_decay=0.5, steps=STEPS)
   optimizer = optim.make_optimizer(section)
   create = functools.partial(state_lib.create, optimizer=optimizer, ema=True)
@@ -96,9 +101,9 @@ def sampled(sizes):
 
 
 @functools.cache
-def evaluated(sizes):
+def evaluated(sizes, kind="t5"):
   """(greedy outputs of a split, in which the gate asks; HLO of the decoder)."""
-  mesh, models, (params, teacher_params) = on(sizes)
+  mesh, models, (params, teacher_params) = on(sizes, kind)
   source, config = InMemorySource([(text, text) for text in SENTENCES]), config_lib.defaults()
   config.evaluation.batch_size, config.data.prompt_length = 8, 60
   config.decode.max_length, config.decode.chunk = LENGTH, LENGTH + 1
@@ -152,6 +157,18 @@ def test_rollouts_are_those_of_one_device(sizes):
 def test_greedy_outputs_are_those_of_one_device(sizes):
   found, wanted = evaluated(sizes)[0], evaluated(MESHES[0])[0]
   assert found.ids == wanted.ids and found.texts == wanted.texts
+  for name, counts in wanted.counts.items():
+    np.testing.assert_array_equal(found.counts[name], counts, name)
+  assert 0.1 < wanted.teacher_share < 0.9  # both models wrote
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2)], ids=str)
+def test_causal_models_train_and_write_as_on_one_device(sizes):
+  """Key heads are fewer than queries', and the cache of a prompt is split as the source's is."""
+  losses, _, _ = trained(sizes, "causal")
+  np.testing.assert_allclose(losses, trained(MESHES[0], "causal")[0], rtol=1e-5)
+  found, wanted = evaluated(sizes, "causal")[0], evaluated(MESHES[0], "causal")[0]
+  assert found.ids == wanted.ids
   for name, counts in wanted.counts.items():
     np.testing.assert_array_equal(found.counts[name], counts, name)
   assert 0.1 < wanted.teacher_share < 0.9  # both models wrote
