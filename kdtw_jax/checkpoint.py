@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from kdtw_jax import processes
 from kdtw_jax.files import damaged_file, first_line, not_written, system_code, write_checksums
 
 _ITEMS = ("state", "progress")
@@ -115,16 +116,19 @@ class StageCheckpoints:
     Raises:
       ValueError: if there are checkpoints, and none can be read or fits; names the remedy.
     """
-    steps = sorted(self._manager.all_steps(), reverse=True)
+    steps = processes.of_first(sorted(self._manager.all_steps(), reverse=True))
     failures: list[Exception] = []
     for step in steps:
       try:
-        found = self._read(step, like)
+        _check_files(self.directory / str(step))
+        with processes.together():
+          found = self._read(step, like)
       except Exception as error:
         failures.append(error)
         continue
       if failures:
         self._unreadable = steps[: len(failures)]
+      if failures and processes.is_first():
         print(
             f"warning: checkpoint {self.directory / str(steps[0])} cannot be read "
             f"({first_line(failures[0])}): going on from step {step}, not {steps[0]}",
@@ -140,7 +144,6 @@ class StageCheckpoints:
     return None
 
   def _read(self, step: int, like: Any) -> tuple[Any, dict]:
-    _check_files(self.directory / str(step))
     found = self._manager.restore(
         step,
         args=ocp.args.Composite(
@@ -159,7 +162,8 @@ class StageCheckpoints:
 
 
 def _check_files(folder: Path) -> None:
-  name = damaged_file(folder)
+  """Raises ValueError if a file is damaged; all processes go by what the first one reads."""
+  name = processes.first_alone(lambda: damaged_file(folder))
   if name is not None:
     raise ValueError(f"{name} is damaged or missing")
 
@@ -174,8 +178,9 @@ def save_params(directory: Path, params: Any) -> None:
   try:
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(directory, params, force=True)
-    if jax.process_index() == 0:
-      write_checksums(directory, [file for file in directory.rglob("*") if file.is_file()])
+    processes.first_alone(
+        lambda: write_checksums(directory, [f for f in directory.rglob("*") if f.is_file()])
+    )
   except Exception as error:
     if system_code(error) is None:
       raise

@@ -19,9 +19,11 @@ import os
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Shaped
 import numpy as np
+
+from kdtw_jax.base import ArrayLike
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")  # over which the rows of a batch are split
@@ -52,7 +54,8 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
     The mesh, with axes named as the arguments.
 
   Raises:
-    ValueError: if there are too few devices for the mesh, or they do not divide.
+    ValueError: if there are too few devices for the mesh, they do not divide, or some of those of
+      several processes would be left over.
   """
   sizes, at_hand = {"data": data, "fsdp": fsdp, "tensor": tensor}, jax.device_count()
   said = ", ".join(f"{name}={size}" for name, size in sizes.items())
@@ -68,6 +71,11 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
       )
     sizes[name] = max(at_hand // known, 1)
   needed = math.prod(sizes.values())
+  if needed < at_hand and jax.process_count() > 1:
+    raise ValueError(
+        f"config.mesh=({said}): uses {needed} of the {at_hand} devices of {jax.process_count()} "
+        "processes; set one of its sizes to -1, or start fewer processes"
+    )
   if needed > at_hand:
     raise ValueError(
         f"config.mesh=({said}): needs {needed} devices, {at_hand} at hand; set mesh.data=-1, and "
@@ -121,20 +129,26 @@ class Layout:
     return jax.lax.with_sharding_constraint(x, self.place(names, x.shape))
 
 
-def shard_batch(mesh: Mesh, batch: Any) -> Any:
-  """Puts a batch of host arrays on the mesh, split along its first axis.
+def put(x: ArrayLike, where: Sharding | None) -> Shaped[Array, "..."]:
+  """Puts a host array on devices, those of other processes too; None for the first device.
 
-  Every process passes its own slice of the global batch.
+  Every process passes the whole array, and keeps the parts that its own devices hold.
   """
+  if where is None:
+    return jax.device_put(x)
+  whole = np.asarray(x)
+  return jax.make_array_from_callback(whole.shape, where, lambda part: whole[part])
+
+
+def shard_batch(mesh: Mesh, batch: Any) -> Any:
+  """Puts a batch of host arrays on the mesh, split along its first axis; see `put`."""
   sharding = NamedSharding(mesh, PartitionSpec(BATCH))
-  return jax.tree.map(
-      lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
-  )
+  return jax.tree.map(lambda x: put(x, sharding), batch)
 
 
 def replicated(mesh: Mesh, tree: Any) -> Any:
-  """Puts a pytree of arrays on the mesh, the whole on every device."""
-  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+  """Puts a pytree of host arrays on the mesh, the whole on every device; see `put`."""
+  return jax.tree.map(lambda x: put(x, NamedSharding(mesh, PartitionSpec())), tree)
 
 
 def keep_programs() -> None:

@@ -9,12 +9,10 @@ import random
 import time
 from typing import Any
 
-import jax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 import ml_collections
 
-from kdtw_jax import config_models, data
+from kdtw_jax import config_models, data, processes
 from kdtw_jax.base import BatchIterator
 from kdtw_jax.files import not_written
 from kdtw_jax.models import Models
@@ -128,17 +126,13 @@ class Inputs:
 
   @functools.cached_property
   def _cached_train(self) -> data.CachedTokens | None:
-    """The tokens of train in the workdir, written by the process that holds it.
+    """The tokens of train in the workdir, written there by a run that holds it.
 
-    None in a process that does not hold it and finds none of this data there.
+    None in a process whose run does not hold it and finds none of this data there.
     """
-    may_write, shared = self._workdir.is_held, jax.process_count() > 1
-    try:
-      cached = self._read_train(may_write) if may_write or not shared else None
-    finally:
-      if shared:  # the first process has written before the others look
-        multihost_utils.sync_global_devices("tokens of train")
-    return self._read_train(may_write=False) if shared and not may_write else cached
+    found = []
+    processes.first_alone(lambda: found.append(self._read_train(self._workdir.is_held)))
+    return found[0] if found else self._read_train(may_write=False)
 
   def _read_train(self, may_write: bool) -> data.CachedTokens | None:
     """Opens the tokens of train; tokenises and writes them if they are not there."""
@@ -218,7 +212,7 @@ class Inputs:
   def batches(
       self, split: str, *, batch_size: int, seed: int, budgets: tuple[float, ...] = ()
   ) -> BatchIterator:
-    """Returns an endless iterator over a split, with this process's share of each batch."""
+    """Returns an endless iterator over a split."""
     return data.train_batches(
         self.tokenised(split),
         self.tokenizer,
@@ -226,8 +220,6 @@ class Inputs:
         budgets=budgets,
         prompt_length=self.prompt_length,
         seed=seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
     )
 
 

@@ -10,7 +10,7 @@ import ml_collections
 from ml_collections import config_flags
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import preemption
+from kdtw_jax import preemption, processes
 from kdtw_jax.config import command_line
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -20,6 +20,13 @@ _CONFIG = config_flags.DEFINE_config_file(
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made, or resumed")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "Of several processes that are not found by themselves: HOST:PORT of the first",
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many they are")
+_PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0")
 flags.DEFINE_bool("debug", False, "Show the traceback of a user error")
 
 
@@ -83,6 +90,7 @@ def _run(argv: list[str]) -> None:
   flags_given = os.environ.get("XLA_FLAGS", "")
   os.environ["XLA_FLAGS"] = f"{flags_given} {_CONFIG.value.xla_flags}".strip()
   quiet_libraries()
+  processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
   from kdtw_jax import run  # only now, so that a typo is reported before JAX loads
   from kdtw_jax.training.loop import NonFiniteError
 

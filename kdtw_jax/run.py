@@ -4,15 +4,16 @@ A finished stage is loaded, and an interrupted one resumes. A stage that the con
 loaded if it exists. Each stage is a file in `stages/`.
 """
 
+import contextlib
 from pathlib import Path
 import shlex
+from typing import Any
 
-import jax
 import ml_collections
 import numpy as np
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import devices, pair, tracking
+from kdtw_jax import devices, pair, processes, tracking
 from kdtw_jax.files import not_written, write_json
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.plugins import load_plugins
@@ -51,16 +52,38 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | Path) -
       another run, or one is in it.
     training.loop.NonFiniteError: if training diverged.
   """
-  run = open_run(config, workdir)
-  checks.check_inputs(run)
-  if jax.process_index() != 0:
-    return _run_stages(run)
-  with run.workdir.held():
+  with processes.together():
+    run = open_run(config, workdir)
+  _check_same("config", config_lib.to_json(run.config))
+  with processes.together():
+    checks.check_inputs(run)
+    read = _read(run) if processes.count() > 1 else {}
+  _check_same("data", read)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(run.workdir.held())
     folder, shown = run.workdir.path, config_lib.to_json(run.config)
-    with tracking.open_run(run.config.log.wandb, folder, shown) as place:
-      if place:
-        print_line("wandb", place)
-      return _run_stages(run)
+    tracked = tracking.open_run(run.config.log.wandb, folder, shown)
+    place = processes.first_alone(lambda: stack.enter_context(tracked))
+    if place:
+      print_line("wandb", place)
+    return _run_stages(run)
+
+
+def _read(run: Run) -> dict[str, str]:
+  """Returns hashes of what a process reads."""
+  splits = {split: run.inputs.text_fingerprint(split) for split in checks.splits(run)}
+  return {**splits, "tokenizer": run.inputs.tokenizer.digest()}
+
+
+def _check_same(what: str, found: dict[str, Any]) -> None:
+  """Refuses processes that were given different configs, or read different data."""
+  first = processes.of_first(found)
+  with processes.together():
+    if lines := config_lib.differences(first, found, what):
+      raise ValueError(
+          f"process {processes.index()} differs from process 0 (there != here)"
+          f" {'; '.join(lines[:5])}; give all processes the same command and the same files"
+      )
 
 
 def _run_stages(run: Run) -> Path | None:
@@ -116,16 +139,20 @@ def hand_on(run: Run) -> None:
       "config": config,
       "models": run.inputs.models,
       "tokenizer": run.inputs.tokenizer,
-      "student_params": run.params(run.pair_stage),
-      "teacher_params": run.params("teacher"),
+      "student_params": processes.to_first(run.params(run.pair_stage)),
+      "teacher_params": processes.to_first(run.params("teacher")),
       "duals": np.asarray(summary["duals"]),
       "shortest": run.inputs.shortest_output(),
       "prices": summary.get("prices"),
       "paces": paces.chosen(run),
   }
-  try:
+
+  def save() -> None:
     pair.save_pair(folder, **parts)
     write_json(folder / "summary.json", made_by)
+
+  try:
+    processes.first_alone(save, makes=folder / "summary.json")
   except OSError as error:
     remedy = "Its stages are done, and the same command saves it"
     raise not_written(f"pair {folder}", error, remedy=remedy) from error

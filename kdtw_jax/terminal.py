@@ -14,7 +14,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kdtw_jax import tensorboard
+from kdtw_jax import processes, tensorboard
 from kdtw_jax.files import write_atomically
 
 LOG_FILE = "log.jsonl"
@@ -24,7 +24,12 @@ _RATE_OVER = 600  # seconds over which a bar takes its speed; log points may be 
 
 def print_line(stage: str, text: str) -> None:
   """Prints one line about a stage."""
-  Console().print(f"{stage:<13} {text}", highlight=False, markup=False, soft_wrap=True)
+  _console().print(f"{stage:<13} {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _console() -> Console:
+  """Returns the terminal; of several processes, the first one speaks."""
+  return Console(quiet=not processes.is_first())
 
 
 def tracked(steps: range, description: str) -> Iterator[int]:
@@ -32,7 +37,7 @@ def tracked(steps: range, description: str) -> Iterator[int]:
   if len(steps) < 2:
     yield from steps
     return
-  if not Console().is_terminal:
+  if not _console().is_terminal:
     print_line(description, f"{len(steps)} steps")
   with Bar(description, total=len(steps)) as bar:
     for step in steps:
@@ -45,7 +50,7 @@ class Bar:
 
   def __init__(self, name: str, *, total: int = 0, done: int = 0, console: Console | None = None):
     """Takes the name to show, the number of steps, and how many were done before."""
-    self.console = console or Console()
+    self.console = console or _console()
     self._name, self._total, self._first, self._done = name, total, done, done
     self._started = time.monotonic()
     self._progress = Progress(
@@ -169,6 +174,19 @@ class StageProgress:
     self._bar.advance(step - self._step)
     self._step = step
     self._bar.say(f"{rate:,.0f} tok/s  loss {scalars['loss']:.3f}")
+
+
+class Unlogged:
+  """Stands for the `StageProgress` of a stage in the processes that leave logs to the first."""
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    pass
+
+  def log(self, step: int, scalars: dict[str, float], *, tokens: int) -> None:
+    """Logs nothing."""
 
 
 def _line(row: Mapping[str, float | int | None]) -> str:

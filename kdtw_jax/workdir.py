@@ -24,6 +24,7 @@ from typing import Any
 import ml_collections
 
 from kdtw_jax import config as config_lib
+from kdtw_jax import processes
 from kdtw_jax.files import read_json_object, write_json
 
 # Fields that change how a stage is run, logged or read, but not its result.
@@ -75,7 +76,7 @@ class Workdir:
 
   Attributes:
     path: the folder.
-    is_held: True while this process holds it, and may write.
+    is_held: True while this run holds it, and may write.
   """
 
   def __init__(self, path: str | Path, config: ml_collections.ConfigDict):
@@ -100,15 +101,38 @@ class Workdir:
 
   @contextlib.contextmanager
   def held(self) -> Iterator[None]:
-    """Holds the folder for this process while the block runs.
+    """Holds the folder for this run while the block runs: the first of its processes does.
 
     The lock is advisory (`flock`). The kernel releases it when the process ends, however it ends.
     A file system without such locks is used unlocked, after a warning. One that locks for each
     machine alone, as some network file systems do, refuses a second run on the same machine only.
 
     Raises:
-      ValueError: if another process holds it, or it cannot be written.
+      ValueError: if another run holds it, it cannot be written, or not all processes see it.
     """
+    with contextlib.ExitStack() as stack:
+      line = processes.first_alone(lambda: stack.enter_context(self._locked()))
+      if processes.count() > 1:
+        with processes.together():
+          self._check_shared(line)
+      self.is_held = True
+      try:
+        yield
+      finally:
+        self.is_held = False
+
+  def _check_shared(self, line: str) -> None:
+    """Waits until the lock says what the first process wrote; raises ValueError if it does not."""
+    path = self.path / "run.lock"
+    if not processes.awaited(lambda: path.is_file() and path.read_text("utf-8") == line, path):
+      raise ValueError(
+          f"--workdir={self.path}: process {processes.index()} does not see what process 0 writes"
+          " there; give a folder on a file system that all machines share"
+      )
+
+  @contextlib.contextmanager
+  def _locked(self) -> Iterator[str]:
+    """Locks the folder for this process, and yields the line by which the lock names it."""
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       file = (self.path / "run.lock").open("a+", encoding="utf-8")
@@ -130,13 +154,12 @@ class Workdir:
             file=sys.stderr,
         )
       file.truncate(0)
-      file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+      line = f"process {os.getpid()} on {socket.gethostname()}\n"
+      file.write(line)
       file.flush()
-      self.is_held = True
-      try:
-        yield
-      finally:
-        self.is_held = False
+      with contextlib.suppress(OSError):
+        os.fsync(file.fileno())  # else a network file system shows it to others when it is closed
+      yield line
 
   def folder(self, stage: str) -> Path:
     """Returns a stage's folder; a teacher of another run is in that run's workdir."""
@@ -199,11 +222,16 @@ class Workdir:
             f" {changed[0]!r} has changed since). Choose another --workdir, or delete its stages"
         )
     folder = self.folder(stage)
-    try:
-      write_json(self.path / "config.json", config_lib.to_json(self._config))
-      write_json(folder / "made_by.json", self.made_by(stage, data=data))
-    except OSError as error:
-      raise self._not_writable(error) from error
+    whole, made_by = config_lib.to_json(self._config), self.made_by(stage, data=data)
+
+    def write() -> None:
+      try:
+        write_json(self.path / "config.json", whole)
+        write_json(folder / "made_by.json", made_by)
+      except OSError as error:
+        raise self._not_writable(error) from error
+
+    processes.first_alone(write, makes=folder / "made_by.json")
     return folder
 
   def made_by(self, stage: str, *, data: dict[str, str] | None = None) -> dict[str, Any]:
@@ -248,7 +276,8 @@ class Workdir:
 
   def finish(self, stage: str, summary: dict[str, Any]) -> None:
     """Marks a stage as done."""
-    write_json(self.folder(stage) / "summary.json", summary)
+    path = self.folder(stage) / "summary.json"
+    processes.first_alone(lambda: str(write_json(path, summary)), makes=path)
 
   def _not_writable(self, error: OSError) -> ValueError:
     return ValueError(

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# On a TPU VM with one host: copies this checkout there, installs the TPU build, runs a config.
+# On a TPU VM, or on all hosts of a slice: copies this checkout there, installs the TPU build, and
+# runs a config, as one run. Hosts of a slice need WORKDIR_ON_VM on a file system that they share.
 # usage: TPU_NAME=... ZONE=... launch/tpu_vm.sh CONFIG WORKDIR_ON_VM [flags of kdtw_jax.main]
 #   launch/tpu_vm.sh configs/wmt.py runs/wmt --config.mesh.fsdp=4
 set -euo pipefail
@@ -15,7 +16,8 @@ printf -v flags ' %q' --config="$config" --workdir="$workdir" "$@"
 archive="${TMPDIR:-/tmp}/kdtw_jax.XXXXXXXXXX"
 if [ -z "$dry_run" ]; then archive=$(mktemp "$archive"); trap 'rm -f "$archive"' EXIT; fi
 run git archive --format=tar.gz -o "$archive" HEAD
-run gcloud compute tpus tpu-vm scp "$archive" "$TPU_NAME:kdtw_jax.tar.gz" --zone="$ZONE"
-run gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone="$ZONE" --command="set -e; mkdir -p kdtw_jax; \
-tar xzf kdtw_jax.tar.gz -C kdtw_jax; rm kdtw_jax.tar.gz; cd kdtw_jax; source launch/environment.sh; \
+run gcloud compute tpus tpu-vm scp "$archive" "$TPU_NAME:kdtw_jax.tar.gz" --zone="$ZONE" \
+  --worker=all
+run gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone="$ZONE" --worker=all --command="set -e; \
+mkdir -p kdtw_jax; tar xzf kdtw_jax.tar.gz -C kdtw_jax; rm kdtw_jax.tar.gz; cd kdtw_jax; source launch/environment.sh; \
 KDTW_EXTRAS=tpu install_project .; exec python -m kdtw_jax.main$flags"

@@ -36,7 +36,13 @@ __all__ = ("cache", "finished")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MOST_MAPS = 20_000
-LONGEST = ("test_readme.py", "test_run.py", "test_tasks.py", "test_notebooks.py")
+LONGEST = (
+    "test_several_processes.py",
+    "test_readme.py",
+    "test_run.py",
+    "test_tasks.py",
+    "test_notebooks.py",
+)
 
 
 def pytest_addoption(parser):

@@ -175,8 +175,12 @@ def test_every_argument_reaches_a_tpu_vm_whole_and_none_is_executed(sandbox):
   words = ["configs/wmt.py:pair=de-en", workdir, *HOSTILE]
   subprocess.run(["launch/tpu_vm.sh", *words], cwd=checkout, env=environment, check=True)
   copied, ran = calls(environment, "gcloud")
-  assert copied[3] == "scp" and copied[5:] == ["my tpu:kdtw_jax.tar.gz", "--zone=zone"]
-  assert ran[3:6] == ["ssh", "my tpu", "--zone=zone"]
+  assert copied[3] == "scp" and copied[5:] == [
+      "my tpu:kdtw_jax.tar.gz",
+      "--zone=zone",
+      "--worker=all",
+  ]
+  assert ran[3:7] == ["ssh", "my tpu", "--zone=zone", "--worker=all"]
   flags = [f"--config={words[0]}", f"--workdir={workdir}", *HOSTILE]
   assert calls(environment, "python")[-1] == ["-m", "kdtw_jax.main", *flags]
   assert ["-m", "pip", "install"] == calls(environment, "python")[-2][:3]

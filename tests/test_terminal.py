@@ -72,7 +72,7 @@ def test_log_points_that_are_minutes_apart_have_an_eta_on_a_terminal(clock):
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_steps_come_as_they_are(is_terminal, monkeypatch):
   found = console(is_terminal=is_terminal)
-  monkeypatch.setattr(terminal, "Console", lambda: found)
+  monkeypatch.setattr(terminal, "Console", lambda quiet: found)
   assert list(terminal.tracked(range(3, 9, 2), "paces")) == [3, 5, 7]
   assert list(terminal.tracked(range(1), "alone")) == [0]
   (line,) = [line for line in shown(found) if line]
@@ -107,3 +107,10 @@ def test_a_terminal_that_is_gone_stops_nothing(tmp_path):
     progress.log(2, {"loss": 1.0}, tokens=3)
     progress.__exit__()
   assert terminal.read_log(tmp_path)["step"] == (1.0, 2.0)
+
+
+def test_of_several_processes_the_first_speaks(monkeypatch, capsys):
+  terminal.print_line("stage", "said")
+  monkeypatch.setattr(terminal.processes, "is_first", lambda: False)
+  terminal.print_line("stage", "not said")
+  assert capsys.readouterr().out == "stage         said\n"

@@ -51,10 +51,10 @@ class _Epoch(NamedTuple):
 
 
 class TrainingPlan:
-  """A map from the number of a batch to this process's part of it.
+  """A map from the number of a batch to the batch.
 
   Attributes:
-    batches_per_epoch: number of global batches in one epoch.
+    batches_per_epoch: number of batches in one epoch.
     shapes: the `(S_student, S_teacher, T)` that batches can have.
   """
 
@@ -68,11 +68,9 @@ class TrainingPlan:
       prompt_length: int,
       seed: int,
       wordings: Sequence[Wording] = prompts_lib.TRAIN_WORDINGS,
-      process_index: int = 0,
-      process_count: int = 1,
   ):
     """Makes the plan; see `train_batches` for the arguments."""
-    _check_batch(split, batch_size, process_index, process_count)
+    _check_batch(split, batch_size)
     if budgets and not wordings:
       raise ValueError("wordings=(): budgets need at least one wording to be stated in")
     self._split = split
@@ -89,8 +87,6 @@ class TrainingPlan:
     self._batch_size = batch_size
     self._prompt_length = prompt_length
     self._seed = seed
-    rows = batch_size // process_count
-    self._slice = slice(process_index * rows, (process_index + 1) * rows)
     self.batches_per_epoch = len(self._epoch(0).order)
     self.shapes = tuple((s + prompt_length, s + len(self._task), t) for s, t in split.buckets)
 
@@ -101,7 +97,7 @@ class TrainingPlan:
     number, place = divmod(operator.index(index), self.batches_per_epoch)
     epoch = self._epoch(number)
     batch = epoch.order[place]
-    rows = epoch.rows[batch, self._slice]
+    rows = epoch.rows[batch]
     budgets, prompts = self._instructions(number, self._split.example_id[rows])
     return lay_out(
         self._split,
@@ -151,8 +147,6 @@ def train_batches(
     prompt_length: int,
     seed: int,
     wordings: Sequence[Wording] = prompts_lib.TRAIN_WORDINGS,
-    process_index: int = 0,
-    process_count: int = 1,
     num_prefetch: int = 4,
 ) -> grain.DatasetIterator:
   """Opens the endless stream of training batches at its first batch.
@@ -160,14 +154,12 @@ def train_batches(
   Args:
     split: the tokenised training split.
     tokenizer: encodes the instructions.
-    batch_size: rows of a global batch; each process gets `batch_size / process_count` of them.
+    batch_size: rows of a batch.
     budgets: budgets to draw from, uniformly per example and epoch; () gives budget 0 and an
       instruction with the task only, in the same shapes.
     prompt_length: tokens reserved for the instruction.
     seed: seed of the order, budgets and wordings.
     wordings: wordings of a budget to draw from, uniformly per example and epoch.
-    process_index: number of this process.
-    process_count: number of processes that share a global batch.
     num_prefetch: number of batches that a thread makes ahead; 0 for none.
 
   Returns:
@@ -175,8 +167,8 @@ def train_batches(
     `set_state`.
 
   Raises:
-    ValueError: if there are fewer examples than a batch has, a batch does not divide among
-      processes, or an instruction is longer than `prompt_length`.
+    ValueError: if there are fewer examples than a batch has, or an instruction is longer than
+      `prompt_length`.
   """
   plan = TrainingPlan(
       split,
@@ -186,8 +178,6 @@ def train_batches(
       prompt_length=prompt_length,
       seed=seed,
       wordings=wordings,
-      process_index=process_index,
-      process_count=process_count,
   )
   options = grain.ReadOptions(num_threads=min(num_prefetch, 1), prefetch_buffer_size=num_prefetch)
   return iter(grain.MapDataset.source(plan).to_iter_dataset(options))
@@ -319,17 +309,10 @@ def encode_task(tokenizer: AnyTokenizer, task: str) -> list[int]:
   return tokenizer.encode_instruction(prompts_lib.task_instruction(task)) if task else []
 
 
-def _check_batch(
-    split: TokenisedSplit, batch_size: int, process_index: int, process_count: int
-) -> None:
+def _check_batch(split: TokenisedSplit, batch_size: int) -> None:
   num_examples = len(split.example_id)
   if not 1 <= batch_size <= num_examples:
     raise ValueError(
         f"batch_size={batch_size}: must be between 1 and the {num_examples} examples of the "
         "training split: lower it or give more examples"
-    )
-  if batch_size % process_count or not 0 <= process_index < process_count:
-    raise ValueError(
-        f"batch_size={batch_size} on process {process_index} of {process_count}: choose a batch "
-        "size that divides by the number of processes"
     )

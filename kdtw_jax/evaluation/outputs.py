@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdtw_jax import data, decoding, devices
+from kdtw_jax import data, decoding, devices, processes
 from kdtw_jax.base import ArrayLike, Batch, Params
 from kdtw_jax.evaluation import metrics
 from kdtw_jax.models import Model
@@ -92,12 +92,10 @@ class Runner:
     chunk = config.decode.chunk
     if not chunk:
       source = np.ones((1, max(length for length, _ in config.data.buckets)), np.int32)
-      chunk = decoding.best_chunk(
-          decoding.pass_seconds(
-              teacher.decoder_fns, teacher_params, source, max_length=config.decode.max_length
-          ),
-          0.2,
+      seconds = decoding.pass_seconds(
+          teacher.decoder_fns, teacher_params, source, max_length=config.decode.max_length
       )
+      chunk = decoding.best_chunk(dict(processes.of_first([*seconds.items()])), 0.2)
 
     def decode(eager, student_params, teacher_params, batch, budget, policy):
       key = jax.random.fold_in(jax.random.key(config.seed), batch.example_id[0])
@@ -159,7 +157,7 @@ class Runner:
   def placed(self, batch: Batch) -> Batch:
     """Puts a batch on the devices, its rows over them if they divide."""
     if len(batch.budget) % devices.batch_parts(self._mesh):
-      return batch
+      return devices.replicated(self._mesh, batch)
     return devices.shard_batch(self._mesh, batch)
 
   def decode(
@@ -180,7 +178,11 @@ class Runner:
         pace=np.float32(pace),
         shortest=self.shortest if form == "hard" else (0.0, 0.0),
         calls=np.full(len(batch.budget), calls, np.int32),
-        credit=devices.replicated(self._mesh, jnp.int32(credit)),  # also of the first batch
+        credit=(
+            credit
+            if isinstance(credit, jax.Array)
+            else devices.replicated(self._mesh, np.array(credit, np.int32))
+        ),
         form=form,
     )
     return self._decode(eager, params, self._teacher_params, batch, budget, policy)
@@ -228,9 +230,11 @@ class Runner:
       results.append((batch.example_id, result))  # fetched later, to keep the device busy
     example_id = np.concatenate([ids for ids, _ in results])
     order = np.argsort(example_id, kind="stable")[np.sum(example_id < 0) :]
+    names = (*COUNTS, "tokens", "written_by_teacher")
+    found = processes.whole([[getattr(result, name) for name in names] for _, result in results])
     rows = {
-        name: np.concatenate([np.asarray(getattr(r, name)) for _, r in results])[order]
-        for name in (*COUNTS, "tokens", "written_by_teacher")
+        name: np.concatenate(parts)[order]
+        for name, parts in zip(names, zip(*found, strict=True), strict=True)
     }
     ids = [row[:n].tolist() for row, n in zip(rows["tokens"], rows["length"], strict=True)]
     return Outputs(

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdtw_jax import devices
 from kdtw_jax.base import Params
 from kdtw_jax.files import (
     damaged_file,
@@ -98,10 +99,10 @@ def load_params(
     ValueError: if a file is damaged, or the weights do not match the config.
   """
   tensors = Tensors(locate(name))
-  places = traverse_util.flatten_dict(shardings or {})
+  places: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(shardings or {}))
 
   def place(path: tuple[str, ...], array: np.ndarray) -> jax.Array:
-    return jax.device_put(array, places.get(path))
+    return devices.put(array, places.get(path))
 
   try:
     return import_weights(tensors, config, place_fn=place)

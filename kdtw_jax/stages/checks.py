@@ -62,14 +62,16 @@ def check_tokens(run: Run) -> None:
     _check_batch_sizes(run, len(run.inputs.tokenised("train").example_id))
 
 
+def splits(run: Run) -> list[str]:
+  """Returns the splits that the run's stages read."""
+  stages = set(run.config.stages)
+  return [split for split, needed_by in _READ_BY.items() if not needed_by or stages & needed_by]
+
+
 def _check_splits(run: Run) -> None:
   """Opens the splits that the stages read, prints their sizes, and rejects too small ones."""
-  stages, parts = set(run.config.stages), devices.batch_parts(run.mesh)
-  sizes = {
-      split: len(run.inputs.source(split))
-      for split, needed_by in _READ_BY.items()
-      if not needed_by or stages & needed_by
-  }
+  parts = devices.batch_parts(run.mesh)
+  sizes = {split: len(run.inputs.source(split)) for split in splits(run)}
   divided = data.divided_splits(run.config.data)
   note = f"; {' and '.join(divided)} held out of train" if divided else ""
   said = ", ".join(f"{split} {size:,}" for split, size in sizes.items())

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 import numpy as np
 
-from kdtw_jax import decoding, losses
+from kdtw_jax import decoding, losses, processes
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params
 from kdtw_jax.data import Source
 from kdtw_jax.evaluation import metrics
@@ -91,7 +91,7 @@ def make_collector(
     found, rollouts = [], 0
     for batch in batches:
       made, result = _roll_out(rounds, params, teacher_params, batch)
-      part = _joined(made, result, np.asarray(batch.example_id))
+      part = _joined(made, result, processes.whole(batch.example_id))
       if log_mu:
         encoded = encode(teacher_params, batch.teacher_source)
         scored = functools.partial(score, teacher_params, encoded)
@@ -133,10 +133,10 @@ def _roll_out(
 ) -> tuple[list[decoding.Decision], decoding.DecodeResult]:
   """Helps a batch until all its outputs are clean."""
   state, made = rounds.start(params, teacher_params, batch), []
-  while not np.all(state.done):
+  while not np.all(processes.whole(state.done)):
     state, decision = rounds.play(params, teacher_params, batch, state)
-    made.append(jax.device_get(decision))
-  return made, jax.device_get(rounds.finish(state))
+    made.append(processes.whole(decision))
+  return made, processes.whole(rounds.finish(state))
 
 
 def _joined(
@@ -222,5 +222,5 @@ def _in_widths(
     part = order[start : start + size]
     width = min(-(-max(lengths[part].max(), 1) // _WIDTH) * _WIDTH, tokens.shape[1])
     filled = np.resize(part, size)  # the last batch repeats some
-    scores[filled] = np.asarray(score(rows[filled], tokens[filled, :width]))
+    scores[filled] = processes.whole(score(rows[filled], tokens[filled, :width]))
   return scores

@@ -1,14 +1,15 @@
 """Stage `evaluation`: every method measured, compared and reported; it runs every time."""
 
 import dataclasses
+import functools
 from pathlib import Path
 import time
 
 from kdtw_jax import config as config_lib
-from kdtw_jax import tensorboard
+from kdtw_jax import processes, tensorboard
 from kdtw_jax.evaluation.evaluate import evaluate
 from kdtw_jax.evaluation.measure import PAIR_STAGE
-from kdtw_jax.evaluation.record import Stage
+from kdtw_jax.evaluation.record import Metrics, Stage
 from kdtw_jax.evaluation.scalars import curves_by_run
 from kdtw_jax.pair_checks import read_saved
 from kdtw_jax.report import print_summary, write_report
@@ -53,7 +54,12 @@ def measure(run: Run) -> Path:
   ]
   stages.append(Stage(stage="evaluation", seconds=time.monotonic() - started))
   metrics = dataclasses.replace(metrics, stages=tuple(stages))
+  return Path(processes.first_alone(functools.partial(_report, run, metrics)))
+
+
+def _report(run: Run, metrics: Metrics) -> str:
+  """Writes the scalars and the report, and shows its summary; returns the path of the page."""
   tensorboard.write_runs(run.workdir.folder("evaluation"), curves_by_run(metrics))
   report = write_report(metrics, run.workdir.path)
   print_summary(metrics, report)
-  return report
+  return str(report)

@@ -9,9 +9,8 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 import ml_collections
-import numpy as np
 
-from kdtw_jax import checkpoint, config_models, devices
+from kdtw_jax import checkpoint, config_models, devices, processes
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, BatchIterator, Params
 from kdtw_jax.evaluation.outputs import Runner
@@ -211,5 +210,5 @@ def fit(
   checkpoint.save_params(folder / "params", state.result())
   summary = {**result.summary, "num_params": num_params(state.params)}
   if state.duals is not None:
-    summary["duals"] = np.asarray(state.duals).tolist()
+    summary["duals"] = processes.whole(state.duals).tolist()
   run.workdir.finish(name, summary)

@@ -13,6 +13,7 @@ Shape letters: B batch, T most tokens, D width, K knots of the dual function, N 
 """
 
 from collections.abc import Callable, Iterator
+import functools
 import time
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 import optax
 
-from kdtw_jax import checkpoint, decoding, devices, losses
+from kdtw_jax import checkpoint, decoding, devices, losses, processes
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Worth
 from kdtw_jax.models import Model, num_params, shift_right
 from kdtw_jax.stages.decisions import Decisions, in_points, make_collector
@@ -88,7 +89,7 @@ def train(run: Run) -> None:
   )
   params = {**params, "worth": worth, "cost_value": cost_value}
   validation = decisions[SPLITS.index("validation")]
-  expected = jax.device_get(jax.jit(models.student.worth)(params, *validation[:3]))
+  expected = processes.whole(jax.jit(models.student.worth)(params, *validation[:3]))
   checkpoint.save_params(folder / "params", params)
   summary = {
       "stage": "worth",
@@ -146,13 +147,12 @@ def fit_worth(
     The head and its last loss.
   """
 
-  def loss_fn(head: Params, *data: Array) -> Float[Array, ""]:
+  def loss_fn(params: Params, *data: Array) -> Float[Array, ""]:
     hidden, hidden_mean, signals, gain, calls = data
-    found = student.worth({**params, "worth": head}, hidden, hidden_mean, signals)
-    return worth_loss(found, gain, calls)
+    return worth_loss(student.worth(params, hidden, hidden_mean, signals), gain, calls)
 
   parts = tuple(part[:5] for part in decisions)
-  return fit_head(loss_fn, params["worth"], parts, section, seed=seed, name="G and C")
+  return fit_head(loss_fn, params, "worth", parts, section, seed=seed)
 
 
 def worth_loss(
@@ -204,7 +204,7 @@ def asks_to_come(
   def collected(batches: Iterator[Batch]) -> AsksToCome:
     found = []
     for batch in batches:
-      *parts, mask = jax.device_get(follow(params, teacher_params, batch))
+      *parts, mask = processes.whole(follow(params, teacher_params, batch))
       found.append([part[mask] for part in parts])
     return AsksToCome(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
@@ -219,53 +219,56 @@ def fit_cost_value(
   Every second example is a first state, at which V_C predicts the use of a whole output.
   """
 
-  def loss_fn(head: Params, hidden: Array, price: Array, asks: Array) -> Float[Array, ""]:
-    found = student.values({**params, "cost_value": head}, hidden[:, None], price)[1][:, 0]
+  def loss_fn(params: Params, hidden: Array, price: Array, asks: Array) -> Float[Array, ""]:
+    found = student.values(params, hidden[:, None], price)[1][:, 0]
     return jnp.mean((found - asks) ** 2)
 
   parts = tuple(some[:3] for part in followed for some in (part, part.first()))
-  return fit_head(loss_fn, params["cost_value"], parts, section, seed=seed, name="V_C")
+  return fit_head(loss_fn, params, "cost_value", parts, section, seed=seed)
 
 
 def fit_head(
     loss_fn: Callable[..., Float[Array, ""]],
-    head: Params,
+    params: Params,
+    name: str,
     parts: tuple[tuple[ArrayLike, ...], ...],
     section: Any,
     *,
     seed: int,
-    name: str,
 ) -> tuple[Params, float]:
   """Minimises a loss over minibatches to which each part of the data gives as many examples.
 
   Args:
-    loss_fn: `(head, *arrays) -> loss`.
-    head: the initial parameters.
+    loss_fn: `(params, *arrays) -> loss`.
+    params: the model's parameters, of which the head's are the initial ones.
+    name: the head; nothing else is fitted.
     parts: arrays of N examples each; N may differ between parts.
     section: `steps`, `batch_size` (examples of each part) and `learning_rate` (its peak; cosine).
     seed: draws the minibatches.
-    name: what is fitted, for the progress.
 
   Returns:
     The head, and its mean loss over the last steps.
   """
   optimizer = optax.adam(optax.cosine_decay_schedule(section.learning_rate, section.steps))
-  on_device = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tuple(map(tuple, parts)))
+  host = jax.tree.map(lambda x: np.asarray(x, np.float32), tuple(map(tuple, parts)))
 
-  def step(carry, key):
+  def step(params, on_device, carry, key):
     head, opt_state = carry
     drawn = []
     for part, part_key in zip(on_device, jax.random.split(key, len(on_device)), strict=True):
       rows = jax.random.randint(part_key, (section.batch_size,), 0, len(part[0]))
       drawn.append([array[rows] for array in part])
     data = [jnp.concatenate(arrays) for arrays in zip(*drawn, strict=True)]
-    loss, grads = jax.value_and_grad(loss_fn)(head, *data)
+    loss, grads = jax.value_and_grad(lambda head: loss_fn({**params, name: head}, *data))(head)
     updates, opt_state = optimizer.update(grads, opt_state, head)
     return (optax.apply_updates(head, updates), opt_state), loss
 
-  some_steps = jax.jit(lambda carry, keys: jax.lax.scan(step, carry, keys))
+  @jax.jit
+  def some_steps(params, on_device, carry, keys):
+    return jax.lax.scan(functools.partial(step, params, on_device), carry, keys)
+
   keys = jax.random.split(jax.random.key(seed), section.steps)
-  carry, last = (head, optimizer.init(head)), jnp.zeros(())
+  carry, last = (params[name], optimizer.init(params[name])), jnp.zeros(())
   for first in tracked(range(0, section.steps, _STEPS_AT_A_TIME), f"worth: fit {name}"):
-    carry, last = some_steps(carry, keys[first : first + _STEPS_AT_A_TIME])
+    carry, last = some_steps(params, host, carry, keys[first : first + _STEPS_AT_A_TIME])
   return carry[0], float(jnp.mean(last))

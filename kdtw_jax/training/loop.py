@@ -3,6 +3,7 @@
 The loop does not wait for the device between log points. Every `log_every` steps it fetches the
 losses together and checks them, before anything is saved. A signal ends the loop at the next step,
 which is saved with the metrics that no log line has yet, so a resumed stage logs the same means.
+Several processes end together, at the next log point after a signal to one of them.
 """
 
 from collections.abc import Callable
@@ -17,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdtw_jax import checkpoint, preemption
+from kdtw_jax import checkpoint, preemption, processes
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, BatchIterator
-from kdtw_jax.terminal import StageProgress
+from kdtw_jax.terminal import StageProgress, Unlogged
 from kdtw_jax.training.state import TrainState
 
 _REMEDY = (
@@ -95,16 +96,17 @@ def run_stage(
   with (
       preemption.Deferred() as signals,
       contextlib.closing(store),
-      StageProgress(name, first_step=first_step, steps=steps, folder=directory) as progress,
+      _progress(name, first_step=first_step, steps=steps, folder=directory) as progress,
   ):
     for step in range(first_step + 1, steps + 1):
       batch = next(batches)
       data = prepare(state, batch, jax.random.fold_in(prepare_key, step))
       state, metrics = step_fn(state, frozen, data, step_key)
       pending.append((step, batch.example_id, int(np.sum(batch.target != PAD_ID)), metrics))
-      end = signals.received is not None
       save = step % checkpoint_every == 0 or step == steps
       log = step % log_every == 0 or save
+      received = _received(signals, agree=log)
+      end = received is not None
       if log or end:
         unlogged = [*unlogged, *_fetch(name, pending)]  # the old list may be on its way to disk
       if log:
@@ -124,8 +126,9 @@ def run_stage(
         )
       if end:
         break
-  if signals.received is not None:  # perhaps after the last step
-    preemption.leave(signals.received, stage=name, step=step)
+  received = _received(signals, agree=True)  # perhaps after the last step
+  if received is not None:
+    preemption.leave(received, stage=name, step=step)
   return StageResult(
       state,
       {
@@ -135,6 +138,21 @@ def run_stage(
           "seconds": seconds_before + time.monotonic() - started,
       },
   )
+
+
+def _progress(name: str, *, first_step: int, steps: int, folder: Path) -> StageProgress | Unlogged:
+  """Opens the logs of a stage, in the first process."""
+  if not processes.is_first():
+    return Unlogged()
+  return StageProgress(name, first_step=first_step, steps=steps, folder=folder)
+
+
+def _received(signals: preemption.Deferred, *, agree: bool) -> int | None:
+  """Returns a signal that asked the run to end; several processes learn of it where they agree."""
+  if processes.count() == 1:
+    return signals.received
+  found = processes.gathered(signals.received) if agree else []
+  return next((number for number in found if number is not None), None)
 
 
 def _fetch(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> list[dict[str, float]]:
@@ -150,7 +168,9 @@ def _fetch(name: str, pending: list[tuple[int, ArrayLike, int, dict]]) -> list[d
   return [{field: float(value) for field, value in metrics.items()} for metrics in fetched]
 
 
-def _log(progress: StageProgress, step: int, rows: list[dict[str, float]], *, tokens: int) -> float:
+def _log(
+    progress: StageProgress | Unlogged, step: int, rows: list[dict[str, float]], *, tokens: int
+) -> float:
   """Logs the means of the metrics of the steps since the last log point; returns the loss."""
   scalars = {field: float(np.mean([row[field] for row in rows])) for field in rows[0]}
   progress.log(step, scalars, tokens=tokens)

@@ -157,18 +157,6 @@ def test_an_example_goes_to_the_first_bucket_that_holds_it(split):
     assert bucket == fitting[0]
 
 
-def test_processes_share_the_global_batch(split, options):
-  whole = take(train_batches(split, **options), 35)
-  parts = [
-      take(train_batches(split, **options, process_index=p, process_count=4), 35) for p in range(4)
-  ]
-  joined = [
-      type(rows[0])(*map(np.concatenate, zip(*rows, strict=True)))
-      for rows in zip(*parts, strict=True)
-  ]
-  assert_same(joined, whole)
-
-
 def test_budgets_and_templates_are_functions_of_seed_epoch_and_example(split, tokenizer, options):
   def draws(**changed):
     plan = TrainingPlan(split, **{**options, **changed})
@@ -336,8 +324,6 @@ def test_bad_tokenising_arguments(source, tokenizer, changed, message):
     (
         ({"batch_size": 501}, r"batch_size=501: must be between 1 and the 500 examples"),
         ({"batch_size": 0}, r"batch_size=0"),
-        ({"process_count": 3}, r"batch_size=16 on process 0 of 3"),
-        ({"process_index": 2, "process_count": 2}, r"process 2 of 2"),
         ({"prompt_length": 5}, r"config\.data\.prompt_length=5: the instruction 'use the teacher"),
         ({"budgets": (0.1, 1.5)}, r"budget=1\.5"),
         ({"wordings": ()}, r"wordings"),

@@ -192,12 +192,12 @@ def test_the_cost_value_comes_to_the_mean_of_noisy_asks():
 def test_both_parts_weigh_the_same_whatever_their_sizes():
   parts = ((np.zeros(10, np.float32),), (np.ones(1000, np.float32),))
   mean, _ = worth.fit_head(
-      lambda head, x: jnp.mean((head - x) ** 2),
-      jnp.zeros(()),
+      lambda params, x: jnp.mean((params["mean"] - x) ** 2),
+      {"mean": jnp.zeros(())},
+      "mean",
       parts,
       section(learning_rate=0.05),
       seed=0,
-      name="a mean",
   )
   assert mean == pytest.approx(0.5, abs=0.02)
 
