@@ -39,13 +39,31 @@ def build_model(
   section = config[who]
   fields = dict(section["model"])
   if section["pretrained"]:
-    fields |= published.open_published(locate_published(config, who)).architecture
+    found = published.open_published(locate_published(config, who))
+    fields |= found.architecture
+    if fields["kind"] == "causal":
+      _check_context(config, who, tokenizer, found.config.get("max_position_embeddings"))
   return build(
       ModelConfig(
           **fields, **tokenizer.model_fields, price_knots=tuple(config["budgets"]["knots"])
       ),
       None if mesh is None else Layout(mesh, section["sharding"]),
   )
+
+
+def _check_context(config: Config, who: str, tokenizer: AnyTokenizer, most: int | None) -> None:
+  """Raises ValueError if prompt and output can be longer than what a model was trained for."""
+  fields = tokenizer.model_fields
+  template = len(fields.get("prompt_prefix", ())) + len(fields.get("prompt_suffix", ()))
+  source = max(source for source, _ in config["data"]["buckets"])
+  needed = source + config["data"]["prompt_length"] + template + config["decode"]["max_length"]
+  if most and needed > most:
+    raise ValueError(
+        f"config.decode.max_length={config['decode']['max_length']}: a source of {source} tokens, "
+        f"its instruction, the template and an output need {needed} positions, and "
+        f"config.{who}.pretrained={config[who]['pretrained']!r} has {most}: lower it, or "
+        "config.data.buckets"
+    )
 
 
 def locate_published(config: Config, who: str) -> Path:

@@ -271,5 +271,5 @@ def check_same_vocabulary(a: AnyTokenizer, b: AnyTokenizer, *, names: tuple[str,
       raise ValueError(
           f"{names[0]} and {names[1]} have different vocabularies: {what} are {found[0]} and "
           f"{found[1]}. A teacher's distribution is over its own tokens: choose two models with "
-          "one tokenizer, e.g. both T5, both mT5 or both ByT5"
+          "one tokenizer, e.g. both T5, both mT5 or both Qwen3"
       )

@@ -40,7 +40,8 @@ _UNBUILT = (
     "use_bidirectional_attention",
 )
 _FULL, _SLIDING = "full_attention", "sliding_attention"
-_GEMMA_PATTERN = 6  # of so many layers the last has no window, if a file does not say
+# If a file does not say which layers have a window: all but every sixth, or all from this one on.
+_GEMMA_PATTERN, _QWEN_FULL_LAYERS = 6, 28
 _GEMMA_LOCAL_THETA = 10_000.0
 
 
@@ -89,15 +90,17 @@ def _windows(
   if not size or not published.get("use_sliding_window", is_gemma):
     return ()
   pattern = published.get("sliding_window_pattern", published.get("_sliding_window_pattern"))
-  period = pattern or _GEMMA_PATTERN
-  by_period = [_SLIDING if (i + 1) % period else _FULL for i in range(num_layers)]
-  kinds = published.get("layer_types", by_period)
+  period, first = pattern or _GEMMA_PATTERN, published.get("max_window_layers", _QWEN_FULL_LAYERS)
+  is_sliding = [(i + 1) % period > 0 if is_gemma else i >= first for i in range(num_layers)]
+  by_rule = [_SLIDING if slides else _FULL for slides in is_sliding]
+  kinds = published.get("layer_types", by_rule)
   if len(kinds) != num_layers or not {*kinds} <= {_FULL, _SLIDING}:
     raise ValueError(
         f"{where}/config.json: layer_types={kinds!r:.80}: must name {_FULL} or {_SLIDING} for each "
         f"of {num_layers} layers"
     )
-  return tuple(size if kind == _SLIDING else 0 for kind in kinds)
+  found = tuple(size if kind == _SLIDING else 0 for kind in kinds)
+  return found if any(found) else ()
 
 
 def _rope(published: Mapping[str, Any], is_gemma: bool, where: str) -> dict[str, Any]:
@@ -111,7 +114,10 @@ def _rope(published: Mapping[str, Any], is_gemma: bool, where: str) -> dict[str,
     local = published.get("rope_local_base_freq", _GEMMA_LOCAL_THETA)
   local = new.get(_SLIDING, {}).get("rope_theta", local)
   kind = scaling.get("rope_type", scaling.get("type", "default"))
-  if kind != "default" and (kind not in _ROPE_SCALINGS or scaling.get("partial_rotary_factor")):
+  partial = scaling.get("partial_rotary_factor", published.get("partial_rotary_factor", 1.0))
+  if partial != 1.0:
+    raise ValueError(f"{where}/config.json: partial_rotary_factor={partial}: is not built")
+  if kind != "default" and kind not in _ROPE_SCALINGS:
     raise ValueError(
         f"{where}/config.json: rope_type={kind!r}: must be 'default' or one of "
         f"{', '.join(_ROPE_SCALINGS)}"

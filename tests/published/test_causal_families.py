@@ -129,12 +129,27 @@ def test_a_model_of_our_own_is_read_by_transformers_and_by_us(changes, tmp_path)
   assert jax.tree.all(jax.tree.map(np.array_equal, loaded.params, params))
 
 
+SLIDING = {"sliding_window": 9, "use_sliding_window": True}
+
+
+def test_the_last_layers_of_a_qwen_have_windows(tmp_path):
+  parity.write_checkpoint("qwen3", tmp_path, seed=0)
+  path = tmp_path / "config.json"
+  config = json.loads(path.read_text(encoding="utf-8"))
+  assert published.open_published(tmp_path).architecture["windows"] == ()
+  del config["layer_types"]
+  write_json(path, config | SLIDING | {"max_window_layers": 1})
+  assert published.open_published(tmp_path).architecture["windows"] == (0, 9, 9)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"attention_bias": True}, "attention_bias=True: is not built"),
         ({"hidden_act": "relu"}, "'relu': must be one of silu"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type='yarn'"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5: is not built"),
+        ({"layer_types": ["full_attention"], **SLIDING}, "layer_types=.* for each of 3 layers"),
         ({"hidden_size": None}, "hidden_size=None: must be a number"),
         ({"model_type": "mamba"}, "model_type='mamba': must be one of t5, .*qwen3, llama"),
     ],
