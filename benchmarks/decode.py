@@ -1,6 +1,7 @@
 """Decoding speed of all methods in one run, against memory bandwidth and against transformers.
 
     python -m benchmarks.decode --student=t5-small --teacher=t5-base --peer --out=FILE.json
+    python -m benchmarks.decode --student=causal-mini --teacher=qwen3-0.6b --peer --out=FILE.json
 
 Sizes have names. Weights are random, so the decisions that matter are forced: a handover asks with
 a given probability; a draft is accepted with a given probability, in speculation as in checks of
@@ -28,13 +29,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peer import Peer
-from benchmarks.random_models import SIZES, bytes_per_step, model_of, sources, streaming_seconds
+from benchmarks.random_models import NAMES, bytes_per_step, model_of, sources, streaming_seconds
 from kdtw_jax import decoding
 from kdtw_jax.files import write_json
 from kdtw_jax.models import num_params
 
-_STUDENT = flags.DEFINE_enum("student", "tiny", sorted(SIZES), "Size of the student")
-_TEACHER = flags.DEFINE_enum("teacher", "t5-small", sorted(SIZES), "Size of the teacher")
+_STUDENT = flags.DEFINE_enum("student", "tiny", NAMES, "Size of the student")
+_TEACHER = flags.DEFINE_enum("teacher", "t5-small", NAMES, "Size of the teacher")
 _LENGTH = flags.DEFINE_integer("length", 32, "Output tokens", lower_bound=2)
 _SOURCE = flags.DEFINE_integer("source", 24, "Source tokens")
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Batch sizes")

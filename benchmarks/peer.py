@@ -1,15 +1,16 @@
-"""Weights of ours in transformers' T5, with greedy `generate` to the same length: for decode.py."""
+"""Weights of ours in transformers, with greedy `generate` to the same length: for decode.py."""
 
 import importlib.metadata
 
 import numpy as np
 
-from kdtw_jax.base import Params
+from kdtw_jax.base import EOS_ID, PAD_ID, Params
 from kdtw_jax.models import Model
+from kdtw_jax.published import config_json, export_weights
 
 
 class Peer:
-  """The same weights in transformers' T5, with greedy `generate` to the same length."""
+  """The same weights in transformers, with greedy `generate` to the same length."""
 
   def __init__(
       self, pair: tuple[Model, Model], params: tuple[Params, Params], dtype: str, length: int
@@ -17,28 +18,16 @@ class Peer:
     import torch
     import transformers
 
-    from kdtw_jax.published import export_weights
-
     self.torch, self.length = torch, length
-    self.models = []
-    for model, own in zip(pair, params, strict=True):
-      c = model.config
-      config = transformers.T5Config(
-          vocab_size=c.vocab_size,
-          d_model=c.d_model,
-          d_kv=c.d_kv,
-          d_ff=c.d_ff,
-          num_layers=c.num_encoder_layers,
-          num_decoder_layers=c.num_decoder_layers,
-          num_heads=c.num_heads,
-          feed_forward_proj=c.feed_forward,
-          tie_word_embeddings=c.tie_embeddings,
-          decoder_start_token_id=0,
-          dropout_rate=0.0,
-      )
-      peer = transformers.T5ForConditionalGeneration(config).eval()
-      weights = {name: torch.tensor(array) for name, array in export_weights(own, c)}
+    self.models, self.are_causal = [], [model.config.kind == "causal" for model in pair]
+    for model, own, is_causal in zip(pair, params, self.are_causal, strict=True):
+      fields = config_json(model.config) | {"dropout_rate": 0.0}
+      config = transformers.AutoConfig.for_model(**fields)
+      auto = transformers.AutoModelForCausalLM if is_causal else transformers.AutoModelForSeq2SeqLM
+      peer = auto.from_config(config).eval()
+      weights = {name: torch.tensor(array) for name, array in export_weights(own, model.config)}
       peer.load_state_dict(weights, strict=False)
+      peer.tie_weights()
       peer = peer.to(getattr(torch, dtype))
       peer.generation_config.eos_token_id = None
       self.models.append(peer.to("cuda") if torch.cuda.is_available() else peer)
@@ -46,7 +35,12 @@ class Peer:
 
   def call(self, source: np.ndarray, who: int, *, assisted: bool = False):
     """Makes a function that generates, waits and returns the tokens; `who` is 0 for the student."""
-    source = self.torch.tensor(source, dtype=self.torch.long)
+    if self.are_causal[who]:  # our prompt: the source without its last token, its end, a start
+      source = np.pad(source[:, :-1], ((0, 0), (0, 1)), constant_values=EOS_ID)
+      source = np.pad(source, ((0, 0), (0, 1)), constant_values=PAD_ID)
+    source, start = self.torch.tensor(source, dtype=self.torch.long), 1
+    if self.are_causal[who]:
+      start = source.shape[1]
     source = source.to(self.models[who].device)
     mask = self.torch.ones_like(source)
     always = {"assistant_model": self.models[0]} if assisted else {}
@@ -62,6 +56,6 @@ class Peer:
             **always,
             **more,
         )
-      return out[:, 1:].cpu().numpy()
+      return out[:, start:].cpu().numpy()
 
     return run

@@ -22,10 +22,39 @@ SIZES = {
     "t5-large": (1024, 4096, 16, 64, 24, 24, 32128),
     "t5-xl": (2048, 5120, 32, 64, 24, 24, 32128),
 }
+# width, feed-forward, heads, key heads, head size, layers, vocabulary
+CAUSAL_SIZES = {
+    "causal-mini": (256, 768, 4, 2, 64, 4, 151936),
+    "qwen3-0.6b": (1024, 3072, 16, 8, 128, 28, 151936),
+    "qwen3-1.7b": (2048, 6144, 16, 8, 128, 28, 151936),
+    "qwen3-8b": (4096, 12288, 32, 8, 128, 36, 151936),
+}
+NAMES = sorted({**SIZES, **CAUSAL_SIZES})
 
 
 def model_of(name: str, dtype: str) -> Model:
   """Builds the model of a named size, with weights and cache of a dtype."""
+  if name in CAUSAL_SIZES:
+    width, hidden, heads, key_heads, head, layers, vocab = CAUSAL_SIZES[name]
+    return build(
+        ModelConfig(
+            kind="causal",
+            vocab_size=vocab,
+            d_model=width,
+            d_ff=hidden,
+            num_heads=heads,
+            num_key_heads=key_heads,
+            d_kv=head,
+            num_decoder_layers=layers,
+            dropout_rate=0.0,
+            tau_id=3,
+            feed_forward="gated-silu",
+            tie_embeddings=name != "qwen3-8b",
+            rope_theta=1e6,
+            dtype=dtype,
+            param_dtype=dtype,
+        )
+    )
   width, hidden, heads, head, encoder, decoder, vocab = SIZES[name]
   gated = name in ("t5-large", "t5-xl")  # v1.1: the models of these sizes worth distilling
   return build(
@@ -49,7 +78,7 @@ def model_of(name: str, dtype: str) -> Model:
 
 def sources(batch: int, length: int, student: str) -> np.ndarray:
   """Draws random sources `[batch, S]` without padding, of ids that a student of this size has."""
-  vocab = min(SIZES[student][-1], 1000)
+  vocab = min({**SIZES, **CAUSAL_SIZES}[student][-1], 1000)
   return np.random.default_rng(0).integers(4, vocab, (batch, length)).astype(np.int32)
 
 

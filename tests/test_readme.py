@@ -101,7 +101,9 @@ def check(command):
   flags = words[len(places) :]
   if places == ["CONFIG", "WORKDIR"] or places == ["CONFIG", "WORKDIR_ON_VM"]:
     return check_python("kdtw_jax/main.py", f"--config={words[0]}", *flags)
-  assert not [flag for flag in flags if flag.startswith("--")], f"{flags} of {name} are not known"
+  known = re.findall(r"\[(--\w+)\]", usage[1]) if usage else []
+  unknown = [flag for flag in flags if flag.startswith("--") and flag not in known]
+  assert not unknown, f"{unknown} of {name} are not known"
   return None
 
 
