@@ -110,7 +110,9 @@ def teacher_reads(setup: Setup, state: DecodeState, rows: Bool[Array, " B"]) -> 
   def read(now: _Sources) -> _Sources:
     cache, known = now
     if B == 1:
-      return fns.start(params, source, T), jnp.ones_like(known)
+      # If it depended on constants alone, XLA would move it to the loop around: read every turn.
+      unread_source = jnp.where(known[:, None], base.PAD_ID, source)
+      return fns.start(params, unread_source, T), jnp.ones_like(known)
     unread = ~(known | state.done)
     places = rows_lib.first_of(unread & rows, present(setup.pass_rows), then=unread)
     part = fns.start(params, source[places], T)

@@ -1,6 +1,8 @@
 """No loop of a compiled decoder copies a cache; and the detector sees the loops that do."""
 
-from compiled_loops import copies_in_loops, inside_loops
+import re
+
+from compiled_loops import BODY, callees, computations, copies_in_loops, inside_loops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,3 +155,27 @@ def assert_in_place(lowered):
   hlo = lowered.compile().as_text()
   assert any(f",{T}," in line for lines in inside_loops(hlo).values() for line in lines)
   assert not copies_in_loops(hlo, shapes)
+
+
+def direct(hlo: str, name: str) -> list[str]:
+  """Lines of a computation and of those that it calls, but for bodies of loops."""
+  found = computations(hlo)
+  lines = [line for line in found[name] if " while(" not in line]
+  return lines + [line for callee in callees(lines) & {*found} for line in direct(hlo, callee)]
+
+
+@pytest.mark.parametrize("name, dial", [("handover", 0.0), ("speculative", 3), ("verify", 0.0)])
+def test_one_row_is_read_by_the_teacher_in_a_loop_of_its_own(name, dial):
+  """XLA must not move the encoder out of it: the loop around would read the source every turn."""
+  source = np.full((1, S), 5, np.int32)
+  decoder = make_decoder(STUDENT.decoder_fns, TEACHER.decoder_fns, max_length=T, chunk=4)
+  args = (*WEIGHTS, source, source, np.zeros((1,), np.float32), jax.random.key(0))
+  hlo = decoder.lower(*args, make_policy(name, dial)).compile().as_text()
+  bodies = {
+      body for lines in computations(hlo).values() for line in lines for body in BODY.findall(line)
+  }
+  wide = re.compile(rf"= f32\[(?:1,)?{S},{TEACHER_CONFIG.d_ff}\]\S* dot\(")
+  reading = [body for body in bodies if any(map(wide.search, direct(hlo, body)))]
+  assert reading and not [
+      body for body in reading for line in computations(hlo)[body] if " while(" in line
+  ]
