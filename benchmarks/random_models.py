@@ -36,27 +36,23 @@ def model_of(name: str, dtype: str) -> Model:
   """Builds the model of a named size, with weights and cache of a dtype."""
   if name in CAUSAL_SIZES:
     width, hidden, heads, key_heads, head, layers, vocab = CAUSAL_SIZES[name]
-    return build(
-        ModelConfig(
-            kind="causal",
-            vocab_size=vocab,
-            d_model=width,
-            d_ff=hidden,
-            num_heads=heads,
-            num_key_heads=key_heads,
-            d_kv=head,
-            num_decoder_layers=layers,
-            dropout_rate=0.0,
-            tau_id=3,
-            feed_forward="gated-silu",
-            tie_embeddings=name != "qwen3-8b",
-            rope_theta=1e6,
-            dtype=dtype,
-            param_dtype=dtype,
-        )
+    kind = dict(
+        kind="causal",
+        num_key_heads=key_heads,
+        num_decoder_layers=layers,
+        feed_forward="gated-silu",
+        tie_embeddings=name != "qwen3-8b",
+        rope_theta=1e6,
     )
-  width, hidden, heads, head, encoder, decoder, vocab = SIZES[name]
-  gated = name in ("t5-large", "t5-xl")  # v1.1: the models of these sizes worth distilling
+  else:
+    width, hidden, heads, head, encoder, layers, vocab = SIZES[name]
+    gated = name in ("t5-large", "t5-xl")  # v1.1: the models of these sizes worth distilling
+    kind = dict(
+        num_encoder_layers=encoder,
+        num_decoder_layers=layers,
+        feed_forward="gated-gelu" if gated else "relu",
+        tie_embeddings=not gated,
+    )
   return build(
       ModelConfig(
           vocab_size=vocab,
@@ -64,14 +60,11 @@ def model_of(name: str, dtype: str) -> Model:
           d_ff=hidden,
           num_heads=heads,
           d_kv=head,
-          num_encoder_layers=encoder,
-          num_decoder_layers=decoder,
           dropout_rate=0.0,
           tau_id=3,
-          feed_forward="gated-gelu" if gated else "relu",
-          tie_embeddings=not gated,
           dtype=dtype,
           param_dtype=dtype,
+          **kind,
       )
   )
 

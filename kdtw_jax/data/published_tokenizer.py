@@ -59,11 +59,11 @@ class PublishedTokenizer:
     self.ids = TokenIds(len(tokenizer)) if ids is None else ids
     self._published = dict(self.ids.renamed)
     self._ours: dict[int, int] = {theirs: ours for ours, theirs in self.ids.renamed}
-    self._special = {PAD_ID, EOS_ID}
+    self._special, self._is_bytes = {PAD_ID, EOS_ID}, False
     if self.ids.renamed:
       added = tokenizer.added_tokens_decoder.items()
       self._special = {i for i, token in added if token.special}
-    self._is_bytes = self.ids.renamed and "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
+      self._is_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
     unknown = tokenizer.unk_token_id
     self.unk_id = -1 if unknown is None else self._ours.get(unknown, unknown)
     self.num_tokens = self.tau_id = self.ids.num_published + bool(self.ids.renamed)

@@ -112,12 +112,8 @@ class CausalLM(LanguageModel):
       self, encoded: Encoded, inputs: Int[Array, "B T"], dropout_key: PRNGKey | None = None
   ) -> Float[Array, "B T D"]:
     """Runs one causal pass over the decoder inputs (the targets shifted right)."""
-    index = jnp.arange(inputs.shape[1])
-    own = self._biases(index[None, :, None], index[None, None])
-    hidden, _ = self._after(
-        encoded.memory, encoded.mask, inputs, jnp.zeros(len(inputs), jnp.int32), own, dropout_key
-    )
-    return hidden
+    first = jnp.zeros(len(inputs), jnp.int32)
+    return self._after(encoded.memory, encoded.mask, inputs, first, dropout_key)[0]
 
   def start(self, encoded: Encoded, price: Float[Array, " B"], max_length: int) -> Cache:
     """Makes an empty cache for `max_length` decoder inputs, with the prompt's keys and values."""
@@ -134,17 +130,8 @@ class CausalLM(LanguageModel):
       self, cache: Cache, tokens: Int[Array, "B C"], positions: Int[Array, " B"]
   ) -> tuple[Float[Array, "B C D"], Cache]:
     """Runs the decoder inputs at positions[b] .. positions[b] + C - 1 through the cache."""
-    index = positions[:, None] + jnp.arange(tokens.shape[1], dtype=positions.dtype)[None]
-    keys = jnp.arange(cache.self_attention[0].k.shape[-1])
-    hidden, filled = self._after(
-        cache.cross_attention,
-        cache.source_mask,
-        tokens,
-        positions,
-        self._biases(index[:, :, None], keys[None, None]),
-        None,
-        cache.self_attention,
-    )
+    past, prompts = cache.self_attention, cache.cross_attention
+    hidden, filled = self._after(prompts, cache.source_mask, tokens, positions, None, past)
     return hidden, cache._replace(self_attention=filled)
 
   def _prompt(self, source: Int[Array, "B S"]) -> tuple[Int[Array, "B P"], Bool[Array, "B P"]]:
@@ -167,18 +154,18 @@ class CausalLM(LanguageModel):
       prompt_mask: Bool[Array, "B P"],
       inputs: Int[Array, "B C"],
       positions: Int[Array, " B"],
-      own: Bias,
       dropout_key: PRNGKey | None,
       past: tuple[KeyValue, ...] | None = None,
   ) -> tuple[Float[Array, "B C D"], tuple[KeyValue, ...]]:
-    """Runs decoder inputs after their prompts, through a cache or without one."""
+    """Runs decoder inputs after their prompts, through a cache or as a whole from position 0."""
     lengths = jnp.sum(prompt_mask, axis=1, dtype=positions.dtype)
     index = positions[:, None] + jnp.arange(inputs.shape[1], dtype=positions.dtype)[None]
     absolute = lengths[:, None] + index
     keys = jnp.arange(prompt_mask.shape[1])[None, None]
     seen = self._biases(absolute[:, :, None], jnp.where(prompt_mask[:, None], keys, 2**30))
-    first = self.config.prompt_suffix[-1]
-    tokens = jnp.where(inputs == PAD_ID, first, inputs)
+    length = inputs.shape[1] if past is None else past[0].k.shape[-1]
+    own = self._biases(index[:, :, None], jnp.arange(length)[None, None])
+    tokens = jnp.where(inputs == PAD_ID, self.config.prompt_suffix[-1], inputs)
     return self._layers(tokens, absolute, own, dropout_key, prompts, seen, past, positions)
 
   def _layers(

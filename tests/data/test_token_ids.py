@@ -80,8 +80,8 @@ def test_rows_of_tau_and_padding(tokenizer, theirs):
 
 
 def test_pieces_are_readable(tokenizer):
-  pieces = tokenizer.pieces(tokenizer.encode("Zwei Männer kochen Öl"))
-  assert "".join(pieces).replace("\ufffd", "") in ("Zwei▁Männer▁kochen▁Öl", "Zwei▁Mnner▁kochen▁l")
+  assert "".join(tokenizer.pieces(tokenizer.encode("Zwei cats"))) == "Zwei▁cats"
+  assert tokenizer.pieces(tokenizer.encode("é")) == ["\ufffd", "\ufffd"]  # two bytes, two halves
   shown = tokenizer.pieces([PAD_ID, EOS_ID, tokenizer.tau_id, tokenizer.tau_id + 1])
   assert shown == ["<pad>", END, TAU, f"<row {tokenizer.tau_id + 1}>"]
 

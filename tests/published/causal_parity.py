@@ -7,7 +7,6 @@ unequal lengths, longer than a window. Ids are those of the published table: `RE
 new rows, as the tokenizer of a published model does.
 """
 
-import importlib.metadata
 import json
 from pathlib import Path
 import tempfile
@@ -16,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from parity import CHUNKS, GENERATED, file_tensors, same_bits
+import parity
+from parity import CHUNKS, GENERATED, TARGET, file_tensors, same_bits
 
 from kdtw_jax import decoding, published
 from kdtw_jax.base import EOS_ID, PAD_ID
@@ -54,7 +54,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "rope_scaling": {"rope_type": "linear", "factor": 8.0},
     },
 }
-SOURCE, TARGET = 40, sum(CHUNKS)
+SOURCE = 40
 
 
 def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32") -> None:
@@ -222,11 +222,5 @@ def _largest(x: np.ndarray) -> float:
 
 
 def report(families: dict[str, dict]) -> dict[str, Any]:
-  """What `differences` found for each family, with the lengths and versions it was found with."""
-  return {
-      "source": SOURCE,
-      "target": TARGET,
-      "chunks": CHUNKS,
-      **{name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")},
-      "families": families,
-  }
+  """As `parity.report`, with the length of these sources."""
+  return parity.report(families, source=SOURCE)

@@ -279,10 +279,10 @@ def _up_to_eos(tokens: np.ndarray) -> list[list[int]]:
   return [row[: row.index(EOS_ID) + 1] if EOS_ID in row else row for row in rows]
 
 
-def report(families: dict[str, dict]) -> dict[str, Any]:
+def report(families: dict[str, dict], source: int = SOURCE) -> dict[str, Any]:
   """What `differences` found for each family, with the lengths and versions it was found with."""
   return {
-      "source": SOURCE,
+      "source": source,
       "target": TARGET,
       "chunks": CHUNKS,
       **{name: importlib.metadata.version(name) for name in ("jax", "torch", "transformers")},

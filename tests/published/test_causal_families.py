@@ -18,18 +18,10 @@ from kdtw_jax.models import ModelConfig, build
 
 pytestmark = [
     pytest.mark.parity,
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore"),  # the libraries' own deprecations are not ours to fail on
 ]
 TOLERANCE = 1e-4  # float32 sums in another order; logits are of size 10
-
-
-@pytest.fixture(scope="module")
-def figures(request):
-  """Takes what is measured by family; `--figures=FILE.json` keeps it in a file."""
-  found = {}
-  yield found
-  if file := request.config.getoption("figures"):
-    write_json(file, parity.report(found))
 
 
 @pytest.mark.parametrize("family", parity.FAMILIES)

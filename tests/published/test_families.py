@@ -13,32 +13,14 @@ import parity
 
 from kdtw_jax import published
 from kdtw_jax.base import PAD_ID
-from kdtw_jax.files import write_json
 from kdtw_jax.models import shift_right
 
 pytestmark = [
     pytest.mark.parity,
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore"),  # the libraries' own deprecations are not ours to fail on
 ]
 TOLERANCE = 1e-5  # float32 sums in another order; logits are of size 1 to 10
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-  """Threads of torch that wait for each other cost more than models this small."""
-  before = torch.get_num_threads()
-  torch.set_num_threads(1)
-  yield
-  torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def figures(request):
-  """Takes what is measured by family; `--figures=FILE.json` keeps it in a file."""
-  found = {}
-  yield found
-  if file := request.config.getoption("figures"):
-    write_json(file, parity.report(found))
 
 
 @pytest.mark.parametrize("family", parity.FAMILIES)
