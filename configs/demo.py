@@ -10,7 +10,7 @@ from kdtw_jax.config import defaults
 def get_config(arg=None):
   """Returns the config of a mode: "", "smoke", "paper", "causal" or "causal_smoke".
 
-  "" takes about seventeen minutes on two CPU cores, installation included, and "smoke" a minute.
+  "" takes about fourteen minutes on two CPU cores, installation included, and "smoke" a minute.
   "paper" is the demo with the plain joint softmax over V ∪ {<τ>} and sampled credit, as in arXiv
   2502.17717. "causal" trains two decoder-only models instead of encoder-decoders: the phrase to
   translate is their prompt. `objective=NAME` distils by another method, see objectives.py.
