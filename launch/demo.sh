@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 source launch/environment.sh
 read_options "$@"
 set -- ${arguments[@]+"${arguments[@]}"}
-install_project "."
+install_project
 run echo "The command at the end needs the environment: source ${KDTW_VENV:-.venv}/bin/activate"
 run exec python -m kdtw_jax.main --config=configs/demo.py --workdir=runs/demo "$@"

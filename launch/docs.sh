@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 source launch/environment.sh
 read_options "$@"
 set -- ${arguments[@]+"${arguments[@]}"}
-install_project ".[docs]"
+install_project docs
 run python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html "$@"
 run echo "docs/_build/html/index.html"

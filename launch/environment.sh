@@ -46,13 +46,13 @@ make_venv() {  # make_venv DIR: makes a virtual environment, unless a complete o
   run "$python" -m venv "$venv"
 }
 
-install_project() {  # install_project ".[extras]"
-  local venv="${KDTW_VENV:-.venv}"
+install_project() {  # install_project [EXTRAS]: with these extras and those of KDTW_EXTRAS
+  local venv="${KDTW_VENV:-.venv}" extras="${1:-},${KDTW_EXTRAS:-}"
+  extras="${extras#,}" extras="${extras%,}"
   make_venv "$venv"
   # shellcheck disable=SC1091
   run source "$venv/bin/activate"
-  run python -m pip install --quiet --disable-pip-version-check --editable "$1"
-  if [ -n "${KDTW_EXTRAS:-}" ]; then
-    run python -m pip install --quiet --disable-pip-version-check --editable ".[${KDTW_EXTRAS}]"
-  fi
+  # Modules are compiled when they are first imported: most of the large packages never are.
+  run python -m pip install --quiet --disable-pip-version-check --no-compile \
+    --editable ".${extras:+[$extras]}"
 }

@@ -11,5 +11,5 @@ read_options "$@"
 set -- ${arguments[@]+"${arguments[@]}"}
 usage="usage: launch/gpu.sh CONFIG WORKDIR [flags]"
 config=${1:?$usage}; workdir=$(cd "$from"; realpath -m -- "${2:?$usage}"); shift 2
-KDTW_EXTRAS=cuda install_project "."
+install_project cuda
 run exec python -m kdtw_jax.main --config="$config" --workdir="$workdir" "$@"  # `exec`: gets signals

@@ -8,5 +8,5 @@ source launch/environment.sh
 read_options "$@"
 set -- ${arguments[@]+"${arguments[@]}"}
 task=${1:?usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum|gsm8k [flags]}; shift
-install_project "."
+install_project
 run exec python launch/smoke.py "$task" --workdir="runs/smoke-$task" "$@"

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 source launch/environment.sh
 read_options "$@"
 set -- ${arguments[@]+"${arguments[@]}"}
-install_project ".[test]"
+install_project test
 run pyink --check --quiet .
 run ruff check .
 run pyright

@@ -20,4 +20,4 @@ run gcloud compute tpus tpu-vm scp "$archive" "$TPU_NAME:kdtw_jax.tar.gz" --zone
   --worker=all
 run gcloud compute tpus tpu-vm ssh "$TPU_NAME" --zone="$ZONE" --worker=all --command="set -e; \
 mkdir -p kdtw_jax; tar xzf kdtw_jax.tar.gz -C kdtw_jax; rm kdtw_jax.tar.gz; cd kdtw_jax; source launch/environment.sh; \
-KDTW_EXTRAS=tpu install_project .; exec python -m kdtw_jax.main$flags"
+install_project tpu; exec python -m kdtw_jax.main$flags"

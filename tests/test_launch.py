@@ -92,7 +92,7 @@ def test_a_script_is_sound_and_names_what_exists(script):
   subprocess.run(["bash", "-n", script], check=True)
   text = script.read_text(encoding="utf-8")
   project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-  extras = re.findall(r"(?:KDTW_EXTRAS=|\.\[)([a-z,]+)", re.sub("#.*", "", text))
+  extras = re.findall(r"(?:KDTW_EXTRAS=|install_project )([a-z,]+)", re.sub("#.*", "", text))
   assert {extra for group in extras for extra in group.split(",")} <= set(
       project["optional-dependencies"]
   )
