@@ -242,6 +242,7 @@ def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
   """What is wrong in a later stage is said before the first one trains."""
   only = ("tokenizer", "teacher", "warm_start", "wheels")
   for field, value, message in (
+      ("wheels.microbatches", 3, "config.wheels.microbatches=3: .*batch_size=16 must divide by it"),
       ("wheels.batch_size", 100_000, "config.wheels.batch_size=100000: the training split"),
       ("tokenizer.vocab_size", 90_000, "vocab_size=90000 on .*: the text supports at most"),
       ("evaluation.methods", ("randem",), "evaluation.methods: 'randem' is not a method"),
@@ -303,7 +304,7 @@ def test_a_token_gate_starts_at_its_log_odds(tmp_path):
 
   def mean_log_odds(params):
     log_odds = wheels.gate_log_odds(student, params, references)
-    return float(losses.token_mean(log_odds, references.tokens != PAD_ID))
+    return float(losses.token_mean(log_odds, references.tokens != PAD_ID).value())
 
   before = mean_log_odds(params)
   after = mean_log_odds(wheels.with_gate_at_start(student, params, references))

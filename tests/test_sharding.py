@@ -72,7 +72,7 @@ def on(sizes, kind="t5"):
 
 
 @functools.cache
-def trained(sizes, kind="t5"):
+def trained(sizes, kind="t5", **step_fields):
   """(losses, the state after a few steps, HLO of the step): references, dropout, an average."""
   mesh, models, (params, _) = on(sizes, kind)
   section = tiny.stage("sft", ema_decay=0.5, steps=STEPS)
@@ -81,7 +81,9 @@ def trained(sizes, kind="t5"):
   shardings = models.student.shardings(jax.eval_shape(create, params))
   state = jax.jit(create, out_shardings=shardings)(params)
   objective = supervised.cross_entropy(models.student, section)
-  step_fn = step_lib.make_train_step(objective, optimizer, ema_decay=0.5, shardings=shardings)
+  step_fn = step_lib.make_train_step(
+      objective, optimizer, ema_decay=0.5, shardings=shardings, **step_fields
+  )
   batch, key = devices.shard_batch(mesh, tiny.batch(rows=ROWS)), jax.random.key(4)
   program, losses = step_fn.lower(state, None, batch, key).compile(), []
   for _ in range(STEPS):
@@ -145,6 +147,15 @@ def test_training_is_that_of_one_device(sizes):
         getattr(state, part),
         getattr(one_state, part),
     )
+
+
+def test_parts_of_a_batch_are_made_of_the_rows_of_each_device():
+  parts, hlo = {}, ""
+  for sizes in (MESHES[0], (8, 1, 1)):
+    parts[sizes], _, hlo = trained(sizes, microbatches=2)
+  np.testing.assert_allclose(parts[8, 1, 1], parts[MESHES[0]], rtol=1e-5)
+  assert "all-reduce" in hlo
+  assert not any(moved in hlo for moved in ("all-to-all", "collective-permute", "all-gather"))
 
 
 @pytest.mark.parametrize("sizes", MESHES[1:], ids=str)

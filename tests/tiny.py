@@ -1,5 +1,6 @@
 """A tiny pair and batches for tests of what is built from models."""
 
+import dataclasses
 import functools
 
 import jax
@@ -42,6 +43,11 @@ def models(gate="difficulty_price"):
       )
   )
   return Models(student, build(ModelConfig(**shared, d_model=16, d_ff=32, d_kv=8)))
+
+
+def with_dropout(model, rate):
+  """The same model with another dropout."""
+  return build(dataclasses.replace(model.config, dropout_rate=rate))
 
 
 @functools.cache

@@ -39,6 +39,7 @@ def _training(**fields: Any) -> dict[str, Any]:
   stage = dict(
       steps=1000,
       batch_size=64,
+      microbatches=1,  # parts of a batch, worked off one by one: memory of one, steps of all
       optimizer="adamw",  # adamw | muon | adafactor
       learning_rate=1e-3,
       warmup_steps=100,

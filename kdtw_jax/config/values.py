@@ -206,6 +206,7 @@ RULES = {
     "*_steps": _STEPS,
     "evaluation.batch_size": _BATCH,
     "*.batch_size": _BATCH,
+    "*.microbatches": _between(1, 10**6),
     "*.optimizer": _one_of("adamw", "muon", "adafactor"),
     "*.final_learning_rate": _SHARE,
     "*.dual_learning_rate": _between(0, 10**4),

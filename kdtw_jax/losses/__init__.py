@@ -29,7 +29,7 @@ from kdtw_jax.losses.path_consistency import (
     path_consistency_error,
     path_consistency_loss,
 )
-from kdtw_jax.losses.reductions import token_count, token_mean, token_sum
+from kdtw_jax.losses.reductions import Mean, RootMean, token_count, token_mean, token_sum
 from kdtw_jax.losses.registry import (
     LOSSES,
     ROWS,
@@ -45,6 +45,8 @@ from kdtw_jax.losses.skew_kl import skew_kl, skew_reverse_kl
 __all__ = (
     "LOSSES",
     "ROWS",
+    "Mean",
+    "RootMean",
     "WeightedLoss",
     "Written",
     "cost_consistency_error",

@@ -121,7 +121,7 @@ def path_consistency_loss(
     huber: δ in nats, or None for the squared loss.
 
   Returns:
-    The losses, float32, zero where not valid. Reduce them with `token_mean(losses, valid)`.
+    The losses, float32, zero where not valid. `token_mean(losses, valid)` reduces them.
 
   Raises:
     ValueError: if huber is not positive.

@@ -113,8 +113,8 @@ def _check_stages(run: Run) -> None:
     )
 
 
-def _to_train(run: Run) -> dict[str, int]:
-  """Returns the batch sizes of the stages that will train, by the fields that set them."""
+def _to_train(run: Run) -> dict[str, ml_collections.ConfigDict]:
+  """Returns the sections of the stages that will train, by their names in the config."""
   config = run.config
   sections = {
       name: (config.teacher.train if name == "teacher" else config[name])
@@ -125,7 +125,7 @@ def _to_train(run: Run) -> dict[str, int]:
   if config.teacher.checkpoint or not trained:
     del sections["teacher"]
   return {
-      f"config.{'teacher.train' if name == 'teacher' else name}.batch_size": section.batch_size
+      f"config.{'teacher.train' if name == 'teacher' else name}": section
       for name, section in sections.items()
       if name in config.stages and run.workdir.summary(name) is None
   }
@@ -150,13 +150,20 @@ def check_mesh(config: ml_collections.ConfigDict, who: str, model: Model) -> Non
 
 
 def _check_batch_sizes(run: Run, num_examples: int) -> None:
-  parts = devices.batch_parts(run.mesh)
-  for field, size in _to_train(run).items():
+  parts, sizes = devices.batch_parts(run.mesh), {}
+  for name, section in _to_train(run).items():
+    sizes[f"{name}.batch_size"] = size = section.batch_size
     if size > num_examples:
       raise ValueError(
-          f"{field}={size}: the training split has {num_examples} examples; lower it, or give more"
+          f"{name}.batch_size={size}: the training split has {num_examples} examples; lower it, or"
+          " give more"
       )
-  sizes = _to_train(run)
+    microbatches = section.get("microbatches", 1)
+    if microbatches > 1 and size % (microbatches * parts):
+      raise ValueError(
+          f"{name}.microbatches={microbatches}: {name}.batch_size={size} must divide by it times"
+          f" the {parts} devices along the batch; change one of the two"
+      )
   if "config.wheels.batch_size" in sizes:
     sizes["config.calibration.batch_size"] = run.config.calibration.batch_size
   if "evaluation" in run.config.stages:

@@ -59,6 +59,6 @@ def path_consistency(models: Models, stage: ml_collections.ConfigDict) -> Object
         asked=jnp.zeros_like(scores.mask),
     )
     metrics |= {f"loss_{name}": term for name, term in terms.items()}
-    return scoring.weighted_sum(stage, terms), metrics
+    return scoring.weighted(stage, terms), metrics
 
   return objective

@@ -17,7 +17,7 @@ from kdtw_jax import distributions, losses
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Trajectory
 from kdtw_jax.models import Models, shift_right
 
-Terms = dict[str, Float[Array, ""]]
+Terms = dict[str, losses.Mean]
 
 
 class Scores(NamedTuple):
@@ -83,9 +83,9 @@ def score(
   teacher_hidden = teacher.hidden(
       teacher_params, teacher.encode(teacher_params, trajectory.teacher_source), inputs
   )
-  weighted = losses.weighted_losses(stage.losses.to_dict())
-  token_losses = {name: loss.fn for name, loss in weighted.items() if not loss.of_sequences}
-  of_sequences = {name: loss.fn for name, loss in weighted.items() if loss.of_sequences}
+  known = losses.weighted_losses(stage.losses.to_dict())
+  token_losses = {name: loss.fn for name, loss in known.items() if not loss.of_sequences}
+  of_sequences = {name: loss.fn for name, loss in known.items() if loss.of_sequences}
   floor = losses.highest_clip_floor(student.config.vocab_size)
 
   def per_token(hidden, teacher_hidden, tokens) -> dict:
@@ -203,11 +203,11 @@ def consistency_terms(
     )
   else:
     consistency = losses.path_consistency_loss(errors, valid, huber=huber)
-  weighted = losses.weighted_losses(stage.losses.to_dict())
+  known = losses.weighted_losses(stage.losses.to_dict())
   terms = {
       "path_consistency": losses.token_mean(consistency, valid),
       **{
-          name: losses.token_mean(loss, scores.mask & _rows(weighted[name].rows, trajectory))
+          name: losses.token_mean(loss, scores.mask & _rows(known[name].rows, trajectory))
           for name, loss in scores.token_losses.items()
       },
   }
@@ -216,7 +216,7 @@ def consistency_terms(
   own = scores.mask & trajectory.on_policy[:, None] & ~asked
   metrics = {
       "reverse_kl": losses.token_mean(scores.log_probs - scores.teacher_log_probs, own),
-      "residual": jnp.sqrt(losses.token_mean(errors**2, valid)),
+      "residual": losses.RootMean(*losses.token_mean(errors**2, valid)),
   }
   return terms, metrics
 
@@ -227,17 +227,16 @@ def _rows(rows: str, trajectory: Trajectory) -> Bool[Array, "B 1"]:
   return {"all": on_policy | True, "on_policy": on_policy, "off_policy": ~on_policy}[rows]
 
 
-def budget_error(budgets: Float[Array, " B"], batch: Batch | Trajectory) -> Float[Array, ""]:
+def budget_error(budgets: Float[Array, " B"], batch: Batch | Trajectory) -> losses.Mean:
   """Returns the mean Huber loss of the budgets that the student reads, in units of 0.1."""
-  rows = (batch.example_id >= 0).astype(jnp.float32)
-  errors = optax.huber_loss(10.0 * budgets, 10.0 * batch.budget)
-  return jnp.sum(errors * rows) / jnp.maximum(jnp.sum(rows), 1.0)
+  rows = jnp.asarray(batch.example_id >= 0)
+  return losses.token_mean(optax.huber_loss(10.0 * budgets, 10.0 * batch.budget), rows)
 
 
-def weighted_sum(stage: ml_collections.ConfigDict, terms: Terms) -> Float[Array, ""]:
-  """Returns the loss: each term times its weight, a field of the stage or of its `losses`."""
-  weighted = (
-      (stage.losses[name].weight if name in stage.losses else stage[name]) * term
-      for name, term in terms.items()
-  )
-  return sum(weighted, start=jnp.zeros(()))
+def weighted(stage: ml_collections.ConfigDict, terms: Terms) -> Terms:
+  """Returns each term of the loss times its weight, a field of the stage or of its `losses`."""
+
+  def weight(name: str) -> float:
+    return stage.losses[name].weight if name in stage.losses else stage[name]
+
+  return {name: losses.Mean(weight(name) * m.total, m.count) for name, m in terms.items()}

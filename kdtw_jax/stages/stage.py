@@ -192,6 +192,7 @@ def fit(
       step_fn=step_lib.make_train_step(
           objective,
           optimizer,
+          microbatches=section.microbatches,
           ema_decay=section.ema_decay,
           update_duals=update_duals,
           shardings=shardings,

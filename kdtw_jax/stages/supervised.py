@@ -32,6 +32,6 @@ def cross_entropy(model: Model, stage: ml_collections.ConfigDict) -> Objective:
     values = losses.over_sequence_chunks(
         per_token, hidden, batch.target, chunk_size=stage.readout_chunk
     )
-    return losses.token_mean(values, batch.target != PAD_ID), {}
+    return {"cross_entropy": losses.token_mean(values, batch.target != PAD_ID)}, {}
 
   return objective

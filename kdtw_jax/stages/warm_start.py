@@ -65,6 +65,6 @@ def distribution_matching(models: Models, stage: ml_collections.ConfigDict) -> O
     terms = {name: losses.token_mean(value, mask) for name, value in values.items()}
     if stage.budget_loss and "price" in params:
       terms["budget_loss"] = scoring.budget_error(student.budget(params, encoded), batch)
-    return scoring.weighted_sum(stage, terms), terms
+    return scoring.weighted(stage, terms), terms
 
   return objective

@@ -103,8 +103,9 @@ def constrained_path_consistency(
     }
     metrics |= {f"loss_{name}": term for name, term in terms.items()}
     metrics |= _use_metrics(stage, scores, trajectory, prices)
-    metrics |= {f"dual_{knot:g}": dual for knot, dual in zip(knots, duals, strict=True)}
-    return scoring.weighted_sum(stage, terms), metrics
+    one = jnp.ones(())
+    metrics |= {f"dual_{k:g}": losses.Mean(dual, one) for k, dual in zip(knots, duals, strict=True)}
+    return scoring.weighted(stage, terms), metrics
 
   return objective
 
@@ -153,7 +154,7 @@ def _use_metrics(
       "asked": losses.token_mean(trajectory.asked.astype(jnp.float32), own),
       "budget": losses.token_mean(budgets, own),
       "difficulty": losses.token_mean(difficulties, scores.mask),
-      "dual": jnp.mean(prices),
+      "dual": losses.Mean(jnp.sum(prices), jnp.asarray(prices.size, jnp.float32)),
   }
 
 
@@ -203,7 +204,7 @@ def with_gate_at_start(student: Model, params: Params, references: Trajectory) -
   if student.config.gate != "token":
     return params
   log_odds = jax.jit(lambda *args: gate_log_odds(student, *args))(params, references)
-  mean = losses.token_mean(log_odds, references.tokens != PAD_ID)
+  mean = losses.token_mean(log_odds, references.tokens != PAD_ID).value()
   bias = params["gate"]["bias"] + student.config.gate_bias_init - mean
   return {**params, "gate": {"bias": bias}}
 

@@ -157,7 +157,7 @@ def test_a_row_by_itself_cut_to_its_length_equals_its_masked_self(case):
     kept = mask[row, :3]
     np.testing.assert_allclose(sliced[0, kept], whole[row, :3][kept], rtol=1e-6, atol=1e-7)
     total += sliced[0, kept].sum()
-  np.testing.assert_allclose(losses.token_mean(whole, mask), total / mask.sum(), rtol=1e-5)
+  np.testing.assert_allclose(losses.token_mean(whole, mask).value(), total / mask.sum(), rtol=1e-5)
 
 
 @every_case

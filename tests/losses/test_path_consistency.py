@@ -223,7 +223,7 @@ def test_check_grads(huber):
     errors, valid = losses.path_consistency_error(
         values, rewards, entropies, mask, done, gamma=0.9, segment_length=3
     )
-    return losses.token_mean(losses.path_consistency_loss(errors, valid, huber), valid)
+    return losses.token_mean(losses.path_consistency_loss(errors, valid, huber), valid).value()
 
   check_grads(
       jax.jit(loss), (values, rewards, entropies), order=1, modes=["rev"], atol=1e-2, rtol=1e-2
@@ -253,7 +253,7 @@ def test_extremes_have_finite_gradients(huber):
     errors, valid = losses.path_consistency_error(
         values, rewards * 1e9, entropies, mask, done, gamma=1.0, segment_length=4
     )
-    return losses.token_mean(losses.path_consistency_loss(errors, valid, huber), valid)
+    return losses.token_mean(losses.path_consistency_loss(errors, valid, huber), valid).value()
 
   for part in jax.jit(jax.grad(loss, argnums=(0, 1)))(values, entropies):
     assert np.all(np.isfinite(part))

@@ -9,6 +9,7 @@ import pytest
 
 from kdtw_jax.models import Models
 from kdtw_jax.stages import distillation, rollouts, warm_start, wheels
+from kdtw_jax.training import step
 from tests import tiny
 
 
@@ -33,7 +34,7 @@ def evaluate(knots, gate="difficulty_price", data=None, **overrides):
       else distillation.path_consistency(models, stage)
   )
   duals = jnp.asarray([3.0, 1.0, 0.2]) if knots else None
-  fn = jax.jit(jax.value_and_grad(objective, has_aux=True))
+  fn = jax.jit(jax.value_and_grad(step.loss_of(objective), has_aux=True))
   (loss, metrics), grads = fn(
       params, teacher_params, data or trajectory(), jax.random.key(0), duals
   )
@@ -99,7 +100,7 @@ def test_losses_take_their_rows_alone(rows, kept, immediate):
   def terms(data, rows):
     stage = tiny.stage("distillation", consistency_rows=rows, immediate=immediate)
     stage.losses.forward_kl.update(weight=1.0, rows=rows)
-    objective = jax.jit(distillation.path_consistency(models, stage))
+    objective = jax.jit(step.loss_of(distillation.path_consistency(models, stage)))
     return objective(params, teacher_params, data, jax.random.key(0), None)[1]
 
   both = trajectory()
@@ -143,8 +144,7 @@ def test_divergences_vanish_for_a_student_that_is_the_teacher():
     stage.losses[name].weight = 1.0
   batch = tiny.batch()
   batch = batch._replace(student_source=batch.teacher_source)
-  loss, means = warm_start.distribution_matching(Models(teacher, teacher), stage)(
-      params, params, batch, jax.random.key(0), None
-  )
+  objective = warm_start.distribution_matching(Models(teacher, teacher), stage)
+  loss, means = step.loss_of(objective)(params, params, batch, jax.random.key(0), None)
   np.testing.assert_allclose(loss, 0.0, atol=1e-5)
   assert set(means) == {"forward_kl", "reverse_kl", "generalized_jsd"}

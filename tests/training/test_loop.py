@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdtw_jax import preemption
+from kdtw_jax import losses, preemption
 from kdtw_jax.terminal import read_log
 from kdtw_jax.training import loop, step
 from kdtw_jax.training import state as state_lib
@@ -38,7 +38,8 @@ class Batches:
 
 def mean_target(params, frozen, batch, key, duals):
   loss = (params["w"] - jnp.mean(batch.target)) ** 2 + 0.1 * jax.random.normal(key)
-  return jnp.where(batch.example_id[0] < 0, jnp.nan, loss), {}
+  loss = jnp.where(batch.example_id[0] < 0, jnp.nan, loss)
+  return {"target": losses.Mean(loss, jnp.ones(()))}, {}
 
 
 def run(directory, steps, batches=None, **overrides):

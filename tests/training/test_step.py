@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kdtw_jax import losses
 from kdtw_jax.training import state as state_lib
 from kdtw_jax.training import step
 
 
 def noisy(params, frozen, data, key, duals):
   noise = jax.random.normal(key, params["w"].shape)
-  return jnp.sum((params["w"] - data) ** 2) + jnp.sum(params["w"] * noise), {}
+  loss = jnp.sum((params["w"] - data) ** 2) + jnp.sum(params["w"] * noise)
+  return {"noisy": losses.Mean(loss, jnp.ones(()))}, {}
 
 
 def run(num_steps, state, step_fn):
