@@ -1,6 +1,7 @@
 """Conversion between the config.json of causal language models and our `ModelConfig`.
 
-Families: Qwen3, Llama (3, 3.1, 3.2) and Gemma 3 as text models. transformers 5 writes rotary
+Families: Qwen3, Llama (3, 3.1, 3.2) and Gemma 3 as text models. Of a Gemma 3 that sees (4b and
+above) the text model inside is read, and written as a text model. transformers 5 writes rotary
 positions as `rope_parameters`, by type of layer if there are two; older files have `rope_theta`,
 `rope_scaling` and, for Gemma's layers with a window, `rope_local_base_freq`. Both are read; the
 older names are written, which both versions read.
@@ -43,6 +44,31 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 # If a file does not say which layers have a window: all but every sixth, or all from this one on.
 _GEMMA_PATTERN, _QWEN_FULL_LAYERS = 6, 28
 _GEMMA_LOCAL_THETA = 10_000.0
+# What the files of Gemma 3 leave out if it is so: `text_config` of the 4b model has four fields.
+_GEMMA3_DEFAULTS = {
+    "vocab_size": 262_208,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4096,
+    "max_position_embeddings": 131_072,
+    "rope_theta": 1e6,
+}
+_OF_THE_WHOLE = ("eos_token_id", "dtype", "torch_dtype")  # said beside `text_config`
+
+
+def text_part(published: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns config.json as that of the text model inside, if the model sees; else as it is."""
+  if published.get("model_type") != "gemma3":
+    return dict(published)
+  return {
+      **_GEMMA3_DEFAULTS,
+      **(published.get("text_config") or {}),
+      **{name: published[name] for name in _OF_THE_WHOLE if published.get(name) is not None},
+      "architectures": [FAMILIES["gemma3_text"]],
+      "model_type": "gemma3_text",
+  }
 
 
 def architecture(

@@ -8,6 +8,22 @@ called after what precedes it, unless there are norms after both blocks.
 from kdtw_jax.models import ModelConfig
 from kdtw_jax.published.entries import Entry, copied, kernel
 
+# Where a multimodal model has its text model: as on the hub, and as in memory since transformers
+# 4.52. What lies elsewhere (`vision_tower`, `multi_modal_projector`) is of no text model.
+_TEXT_PREFIXES = {
+    "language_model.model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+    "model.language_model.": "model.",
+}
+
+
+def text_name(name: str) -> str:
+  """Returns a tensor's name in the text model alone; names of other tensors stay."""
+  for prefix, short in _TEXT_PREFIXES.items():
+    if name.startswith(prefix):
+      return short + name.removeprefix(prefix)
+  return name
+
 
 def entries(config: ModelConfig) -> list[Entry]:
   """Lists all parameters of the model."""

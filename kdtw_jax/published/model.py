@@ -50,7 +50,7 @@ class Published(NamedTuple):
 
   Attributes:
     folder: its folder.
-    config: the content of config.json.
+    config: the content of config.json, of the text model inside if the model sees.
     architecture: the `ModelConfig` fields that config.json and the weights decide.
   """
 
