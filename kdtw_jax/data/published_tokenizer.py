@@ -1,6 +1,6 @@
 """Tokenizers of published models, with room for the student's `<τ>`.
 
-T5, mT5, UMT5 and ByT5 have our ids of pad and EOS. Those of causal models (Qwen3, Llama 3, Gemma 3)
+T5, mT5, UMT5 and ByT5 have our ids of pad and EOS. Those of causal models (Qwen, Llama, Gemma)
 become ours (`token_ids.py`).
 
 A published vocabulary has no `<τ>`. It gets the first id after the tokenizer's own ids. In the

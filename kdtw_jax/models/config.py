@@ -54,6 +54,10 @@ class ModelConfig:
     norm_epsilon: added to the mean square in norms.
     scale_embedding: True multiplies embeddings by sqrt(D) (Gemma).
     query_scale: factor of the scores; None for 1 / sqrt(H).
+    qkv_bias: True adds a bias to queries, keys and values (Qwen2).
+    out_bias: True adds one to what attention gives, too (Llama's attention_bias).
+    score_cap: c of the soft cap c · tanh(s / c) of each score s; 0 for none (Gemma 2).
+    logit_cap: the same of each logit, that of `<τ>` included.
     rope_theta: base of the rotary wavelengths.
     rope_scaling: ('linear', factor) or ('llama3', factor, low frequency factor, high frequency
       factor, original length); () for none.
@@ -103,6 +107,10 @@ class ModelConfig:
   norm_epsilon: float = 1e-6
   scale_embedding: bool = False
   query_scale: float | None = None
+  qkv_bias: bool = False
+  out_bias: bool = False
+  score_cap: float = 0.0
+  logit_cap: float = 0.0
   rope_theta: float = 10_000.0
   rope_scaling: tuple[str | float, ...] = ()
   local_rope_theta: float = 10_000.0
@@ -257,6 +265,9 @@ def _check_causal(config: ModelConfig) -> None:
   for name in ("norm_epsilon", "rope_theta", "local_rope_theta"):
     if not getattr(config, name) > 0.0:
       raise ValueError(f"model.{name}={getattr(config, name)}: must be above 0")
+  for name in ("score_cap", "logit_cap"):
+    if not getattr(config, name) >= 0.0:
+      raise ValueError(f"model.{name}={getattr(config, name)}: must be >= 0, 0 for none")
   if not config.prompt_suffix:
     raise ValueError("model.prompt_suffix=(): must end with the decoder's first input")
 

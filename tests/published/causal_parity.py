@@ -61,6 +61,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama3": {"class": "Llama", "rope_theta": 5e5, "rope_scaling": LLAMA3, "rms_norm_eps": 1e-5},
     "gemma3": {"class": "Gemma3", **GEMMA3},
     "gemma3_sees": {"class": "Gemma3", **GEMMA3, "sees": True},
+    "qwen2": {
+        "class": "Qwen2",
+        "rope_theta": 1e6,
+        "use_sliding_window": True,
+        "sliding_window": 9,
+        "max_window_layers": 1,
+    },
+    "llama_biases": {"class": "Llama", "attention_bias": True, "tie_word_embeddings": False},
+    "gemma2": {
+        "class": "Gemma2",
+        "sliding_window": 9,
+        "query_pre_attn_scalar": 12,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 3.0,
+    },
 }
 SOURCE = 40
 
@@ -87,7 +102,7 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
       if "norm" in parameter_name:  # fresh norms are all alike, which would hide a forgotten weight
         parameter.add_(0.3 * torch.randn_like(parameter))
       else:
-        std = {"lm_head": 0.5, "embed_tokens": 0.1 if name == "Gemma3" else 0.5}.get(
+        std = {"lm_head": 0.5, "embed_tokens": 0.1 if "Gemma" in name else 0.5}.get(
             parameter_name.split(".")[-2], 0.2
         )
         parameter.copy_(std * torch.randn_like(parameter))

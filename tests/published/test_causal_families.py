@@ -38,7 +38,7 @@ def test_a_family_in_and_out(family, figures, tmp_path):
   assert found["weights_same"]
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gemma3_sees"])
+@pytest.mark.parametrize("family", parity.FAMILIES)
 def test_a_bfloat16_checkpoint_keeps_its_bits(family, tmp_path):
   parity.write_checkpoint(family, tmp_path, seed=1, dtype="bfloat16")
   config = parity.our_model(tmp_path, param_dtype="bfloat16").config
@@ -113,8 +113,19 @@ def test_config_files_of_older_versions_say_the_same(family, tmp_path):
             "rope_theta": 1e6,
             "rope_scaling": ("linear", 8.0),
         },
+        {"qk_norm": False, "qkv_bias": True},
+        {
+            "qk_norm": False,
+            "norm_offset": True,
+            "post_norms": True,
+            "scale_embedding": True,
+            "query_scale": 12**-0.5,
+            "score_cap": 1.0,
+            "logit_cap": 2.0,
+            "feed_forward": "gated-gelu",
+        },
     ],
-    ids=["qwen3", "llama", "gemma3"],
+    ids=["qwen3", "llama", "gemma3", "qwen2", "gemma2"],
 )
 def test_a_model_of_our_own_is_read_by_transformers_and_by_us(changes, tmp_path):
   config = ModelConfig(
@@ -156,6 +167,7 @@ def test_a_model_of_our_own_is_read_by_transformers_and_by_us(changes, tmp_path)
 
 
 SLIDING = {"sliding_window": 9, "use_sliding_window": True}
+LINEAR = {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}
 
 
 def test_the_last_layers_of_a_qwen_have_windows(tmp_path):
@@ -171,7 +183,9 @@ def test_the_last_layers_of_a_qwen_have_windows(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention_bias": True}, "attention_bias=True: is not built"),
+        ({"mlp_bias": True}, "mlp_bias=True: is not built for model_type='qwen3': choose"),
+        ({"final_logit_softcapping": 9.0}, "final_logit_softcapping=9.0: is not built"),
+        ({**LINEAR, **SLIDING, "layer_types": ["sliding_attention"] * 3}, "'linear' with windows"),
         ({"hidden_act": "relu"}, "'relu': must be one of silu"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type='yarn'"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5: is not built"),
