@@ -166,7 +166,7 @@ class CausalLM(LanguageModel):
     seen = self._biases(absolute[:, :, None], jnp.where(prompt_mask[:, None], keys, 2**30))
     length = inputs.shape[1] if past is None else past[0].k.shape[-1]
     own = self._biases(index[:, :, None], jnp.arange(length)[None, None])
-    tokens = jnp.where(inputs == PAD_ID, self.config.prompt_suffix[-1], inputs)
+    tokens = self.started(inputs)
     return self._layers(tokens, absolute, own, dropout_key, prompts, seen, past, positions)
 
   def _layers(

@@ -40,6 +40,11 @@ class LanguageModel(nnx.Module):
           rngs, shape, config.d_model**-0.5, config.param_dtype, ("vocab", "embed")
       )
 
+  def started(self, inputs: Int[Array, "B C"]) -> Int[Array, "B C"]:
+    """Puts the row of the decoder's first input where PAD_ID stands for it."""
+    first = self.config.prompt_suffix[-1]
+    return inputs if first == PAD_ID else jnp.where(inputs == PAD_ID, first, inputs)
+
   def embed(self, tokens: Int[Array, "B C"]) -> Float[Array, "B C D"]:
     """Looks up embeddings in the compute dtype; the table stays split along its width."""
     x = self.shared(tokens, self.config.compute_dtype)
