@@ -33,6 +33,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "flan_t5": {"class": "T5", **V1_1, "max_shard_size": "40KB"},
     "mt5": {"class": "MT5", **V1_1},
     "umt5": {"class": "UMT5", **V1_1},
+    "byt5": {"class": "T5", **V1_1, "vocab_size": 384, "num_layers": 3, "num_decoder_layers": 1},
     "madlad": {
         "class": "T5",
         **V1_1,
@@ -41,7 +42,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "decoder_start_token_id": 0,
         "vocab_size": PIECES,
     },
-    "byt5": {"class": "T5", **V1_1, "vocab_size": 384, "num_layers": 3, "num_decoder_layers": 1},
 }
 # 3 heads of 10 are 30 wide: not d_model.
 SIZES = {
