@@ -7,7 +7,7 @@ Cobbe et al. 2021, https://arxiv.org/abs/2110.14168. The models are asked throug
 template; the student learns the worked solutions, whose last line is "#### answer". Metric: the
 share of right answers. Arguments, all optional:
 
-    teacher    folder or hub id of a Qwen3, Llama 3 or Gemma 3 text model
+    teacher    folder or hub id of a Qwen2, Qwen3, Llama 3, Gemma 2 or Gemma 3
     student    likewise, with the same vocabulary
     objective  a method of distillation, see objectives.py
     smoke      the same steps in a minute, for tests: made-up sums and random models, see below

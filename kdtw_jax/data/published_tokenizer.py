@@ -1,7 +1,7 @@
 """Tokenizers of published models, with room for the student's `<τ>`.
 
-T5, mT5, UMT5 and ByT5 have our ids of pad and EOS. Those of causal models (Qwen3, Llama 3, Gemma 3)
-become ours (`token_ids.py`).
+T5, mT5, UMT5 and ByT5 have our ids of pad and EOS. Those of MADLAD-400 and of causal models (Qwen,
+Llama, Gemma) become ours (`token_ids.py`).
 
 A published vocabulary has no `<τ>`. It gets the first id after the tokenizer's own ids. In the
 published tables that row is padding (T5: row 32100 of 32128) or is appended. Every model's table is
@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
+from kdtw_jax.base import EOS_ID, PAD_ID, TAU
 from kdtw_jax.data import token_ids
 from kdtw_jax.data.token_ids import TokenIds
 from kdtw_jax.data.tokenizer import MODEL_FILE, Tokenizer
@@ -53,20 +53,21 @@ class PublishedTokenizer:
 
     Args:
       tokenizer: a tokenizer of transformers.
-      ids: what its ids become; None for a tokenizer of the T5 family.
+      ids: what its ids become; None if they are those of T5.
     """
     self._tokenizer = tokenizer
     self.ids = TokenIds(len(tokenizer)) if ids is None else ids
     self._published = dict(self.ids.renamed)
     self._ours: dict[int, int] = {theirs: ours for ours, theirs in self.ids.renamed}
-    self._special, self._is_bytes = {PAD_ID, EOS_ID}, False
-    if self.ids.renamed:
+    self._special = {self._published.get(i, i) for i in (PAD_ID, EOS_ID)}
+    self._is_bytes = False
+    if self.ids.adds_padding:
       added = tokenizer.added_tokens_decoder.items()
       self._special = {i for i, token in added if token.special}
       self._is_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
     unknown = tokenizer.unk_token_id
     self.unk_id = -1 if unknown is None else self._ours.get(unknown, unknown)
-    self.num_tokens = self.tau_id = self.ids.num_published + bool(self.ids.renamed)
+    self.num_tokens = self.tau_id = self.ids.num_published + self.ids.adds_padding
     self.vocab_size = -(-(self.num_tokens + 1) // ROWS_MULTIPLE) * ROWS_MULTIPLE
 
   @classmethod
@@ -75,7 +76,7 @@ class PublishedTokenizer:
 
     Raises:
       FileNotFoundError: if there are no tokenizer files.
-      ValueError: if a causal model's ids or chat template cannot be used.
+      ValueError: if its ids or its chat template cannot be used.
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # torch may be missing
     import transformers  # here: it takes seconds, and runs with their own vocabulary skip it
@@ -96,9 +97,6 @@ class PublishedTokenizer:
           f"{folder}: is the tokenizer of a run without its {MODEL_FILE}: copy it there from "
           "WORKDIR/stages/tokenizer"
       )
-    ids = (found.pad_token_id, found.eos_token_id, found.unk_token_id)
-    if ids == (PAD_ID, EOS_ID, UNK_ID):
-      return cls(found)
     return cls(found, token_ids.read(found, folder))
 
   @property
@@ -117,14 +115,14 @@ class PublishedTokenizer:
   def save(self, folder: str | os.PathLike) -> None:
     """Writes the tokenizer's files into a folder."""
     self._tokenizer.save_pretrained(str(folder))
-    if self.ids.renamed:
+    if self.ids != TokenIds(self.ids.num_published):
       token_ids.write(self.ids, folder)
 
   def digest(self) -> str:
     """Returns a hash of the vocabulary, and of the rules of a fast tokenizer."""
     rules = self._tokenizer.backend_tokenizer.to_str() if self._tokenizer.is_fast else ""
     known = (type(self._tokenizer).__name__, self.pieces(range(self.num_tokens)), rules)
-    if self.ids.renamed:
+    if self.ids != TokenIds(self.ids.num_published):
       known = (*known, self.ids)
     return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()
 
@@ -160,10 +158,10 @@ class PublishedTokenizer:
   def decode(self, ids: Iterable[SupportsIndex]) -> str:
     """Decodes ids; skips special and padding ids at any position."""
     known = [self._published.get(i, i) for i in map(operator.index, ids) if i < self.num_tokens]
-    if self.ids.renamed:  # the row of PAD_ID is none of the tokenizer's
-      known = [i for i in known if i < self.ids.num_published]
     text = self._tokenizer.decode(
-        known, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        [i for i in known if i < self.ids.num_published],  # a new row of PAD_ID is not
+        skip_special_tokens=True,
+        clean_up_tokenization_spaces=False,
     )
     return text.strip()
 

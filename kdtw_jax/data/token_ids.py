@@ -1,9 +1,11 @@
-"""How the ids of a published causal model become ours, and what it expects around a text.
+"""How the ids of a published model become ours, and what it expects around a text.
 
 Everything here pads with PAD_ID = 0 and ends outputs with EOS_ID = 1. A table of another family has
-other tokens there, so a few rows change places: the token that ends an output moves to row 1, the
-new row after the last token moves to row 0, and those that were there take the places left free.
-What a chat template puts before and after a user's text is constant, and a part of the model.
+other tokens there, so a few rows change places: the token that ends an output moves to row 1, that
+of padding to row 0, and those that were there take the places left free. A causal model's padding
+is a new row after its last token. What a chat template puts before and after a user's text is
+constant, and a part of the model. MADLAD-400 is a T5 with other ids, whose decoder starts with its
+unknown token.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdtw_jax.base import EOS_ID, PAD_ID
+from kdtw_jax.base import EOS_ID, PAD_ID, UNK_ID
 from kdtw_jax.files import first_line, read_json_object, with_tuples
 
 TOKEN_IDS_FILE = "kdtw_token_ids.json"
@@ -29,7 +31,7 @@ class TokenIds(NamedTuple):
     renamed: (ours, published) of each row that changes places; () if pad and EOS are 0 and 1.
     stop_ids: our ids of further tokens that end an output.
     prompt_prefix: our ids of what comes before a text.
-    prompt_suffix: our ids of what comes after it, in the place of EOS.
+    prompt_suffix: our ids of what comes after it, in the place of EOS; last the decoder's start.
   """
 
   num_published: int
@@ -38,12 +40,17 @@ class TokenIds(NamedTuple):
   prompt_prefix: tuple[int, ...] = ()
   prompt_suffix: tuple[int, ...] = (EOS_ID, PAD_ID)
 
+  @property
+  def adds_padding(self) -> bool:
+    """True if the published table has no row for padding, as of a causal model."""
+    return dict(self.renamed).get(PAD_ID, PAD_ID) >= self.num_published
+
 
 def read(tokenizer: Any, folder: str | os.PathLike) -> TokenIds:
   """Reads what a folder says of its ids.
 
   Args:
-    tokenizer: transformers' tokenizer of the folder, of another family than T5.
+    tokenizer: transformers' tokenizer of the folder.
     folder: with `kdtw_token_ids.json` if `write` has been there; or else a published model's, of
       which config.json, generation_config.json and the chat template are read.
 
@@ -58,7 +65,13 @@ def read(tokenizer: Any, folder: str | os.PathLike) -> TokenIds:
     except TypeError as error:
       raise ValueError(f"{path}: damaged ({error}): copy the tokenizer's folder again") from error
   files = [_json_of(Path(folder) / name) for name in ("config.json", "generation_config.json")]
+  special = tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
+  start = files[0].get("decoder_start_token_id")
+  if special == (PAD_ID, EOS_ID, UNK_ID) and start in (None, PAD_ID):
+    return TokenIds(len(tokenizer))
   size = _num_published(tokenizer, files[0])
+  if files[0].get("is_encoder_decoder"):
+    return _of_encoder_decoder(special[:2], start, size, folder)
   named = (_as_list(file.get("eos_token_id")) for file in files)
   stops = {i for ids in (_as_list(tokenizer.eos_token_id), *named) for i in ids if i < size}
   prefix, suffix, end = _template(tokenizer, str(folder))
@@ -85,11 +98,27 @@ def write(ids: TokenIds, folder: str | os.PathLike) -> None:
   (Path(folder) / TOKEN_IDS_FILE).write_text(json.dumps(ids._asdict()), encoding="utf-8")
 
 
-def _renamed(size: int, end: int) -> tuple[tuple[int, int], ...]:
-  """Returns (ours, published): EOS is `end`, PAD the new row, and the others take what is free."""
-  taken = {PAD_ID: size, EOS_ID: end}
-  moved = sorted({PAD_ID, EOS_ID} - {end})
-  free = sorted({size, end} - {PAD_ID, EOS_ID}, reverse=True)
+def _of_encoder_decoder(
+    special: tuple[int | None, int | None], start: int | None, size: int, where: str | os.PathLike
+) -> TokenIds:
+  """Returns the ids of a T5, whose table has rows for padding and the decoder's start."""
+  pad, end = special
+  if pad is None or end is None:
+    raise ValueError(
+        f"{where}: its tokenizer names no token of padding or of the end (pad_token_id={pad}, "
+        f"eos_token_id={end}): copy tokenizer_config.json from the model again"
+    )
+  renamed = () if (pad, end) == (PAD_ID, EOS_ID) else _renamed(pad, end)
+  first = pad if start is None else start
+  ours = {theirs: new for new, theirs in renamed}
+  return TokenIds(size, renamed, prompt_suffix=(EOS_ID, ours.get(first, first)))
+
+
+def _renamed(pad: int, end: int) -> tuple[tuple[int, int], ...]:
+  """Returns (ours, published): EOS is `end`, PAD is `pad`, and the others take what is free."""
+  taken = {PAD_ID: pad, EOS_ID: end}
+  moved = sorted({PAD_ID, EOS_ID} - {pad, end})
+  free = sorted({pad, end} - {PAD_ID, EOS_ID}, reverse=True)
   return tuple(sorted({**taken, **dict(zip(free, moved, strict=True))}.items()))
 
 

@@ -1,4 +1,4 @@
-"""A decoder-only language model as flax NNX modules: Qwen3, Llama 3, Gemma 3.
+"""A decoder-only language model as flax NNX modules: Qwen2, Qwen3, Llama 3, Gemma 2, Gemma 3.
 
 Pre-norm blocks with rotary positions, grouped queries and a gated feed-forward block. It has the
 functions of an encoder-decoder: its source is the prompt, and what `encode` makes of it are the
@@ -8,7 +8,8 @@ after it and rolled back. The decoder's first input stands for the prompt's last
     prompt_prefix  source without its EOS  prompt_suffix[:-1] | prompt_suffix[-1]  y_1  y_2 ...
     0 ...                                           ... n - 1 | n                  n+1  n+2
 
-Qwen3: https://arxiv.org/abs/2505.09388; Llama 3: https://arxiv.org/abs/2407.21783; Gemma 3:
+Qwen2: https://arxiv.org/abs/2407.10671; Qwen3: https://arxiv.org/abs/2505.09388; Llama 3:
+https://arxiv.org/abs/2407.21783; Gemma 2: https://arxiv.org/abs/2408.00118; Gemma 3:
 https://arxiv.org/abs/2503.19786. A window is a mask over a cache of full length, because what a
 ring buffer forgets cannot be rolled back. Not here: the student's heads (`heads.py`).
 Letters: B batch, S source length, P prompt length, T target length, C new tokens, L cache length,
@@ -165,7 +166,7 @@ class CausalLM(LanguageModel):
     seen = self._biases(absolute[:, :, None], jnp.where(prompt_mask[:, None], keys, 2**30))
     length = inputs.shape[1] if past is None else past[0].k.shape[-1]
     own = self._biases(index[:, :, None], jnp.arange(length)[None, None])
-    tokens = jnp.where(inputs == PAD_ID, self.config.prompt_suffix[-1], inputs)
+    tokens = self.started(inputs)
     return self._layers(tokens, absolute, own, dropout_key, prompts, seen, past, positions)
 
   def _layers(

@@ -21,8 +21,9 @@ DTYPES = ("float32", "bfloat16")
 class ModelConfig:
   """Architecture of a T5 encoder-decoder or a causal language model, and of a student's heads.
 
-  Fields from `num_key_heads` to `prompt_suffix` are read by causal models alone. Their defaults are
-  those of Qwen3, which is what a causal model made here is published as.
+  Fields from `num_key_heads` to `prompt_suffix` are read by causal models alone, but for the last
+  row of `prompt_suffix`. Their defaults are those of Qwen3, which is what a causal model made here
+  is published as.
 
   Attributes:
     kind: 't5', an encoder-decoder (`t5.py`), or 'causal', a decoder alone (`causal_lm.py`).
@@ -54,6 +55,10 @@ class ModelConfig:
     norm_epsilon: added to the mean square in norms.
     scale_embedding: True multiplies embeddings by sqrt(D) (Gemma).
     query_scale: factor of the scores; None for 1 / sqrt(H).
+    qkv_bias: True adds a bias to queries, keys and values (Qwen2).
+    out_bias: True adds one to what attention gives, too (Llama's attention_bias).
+    score_cap: c of the soft cap c · tanh(s / c) of each score s; 0 for none (Gemma 2).
+    logit_cap: the same of each logit, that of `<τ>` included.
     rope_theta: base of the rotary wavelengths.
     rope_scaling: ('linear', factor) or ('llama3', factor, low frequency factor, high frequency
       factor, original length); () for none.
@@ -62,7 +67,7 @@ class ModelConfig:
       in all layers.
     prompt_prefix: rows that come before every source.
     prompt_suffix: rows that come after it, in the place of its EOS; the last one is the decoder's
-      first input.
+      first input, of an encoder-decoder too.
     tau_id: row of `<τ>`, whose logit is masked; -1 if the vocabulary has no such row.
     gate: 'none', 'token', 'mlp' or 'difficulty_price'; see `kdtw_jax.models.heads`.
     gate_hidden: hidden width of the gate's and the price's MLP.
@@ -103,6 +108,10 @@ class ModelConfig:
   norm_epsilon: float = 1e-6
   scale_embedding: bool = False
   query_scale: float | None = None
+  qkv_bias: bool = False
+  out_bias: bool = False
+  score_cap: float = 0.0
+  logit_cap: float = 0.0
   rope_theta: float = 10_000.0
   rope_scaling: tuple[str | float, ...] = ()
   local_rope_theta: float = 10_000.0
@@ -133,8 +142,11 @@ class ModelConfig:
 
   @property
   def has_pad_row(self) -> bool:
-    """True if the row of PAD_ID is no token of the published table, so that its logit is masked."""
-    return any(ours == PAD_ID for ours, _ in self.renamed_ids)
+    """True if the row of PAD_ID is no token of the published table, so that its logit is masked.
+
+    The tables of encoder-decoders have a row for padding.
+    """
+    return self.kind == "causal" and any(ours == PAD_ID for ours, _ in self.renamed_ids)
 
   @property
   def scales_readout(self) -> bool:
@@ -221,6 +233,8 @@ def _check_rows(config: ModelConfig) -> None:
         raise ValueError(
             f"model.{name}: row {row} is not in the vocabulary, vocab_size={config.vocab_size}"
         )
+  if not config.prompt_suffix:
+    raise ValueError("model.prompt_suffix=(): must end with the decoder's first input")
   ours, published = ({pair[i] for pair in config.renamed_ids} for i in (0, 1))
   if ours != published or len(ours) < len(config.renamed_ids):
     raise ValueError(
@@ -257,8 +271,9 @@ def _check_causal(config: ModelConfig) -> None:
   for name in ("norm_epsilon", "rope_theta", "local_rope_theta"):
     if not getattr(config, name) > 0.0:
       raise ValueError(f"model.{name}={getattr(config, name)}: must be above 0")
-  if not config.prompt_suffix:
-    raise ValueError("model.prompt_suffix=(): must end with the decoder's first input")
+  for name in ("score_cap", "logit_cap"):
+    if not getattr(config, name) >= 0.0:
+      raise ValueError(f"model.{name}={getattr(config, name)}: must be >= 0, 0 for none")
 
 
 def _check_choice(config: ModelConfig, name: str, choices: tuple[str, ...]) -> None:

@@ -15,7 +15,15 @@ from jaxtyping import Array, Float
 
 from kdtw_jax.models.cache import KeyValue
 from kdtw_jax.models.config import ModelConfig
-from kdtw_jax.models.layers import DropoutSeed, RMSNorm, dropout, normal_param, project
+from kdtw_jax.models.layers import (
+    DropoutSeed,
+    RMSNorm,
+    dropout,
+    normal_param,
+    project,
+    soft_cap,
+    with_bias,
+)
 from kdtw_jax.models.rotary import Rotation
 
 Memory = tuple[KeyValue, Array]  # keys and values, and the bias [#B 1 #C L] of their positions
@@ -25,16 +33,18 @@ def attend(
     q: Float[Array, "B C N H"],
     memories: Sequence[Memory],
     scale: float,
+    cap: float,
     dropout_rate: float,
     seed: DropoutSeed | None,
 ) -> Float[Array, "B C N H"]:
-  """Computes `softmax(scale · q · kᵀ + bias) · v` over the keys of all memories.
+  """Computes `softmax(capped(scale · q · kᵀ) + bias) · v` over the keys of all memories.
 
   Args:
     q: queries.
     memories: keys and values of K heads each, with a float32 bias that is MASKED_LOGIT at keys that
       must not be seen. A query sees at least one.
     scale: of the scores.
+    cap: their soft cap; 0 for none.
     dropout_rate: share of attention weights to drop.
     seed: dropout seed; None switches dropout off.
 
@@ -46,8 +56,11 @@ def attend(
   grouped = (q * jnp.asarray(scale, q.dtype)).reshape(batch, num_queries, heads, -1, size)
   scores = [
       jnp.einsum("bckgh,bkhl->bkgcl", grouped, memory.k, preferred_element_type=jnp.float32)
-      + bias[:, :, None]
-      for memory, bias in memories
+      for memory, _ in memories
+  ]
+  scores = [
+      soft_cap(score, cap) + bias[:, :, None]
+      for score, (_, bias) in zip(scores, memories, strict=True)
   ]
   weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
   weights = dropout(weights.astype(q.dtype), dropout_rate, seed)
@@ -60,7 +73,10 @@ def attend(
 
 
 class GroupedAttention(nnx.Module):
-  """Causal self-attention. Kernels are `q [D, N*H]`, `kv [D, 2, K*H]` and `out [N*H, D]`."""
+  """Causal self-attention. Kernels are `q [D, N*H]`, `kv [D, 2, K*H]` and `out [N*H, D]`.
+
+  Biases, where the config asks for them, have the shapes of what the kernels give.
+  """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     self.config = config
@@ -70,6 +86,11 @@ class GroupedAttention(nnx.Module):
     self.q = normal_param(rngs, (width, inner), std, dtype, ("embed", "heads"))
     self.kv = normal_param(rngs, (width, 2, keys), std, dtype, ("embed", None, "heads"))
     self.out = normal_param(rngs, (inner, width), inner**-0.5, dtype, ("heads", "embed"))
+    if config.qkv_bias:
+      self.q_bias = nnx.Param(jnp.zeros((inner,), jnp.dtype(dtype)), axes=("heads",))
+      self.kv_bias = nnx.Param(jnp.zeros((2, keys), jnp.dtype(dtype)), axes=(None, "heads"))
+    if config.out_bias:
+      self.out_bias = nnx.Param(jnp.zeros((width,), jnp.dtype(dtype)))
     if config.qk_norm:
       self.q_norm = RMSNorm(config.d_kv, dtype, config.norm_epsilon, config.norm_offset)
       self.k_norm = RMSNorm(config.d_kv, dtype, config.norm_epsilon, config.norm_offset)
@@ -79,8 +100,11 @@ class GroupedAttention(nnx.Module):
   ) -> tuple[Float[Array, "B C N H"], Float[Array, "B C K H"], Float[Array, "B C K H"]]:
     """Computes the queries, keys and values of each position; queries and keys are rotated."""
     lead = x.shape[:2]
-    q = project(x, self.q[...]).reshape(*lead, self.config.num_heads, -1)
-    kv = project(x, self.kv[...]).reshape(*lead, 2, self.config.key_heads, -1)
+    q, kv = project(x, self.q[...]), project(x, self.kv[...])
+    if self.config.qkv_bias:
+      q, kv = with_bias(q, self.q_bias[...]), with_bias(kv, self.kv_bias[...])
+    q = q.reshape(*lead, self.config.num_heads, -1)
+    kv = kv.reshape(*lead, 2, self.config.key_heads, -1)
     k, v = kv[:, :, 0], kv[:, :, 1]
     if self.config.qk_norm:
       q, k = self.q_norm(q), self.k_norm(k)
@@ -92,5 +116,6 @@ class GroupedAttention(nnx.Module):
     """Attends to the memories and projects the result back to the residual stream."""
     config = self.config
     scale = config.d_kv**-0.5 if config.query_scale is None else config.query_scale
-    mixed = attend(q, memories, scale, config.dropout_rate, seed)
-    return project(mixed.reshape(*mixed.shape[:2], -1), self.out[...])
+    mixed = attend(q, memories, scale, config.score_cap, config.dropout_rate, seed)
+    mapped = project(mixed.reshape(*mixed.shape[:2], -1), self.out[...])
+    return with_bias(mapped, self.out_bias[...]) if config.out_bias else mapped

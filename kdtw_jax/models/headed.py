@@ -87,7 +87,8 @@ class Headed(LanguageModel):
     if config.detach_gate_features:
       hidden, logits = jax.lax.stop_gradient((hidden, logits))
     if isinstance(self.gate, TokenGate):
-      return self.gate(logits, self.readout_input(hidden), self.readout_weight()[config.tau_id])
+      tau = self.readout_weight()[config.tau_id][None]
+      return self.gate(logits, self.scores(hidden, tau)[:, :, 0])
     score = self.gate(logits, hidden)
     if config.gate == "mlp":
       return score

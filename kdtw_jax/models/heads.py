@@ -46,7 +46,7 @@ def confidence_features(logits: Float[Array, "B C V"], top_k: int) -> Float[Arra
 
 
 class TokenGate(nnx.Module):
-  """The joint softmax over V ∪ {<τ>}: `z_τ − logsumexp(z over V)`, with z_τ = h·e_τ + b.
+  """The joint softmax over V ∪ {<τ>}: `z_τ + b − logsumexp(z over V)`, z_τ the logit of its row.
 
   The sigmoid of this logit is P(<τ>) under that softmax. The bias b lets an untrained gate start
   near `gate_bias_init` instead of at −log V.
@@ -57,24 +57,17 @@ class TokenGate(nnx.Module):
     self.bias = nnx.Param(jnp.full((1,), bias, jnp.dtype(config.param_dtype)))
 
   def __call__(
-      self,
-      logits: Float[Array, "B C V"],
-      hidden: Float[Array, "B C D"],
-      tau_weight: Float[Array, " D"],
+      self, logits: Float[Array, "B C V"], tau_logit: Float[Array, "B C"]
   ) -> Float[Array, "B C"]:
     """Computes the log-odds of `<τ>` against all other tokens.
 
     Args:
       logits: logits with the entry of `<τ>` masked.
-      hidden: the input of the readout matrix.
-      tau_weight: the row of `<τ>` in the readout matrix.
+      tau_logit: the logit of its row in the readout matrix.
 
     Returns:
       Gate logits, float32.
     """
-    tau_logit = jnp.einsum(
-        "bcd,d->bc", hidden, tau_weight.astype(hidden.dtype), preferred_element_type=jnp.float32
-    )
     bias = self.bias[0].astype(jnp.float32)
     return tau_logit + bias - jax.nn.logsumexp(logits, axis=-1)
 

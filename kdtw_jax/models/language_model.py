@@ -1,7 +1,7 @@
 """What every model has: the token table, the readout, and where its activations lie.
 
 Not here: what lies between them (`t5.py`, `causal_lm.py`).
-Letters: B batch, C positions, D width, V vocabulary.
+Letters: B batch, C positions, D width, V vocabulary, R rows of the readout matrix.
 """
 
 from flax import nnx
@@ -14,7 +14,7 @@ from kdtw_jax.base import EOS_ID, MASKED_LOGIT, PAD_ID
 from kdtw_jax.devices import Layout
 from kdtw_jax.models.cache import KeyValue
 from kdtw_jax.models.config import ModelConfig
-from kdtw_jax.models.layers import Embedding, normal_param
+from kdtw_jax.models.layers import Embedding, normal_param, soft_cap
 
 
 class LanguageModel(nnx.Module):
@@ -39,6 +39,11 @@ class LanguageModel(nnx.Module):
       self.readout_kernel = normal_param(
           rngs, shape, config.d_model**-0.5, config.param_dtype, ("vocab", "embed")
       )
+
+  def started(self, inputs: Int[Array, "B C"]) -> Int[Array, "B C"]:
+    """Puts the row of the decoder's first input where PAD_ID stands for it."""
+    first = self.config.prompt_suffix[-1]
+    return inputs if first == PAD_ID else jnp.where(inputs == PAD_ID, first, inputs)
 
   def embed(self, tokens: Int[Array, "B C"]) -> Float[Array, "B C D"]:
     """Looks up embeddings in the compute dtype; the table stays split along its width."""
@@ -67,15 +72,24 @@ class LanguageModel(nnx.Module):
     """Scales hidden states to the unit of the stored readout matrix."""
     return hidden
 
+  def scores(
+      self, hidden: Float[Array, "B C D"], rows: Float[Array, "R D"]
+  ) -> Float[Array, "B C R"]:
+    """Computes float32 logits of rows of the readout matrix; no logits are made elsewhere."""
+    scores = jnp.einsum(
+        "bcd,rd->bcr",
+        self.readout_input(hidden),
+        rows.astype(hidden.dtype),
+        preferred_element_type=jnp.float32,
+    )
+    return soft_cap(scores, self.config.logit_cap)
+
   def logits(self, hidden: Float[Array, "B C D"]) -> Float[Array, "B C V"]:
     """Computes float32 logits, with rows masked that are no tokens, and all that end an output one.
 
     No tokens are `<τ>`, padding rows, and the row of PAD_ID if the published table has none there.
     """
-    weight = self.readout_weight().astype(hidden.dtype)
-    logits = jnp.einsum(
-        "bcd,vd->bcv", self.readout_input(hidden), weight, preferred_element_type=jnp.float32
-    )
+    logits = self.scores(hidden, self.readout_weight())
     config = self.config
     row = np.arange(config.vocab_size)
     is_masked = (row == config.tau_id) | (row >= (config.num_tokens or config.vocab_size))

@@ -48,6 +48,19 @@ def project(
   return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
 
 
+def with_bias(x: Float[Array, "*lead O"], bias: Float[Array, "*O"]) -> Float[Array, "*lead O"]:
+  """Adds the bias of the last axes, in x's dtype."""
+  return x + jnp.broadcast_to(bias.astype(x.dtype), x.shape)
+
+
+def soft_cap(x: Float[Array, "*shape"], cap: float) -> Float[Array, "*shape"]:
+  """Computes `c · tanh(x / c)`, which is near x where x is small, and below c; x if c = 0.
+
+  Gemma 2, https://arxiv.org/abs/2408.00118.
+  """
+  return cap * jnp.tanh(x / cap) if cap else x
+
+
 def dropout_seeds(key: PRNGKey | None, num: int) -> tuple[DropoutSeed | None, ...]:
   """Draws a seed for each of `num` dropouts, or returns None for each if there is no key."""
   if key is None:
@@ -209,7 +222,6 @@ class ScalarMLP(nnx.Module):
     """Computes one float32 number per position."""
     x = x.astype(jnp.float32)
     hidden = jnp.tensordot(x, self.hidden_kernel[...].astype(jnp.float32), axes=1)
-    bias = jnp.broadcast_to(self.hidden_bias[...].astype(jnp.float32), hidden.shape)
-    hidden = jax.nn.gelu(hidden + bias, approximate=True)
+    hidden = jax.nn.gelu(with_bias(hidden, self.hidden_bias[...]), approximate=True)
     out = jnp.tensordot(hidden, self.out_kernel[..., 0].astype(jnp.float32), axes=1)
     return out + self.out_bias[0].astype(jnp.float32)

@@ -173,7 +173,7 @@ class EncoderDecoder(LanguageModel):
     seeds = dropout_seeds(dropout_key, 6 * self.config.num_decoder_layers + 2)
     biases = [skew(table) for table in self.decoder.position_bias.tables(inputs.shape[1])]
     source_bias = _mask_bias(encoded.mask)
-    x = dropout(self.embed(inputs), rate, seeds[-2])
+    x = dropout(self.embed(self.started(inputs)), rate, seeds[-2])
     for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
       source = layer.cross_attention.memory(encoded.states)
       x, _ = layer(x, bias, source, source_bias, seeds[6 * i : 6 * i + 6])
@@ -202,7 +202,7 @@ class EncoderDecoder(LanguageModel):
     biases = [windows(table, positions, tokens.shape[1]) for table in cache.position_bias]
     seeds = dropout_seeds(None, 6)
     source_bias = _mask_bias(cache.source_mask)
-    x = self.embed(tokens)
+    x = self.embed(self.started(tokens))
     filled = []
     for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
       past, source = (cache.self_attention[i], positions), cache.cross_attention[i]

@@ -1,6 +1,7 @@
 """Conversion between the config.json of causal language models and our `ModelConfig`.
 
-Families: Qwen3, Llama (3, 3.1, 3.2) and Gemma 3 as text models. transformers 5 writes rotary
+Families: Qwen2 (and 2.5), Qwen3, Llama (3, 3.1, 3.2), Gemma 2 and Gemma 3. Of a Gemma 3 that sees
+(4b and above) the text model inside is read, and written as one. transformers 5 writes rotary
 positions as `rope_parameters`, by type of layer if there are two; older files have `rope_theta`,
 `rope_scaling` and, for Gemma's layers with a window, `rope_local_base_freq`. Both are read; the
 older names are written, which both versions read.
@@ -14,8 +15,10 @@ from kdtw_jax.models import ModelConfig
 from kdtw_jax.published.fields import READOUT, sizes
 
 FAMILIES = {
+    "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "llama": "LlamaForCausalLM",
+    "gemma2": "Gemma2ForCausalLM",
     "gemma3_text": "Gemma3ForCausalLM",
 }
 _SIZES = {
@@ -32,66 +35,109 @@ _ROPE_SCALINGS = {  # and the fields of each, in our order
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
 # Fields that change the function and are not built; any of these values is as good as none.
-_UNBUILT = (
-    "attention_bias",
-    "mlp_bias",
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-    "use_bidirectional_attention",
-)
+_UNBUILT = ("mlp_bias", "use_bidirectional_attention")
+_CAPS = {"score_cap": "attn_logit_softcapping", "logit_cap": "final_logit_softcapping"}  # Gemma's
 _FULL, _SLIDING = "full_attention", "sliding_attention"
-# If a file does not say which layers have a window: all but every sixth, or all from this one on.
-_GEMMA_PATTERN, _QWEN_FULL_LAYERS = 6, 28
-_GEMMA_LOCAL_THETA = 10_000.0
+# If a file does not say which layers have a window: all but every so many, or all from this one on.
+_PERIODS, _FIRST_SLIDING = {"gemma2": 2, "gemma3_text": 6}, 28
+# What a family's file means where it leaves out a field: `text_config` of Gemma 3 4b has four.
+_GEMMA = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4096,
+    "use_sliding_window": True,
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "gemma2": {**_GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    "gemma3_text": {
+        **_GEMMA,
+        "vocab_size": 262_208,
+        "max_position_embeddings": 131_072,
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4,
+    },
+}
+_OF_THE_WHOLE = ("eos_token_id", "dtype", "torch_dtype")  # said beside `text_config`
+
+
+def text_part(published: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns config.json as that of the text model inside, if the model sees; else as it is."""
+  if published.get("model_type") != "gemma3":
+    return dict(published)
+  return {
+      **_DEFAULTS["gemma3_text"],
+      **(published.get("text_config") or {}),
+      **{name: published[name] for name in _OF_THE_WHOLE if published.get(name) is not None},
+      "architectures": [FAMILIES["gemma3_text"]],
+      "model_type": "gemma3_text",
+  }
 
 
 def architecture(
     published: Mapping[str, Any], tensors: Collection[str], *, where: str
 ) -> dict[str, Any]:
   """Returns the `ModelConfig` fields of a causal model; see `architecture.architecture`."""
-  published = {name: value for name, value in published.items() if value is not None}
-  for name in _UNBUILT:
+  family = published["model_type"]
+  stated = {**_DEFAULTS.get(family, {}), **published}  # null is no default
+  published = {name: value for name, value in stated.items() if value is not None}
+  is_gemma = family in _PERIODS
+  for name in _UNBUILT if is_gemma else (*_UNBUILT, *_CAPS.values()):
     if published.get(name):
-      raise ValueError(f"{where}/config.json: {name}={published[name]!r}: is not built")
+      raise _unbuilt(published, name, where)
   published.setdefault("num_key_value_heads", published.get("num_attention_heads"))
   found = sizes(published, {k: v for k, v in _SIZES.items() if k != "d_kv"}, where)
   head_size = published.get("head_dim", found["d_model"] // found["num_heads"])
-  is_gemma = published["model_type"] == "gemma3_text"
-  kind = published.get("hidden_activation" if is_gemma else "hidden_act")
-  if kind is None:
-    kind = "gelu_pytorch_tanh" if is_gemma else "silu"
+  kind = published.get("hidden_activation" if is_gemma else "hidden_act", "silu")
   if kind not in _FEED_FORWARDS:
     raise ValueError(
         f"{where}/config.json: activation {kind!r}: must be one of {', '.join(_FEED_FORWARDS)}"
     )
-  scalar = published.get("query_pre_attn_scalar", head_size) if is_gemma else None
+  has_bias = bool(published.get("attention_bias")) and family != "qwen2"
+  windows = _windows(published, found["num_decoder_layers"], where)
   return {
       "kind": "causal",
       **found,
       "d_kv": head_size,
       "feed_forward": _FEED_FORWARDS[kind],
       "tie_embeddings": READOUT not in tensors,
-      "qk_norm": published["model_type"] != "llama",
+      "qk_norm": family in ("qwen3", "gemma3_text"),
+      "qkv_bias": has_bias or family == "qwen2",
+      "out_bias": has_bias,
       "post_norms": is_gemma,
       "norm_offset": is_gemma,
       "norm_epsilon": published.get("rms_norm_eps", 1e-6),
       "scale_embedding": is_gemma,
-      "query_scale": None if scalar is None else scalar**-0.5,
-      "windows": _windows(published, found["num_decoder_layers"], is_gemma, where),
-      **_rope(published, is_gemma, where),
+      "query_scale": published["query_pre_attn_scalar"] ** -0.5 if is_gemma else None,
+      **{ours: float(published.get(theirs, 0.0)) for ours, theirs in _CAPS.items()},
+      "windows": windows,
+      **_rope(published, bool(windows), where),
   }
 
 
-def _windows(
-    published: Mapping[str, Any], num_layers: int, is_gemma: bool, where: str
-) -> tuple[int, ...]:
+def _unbuilt(
+    published: Mapping[str, Any], name: str, where: str, condition: str = ""
+) -> ValueError:
+  """Makes the error of a field that changes the function in a way that is not built."""
+  return ValueError(
+      f"{where}/config.json: {name}={published[name]!r}{condition}: is not built for "
+      f"model_type={published['model_type']!r}: choose a model without it"
+  )
+
+
+def _windows(published: Mapping[str, Any], num_layers: int, where: str) -> tuple[int, ...]:
   """Returns the window of each layer, or () if none has one."""
   size = published.get("sliding_window", 0)
-  if not size or not published.get("use_sliding_window", is_gemma):
+  if not size or not published.get("use_sliding_window", False):
     return ()
-  pattern = published.get("sliding_window_pattern", published.get("_sliding_window_pattern"))
-  period, first = pattern or _GEMMA_PATTERN, published.get("max_window_layers", _QWEN_FULL_LAYERS)
-  is_sliding = [(i + 1) % period > 0 if is_gemma else i >= first for i in range(num_layers)]
+  period = _PERIODS.get(published["model_type"], 0)
+  if period:
+    pattern = published.get("sliding_window_pattern", published.get("_sliding_window_pattern"))
+    period = pattern or period
+  first = published.get("max_window_layers", _FIRST_SLIDING)
+  is_sliding = [(i + 1) % period > 0 if period else i >= first for i in range(num_layers)]
   by_rule = [_SLIDING if slides else _FULL for slides in is_sliding]
   kinds = published.get("layer_types", by_rule)
   if len(kinds) != num_layers or not {*kinds} <= {_FULL, _SLIDING}:
@@ -103,25 +149,28 @@ def _windows(
   return found if any(found) else ()
 
 
-def _rope(published: Mapping[str, Any], is_gemma: bool, where: str) -> dict[str, Any]:
+def _rope(published: dict[str, Any], has_windows: bool, where: str) -> dict[str, Any]:
   """Returns the fields of rotary positions."""
   new = published.get("rope_parameters", {})
-  whole = new.get(_FULL, new)
-  scaling = {**(published.get("rope_scaling") or {}), **whole}
+  whole, inside = new.get(_FULL, new), new.get(_SLIDING, {})
+  scaling = {**published.get("rope_scaling", {}), **whole}
   theta = whole.get("rope_theta", published.get("rope_theta", 10_000.0))
-  local = theta
-  if is_gemma:
-    local = published.get("rope_local_base_freq", _GEMMA_LOCAL_THETA)
-  local = new.get(_SLIDING, {}).get("rope_theta", local)
+  local = inside.get("rope_theta", published.get("rope_local_base_freq", theta))
   kind = scaling.get("rope_type", scaling.get("type", "default"))
   partial = scaling.get("partial_rotary_factor", published.get("partial_rotary_factor", 1.0))
   if partial != 1.0:
-    raise ValueError(f"{where}/config.json: partial_rotary_factor={partial}: is not built")
+    changed = published | {"partial_rotary_factor": partial}
+    raise _unbuilt(changed, "partial_rotary_factor", where)
   if kind != "default" and kind not in _ROPE_SCALINGS:
     raise ValueError(
         f"{where}/config.json: rope_type={kind!r}: must be 'default' or one of "
         f"{', '.join(_ROPE_SCALINGS)}"
     )
+  # Gemma 3 scales no positions in layers with a window, and all others scale all layers alike.
+  is_gemma3 = published["model_type"] == "gemma3_text"
+  scaled_inside = inside.get("rope_type", "default") if is_gemma3 else kind
+  if has_windows and scaled_inside != "default":
+    raise _unbuilt(published | {"rope_type": scaled_inside}, "rope_type", where, " with windows")
   numbers = (float(scaling[name]) for name in _ROPE_SCALINGS.get(kind, ()))
   return {
       "rope_theta": float(theta),
@@ -130,9 +179,18 @@ def _rope(published: Mapping[str, Any], is_gemma: bool, where: str) -> dict[str,
   }
 
 
+def _family_of(config: ModelConfig) -> str:
+  """Returns the family whose blocks a model has."""
+  if config.norm_offset:
+    return "gemma3_text" if config.qk_norm else "gemma2"
+  if config.qk_norm:
+    return "qwen3"
+  return "qwen2" if config.qkv_bias and not config.out_bias else "llama"
+
+
 def config_json(config: ModelConfig) -> dict[str, Any]:
   """Makes the fields of config.json that a model made here has; see `architecture.config_json`."""
-  family = "gemma3_text" if config.norm_offset else "qwen3" if config.qk_norm else "llama"
+  family = _family_of(config)
   activations = {ours: theirs for theirs, ours in _FEED_FORWARDS.items()}
   window = max(config.windows, default=0)
   kind, *numbers = config.rope_scaling or ("default",)
@@ -144,7 +202,7 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
       "num_key_value_heads": config.key_heads,
       "hidden_act": activations[config.feed_forward],
       "rms_norm_eps": config.norm_epsilon,
-      "attention_bias": False,
+      "attention_bias": config.out_bias,
       "attention_dropout": 0.0,
       "rope_theta": config.rope_theta,
       "rope_scaling": {"rope_type": kind, **scaling} if scaling else None,
@@ -152,17 +210,18 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
       **generation_ids(config),
       "bos_token_id": None,
   }
-  if family == "gemma3_text":
+  if family in _PERIODS:
     written["hidden_activation"] = written.pop("hidden_act")
+    scalar = config.d_kv if config.query_scale is None else round(config.query_scale**-2)
+    written["query_pre_attn_scalar"] = scalar
+    written |= {theirs: getattr(config, ours) or None for ours, theirs in _CAPS.items()}
+  if family == "gemma3_text":
     written["rope_local_base_freq"] = config.local_rope_theta
-    if config.query_scale is not None:
-      written["query_pre_attn_scalar"] = round(config.query_scale**-2)
   if window:
-    written |= {
-        "sliding_window": window,
-        "use_sliding_window": True,
-        "layer_types": [_SLIDING if size else _FULL for size in config.windows],
-    }
+    written |= {"sliding_window": window, "use_sliding_window": True}
+  if window or family in _PERIODS:
+    windows = config.windows or (0,) * config.num_decoder_layers
+    written["layer_types"] = [_SLIDING if size else _FULL for size in windows]
   return written
 
 

@@ -1,12 +1,28 @@
 """The parameters of transformers' causal language models and ours: names and layouts.
 
 Our kernels are transposed, and those of keys and values and of the gated feed-forward block are
-stacked. Qwen3, Llama and Gemma 3 have the same names; a norm before the feed-forward block is
-called after what precedes it, unless there are norms after both blocks.
+stacked, as are their biases. All families have the same names; a norm before the feed-forward block
+is called after what precedes it, unless there are norms after both blocks.
 """
 
 from kdtw_jax.models import ModelConfig
-from kdtw_jax.published.entries import Entry, copied, kernel
+from kdtw_jax.published.entries import Entry, copied, kernel, tables
+
+# Where a multimodal model has its text model: as on the hub, and as in memory since transformers
+# 4.52. What lies elsewhere (`vision_tower`, `multi_modal_projector`) is of no text model.
+_TEXT_PREFIXES = {
+    "language_model.model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+    "model.language_model.": "model.",
+}
+
+
+def text_name(name: str) -> str:
+  """Returns a tensor's name in the text model alone; names of other tensors stay."""
+  for prefix, short in _TEXT_PREFIXES.items():
+    if name.startswith(prefix):
+      return short + name.removeprefix(prefix)
+  return name
 
 
 def entries(config: ModelConfig) -> list[Entry]:
@@ -40,6 +56,13 @@ def _layer_entries(i: int, config: ModelConfig) -> list[Entry]:
         copied(f"{ours}/self_attention/{x}_norm/weight", f"{attention}.{x}_norm.weight")
         for x in "qk"
     ]
+  if config.qkv_bias:
+    found += [
+        copied(f"{ours}/self_attention/q_bias", f"{attention}.q_proj.bias"),
+        tables(f"{ours}/self_attention/kv_bias", [f"{attention}.{x}_proj.bias" for x in "kv"], 1.0),
+    ]
+  if config.out_bias:
+    found.append(copied(f"{ours}/self_attention/out_bias", f"{attention}.o_proj.bias"))
   return found + [
       kernel(f"{ours}/self_attention/q", f"{attention}.q_proj.weight"),
       kernel(f"{ours}/self_attention/kv", *(f"{attention}.{x}_proj.weight" for x in "kv")),

@@ -70,8 +70,9 @@ def pinned(name: str) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-  """Reads config.json; raises ValueError if it is not a JSON object."""
-  return read_json_object(Path(folder) / "config.json", remedy=DOWNLOAD)
+  """Reads config.json, of the text model inside; raises ValueError if it is no JSON object."""
+  found = read_json_object(Path(folder) / "config.json", remedy=DOWNLOAD)
+  return causal_architecture.text_part(found)
 
 
 def weight_files(folder: Path) -> dict[str, Path] | Path:

@@ -33,6 +33,7 @@ from kdtw_jax.models import HEADS, Model, ModelConfig, build
 from kdtw_jax.published.architecture import architecture, config_json, generation_json
 from kdtw_jax.published.folder import DOWNLOAD, locate, read_config
 from kdtw_jax.published.names import export_weights, import_weights
+from kdtw_jax.published.t5_architecture import check_ids
 from kdtw_jax.published.tensors import (
     SHARD_BYTES,
     Tensors,
@@ -50,7 +51,7 @@ class Published(NamedTuple):
 
   Attributes:
     folder: its folder.
-    config: the content of config.json.
+    config: the content of config.json, of the text model inside if the model sees.
     architecture: the `ModelConfig` fields that config.json and the weights decide.
   """
 
@@ -96,15 +97,18 @@ def load_params(
 
   Raises:
     FileNotFoundError: see `locate` and `weight_files`.
-    ValueError: if a file is damaged, or the weights do not match the config.
+    ValueError: if a file is damaged, or weights or special ids do not match the config.
   """
-  tensors = Tensors(locate(name))
+  folder = locate(name)
+  tensors = Tensors(folder)
   places: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(shardings or {}))
 
   def place(path: tuple[str, ...], array: np.ndarray) -> jax.Array:
     return devices.put(array, places.get(path))
 
   try:
+    if config.kind == "t5":
+      check_ids(read_config(folder), config)
     return import_weights(tensors, config, place_fn=place)
   except ValueError as error:
     raise ValueError(f"{name}: {error}") from error

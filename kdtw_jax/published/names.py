@@ -99,8 +99,9 @@ def _read(
         f"model.tie_embeddings={config.tie_embeddings} and the numbers of layers"
     )
   array = entry.join(*_published(entry, weights))
-  if "/".join(entry.path) in TABLES and config.num_tokens:
-    array = _renamed(_fit_rows(array, config), config.renamed_ids)
+  if "/".join(entry.path) in TABLES:
+    array = _fit_rows(array, config) if config.num_tokens else array
+    array = _renamed(array, config.renamed_ids)
   shape = functools.reduce(operator.getitem, entry.path, shapes).shape
   if array.shape != shape:
     raise ValueError(

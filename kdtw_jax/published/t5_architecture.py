@@ -1,7 +1,8 @@
 """Conversion between the config.json of T5's families and our `ModelConfig`.
 
 Families: T5 (relu, tied), T5 v1.1, Flan-T5 and ByT5 (gated gelu, untied), mT5 (the same as T5 v1.1
-under another name) and UMT5 (a position bias per layer).
+under another name), UMT5 (a position bias per layer) and MADLAD-400 (T5 v1.1 with other special
+ids, and a decoder that does not start with padding).
 
 Two facts are not where one expects them. The weights tell whether the embeddings are tied: they are
 untied if `lm_head.weight` is among the weights. `scale_decoder_outputs` tells whether the readout's
@@ -35,13 +36,6 @@ SIZES = {
 }
 _DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
 _FEED_FORWARDS = {"t5": "relu", "mt5": "gated-gelu", "umt5": "gated-gelu"}  # if a file names none
-# Values that are fixed in our code; a file may state or omit them.
-_FIXED = {
-    "pad_token_id": PAD_ID,
-    "eos_token_id": EOS_ID,
-    "decoder_start_token_id": PAD_ID,
-    "layer_norm_epsilon": RMS_EPSILON,
-}
 
 
 def architecture(
@@ -49,9 +43,11 @@ def architecture(
 ) -> dict[str, Any]:
   """Returns the `ModelConfig` fields of a T5; see `architecture.architecture`."""
   family = published["model_type"]
-  for name, value in _FIXED.items():
-    if published.get(name) not in (None, value):
-      raise ValueError(f"{where}/config.json: {name}={published[name]!r}: only {value!r} is built")
+  if published.get("layer_norm_epsilon") not in (None, RMS_EPSILON):
+    raise ValueError(
+        f"{where}/config.json: layer_norm_epsilon={published['layer_norm_epsilon']!r}: only "
+        f"{RMS_EPSILON!r} is built for model_type={family!r}"
+    )
   published = {
       **_DEFAULTS,
       "feed_forward_proj": _FEED_FORWARDS[family],
@@ -89,10 +85,28 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
       "dropout_rate": config.dropout_rate,
       "initializer_factor": 1.0,
       "use_cache": True,
-      **_FIXED,
+      "layer_norm_epsilon": RMS_EPSILON,
+      **generation_ids(config),
   }
 
 
 def generation_ids(config: ModelConfig) -> dict[str, Any]:
-  """Returns the special ids of a T5."""
-  return {name: value for name, value in _FIXED.items() if name.endswith("_id")}
+  """Returns the special ids, as the published table has them."""
+  theirs = dict(config.renamed_ids)
+  rows = {
+      "pad_token_id": PAD_ID,
+      "eos_token_id": EOS_ID,
+      "decoder_start_token_id": config.prompt_suffix[-1],
+  }
+  return {name: theirs.get(row, row) for name, row in rows.items()}
+
+
+def check_ids(published: Mapping[str, Any], config: ModelConfig) -> None:
+  """Raises ValueError if a T5's file names other special ids than those of our vocabulary."""
+  for name, expected in generation_ids(config).items():
+    if published.get(name) not in (None, expected):
+      raise ValueError(
+          f"config.json: {name}={published[name]!r}, but {expected} with model.renamed_ids="
+          f"{config.renamed_ids} and model.prompt_suffix={config.prompt_suffix}: take all fields "
+          "from the tokenizer published with it (`model_fields`)"
+      )

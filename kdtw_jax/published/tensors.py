@@ -15,13 +15,17 @@ import safetensors
 from safetensors.numpy import save_file
 
 from kdtw_jax.files import system_reason
+from kdtw_jax.published.causal_names import text_name
 from kdtw_jax.published.folder import INDEX, WEIGHTS, weight_files
 
 SHARD_BYTES = 5 * 10**9  # the size of transformers' own shards
 
 
 class Tensors(Mapping):
-  """The weights of a folder by name, as numpy arrays in the dtype of the file."""
+  """The weights of a folder by name, as numpy arrays in the dtype of the file.
+
+  Those of a text model inside a multimodal one have the names of a text model.
+  """
 
   def __init__(self, folder: Path):
     """Lists the names; see `weight_files` for errors, and ValueError if a file is damaged."""
@@ -29,11 +33,12 @@ class Tensors(Mapping):
     if isinstance(found, Path):
       with _opened(found) as file:
         found = dict.fromkeys(file.keys(), found)
-    self._files = found
+    self._files = {text_name(name): (path, name) for name, path in found.items()}
 
   def __getitem__(self, name: str) -> np.ndarray:
-    with _opened(self._files[name]) as file:
-      return file.get_tensor(name)
+    path, stored = self._files[name]
+    with _opened(path) as file:
+      return file.get_tensor(stored)
 
   def __contains__(self, name: object) -> bool:
     return name in self._files  # Mapping's own method would read the tensor

@@ -155,8 +155,21 @@ def test_rows_that_are_no_tokens_are_masked_and_ends_are_one():
   np.testing.assert_array_equal(after[..., others], before[..., others])
 
 
+def test_logits_are_capped_wherever_they_are_made():
+  """Those of all rows, and that of the row of `<τ>`, which only its gate reads."""
+  cap, hidden, found = 0.5, tiny().forward(SOURCE, TARGET), []
+  for model in (tiny(gate="token"), tiny(gate="token", logit_cap=cap)):
+    logits, gate, _ = model.model.readout(model.params, jnp.zeros(3), hidden)
+    np.testing.assert_array_equal(logits, model.model.logits(model.params, hidden))
+    tau = gate - model.params["gate"]["bias"][0] + jax.nn.logsumexp(logits, axis=-1)
+    found.append(np.delete(np.concatenate([logits, tau[..., None]], axis=-1), 3, axis=-1))
+  assert np.abs(found[0]).max() > 2 * cap
+  np.testing.assert_allclose(found[1], cap * np.tanh(found[0] / cap), **TOLERANCE)
+
+
 def test_every_parameter_learns_and_dropout_needs_a_key():
-  model = tiny(gate="difficulty_price", value_heads=True, dropout_rate=0.5)
+  heads = {"gate": "difficulty_price", "value_heads": True}
+  model = tiny(**heads, dropout_rate=0.5, qkv_bias=True, out_bias=True, score_cap=2.0)
 
   def loss(params):
     hidden, _, logits, gate = model.outputs(params, SOURCE, TARGET)
@@ -213,6 +226,7 @@ def test_angles_are_those_of_the_paper():
         ({"prompt_prefix": (30,)}, "prompt_prefix: row 30 is not in the vocabulary"),
         ({"renamed_ids": ((0, 5),)}, "must name the same rows on both sides"),
         ({"rope_theta": 0.0}, "rope_theta=0.0: must be above 0"),
+        ({"logit_cap": -1.0}, "logit_cap=-1.0: must be >= 0"),
         ({"kind": "mamba"}, "kind='mamba': must be one of t5, causal"),
     ],
 )

@@ -7,7 +7,6 @@ unequal lengths, longer than a window. Ids are those of the published table: `RE
 new rows, as the tokenizer of a published model does.
 """
 
-import json
 from pathlib import Path
 import tempfile
 from typing import Any
@@ -41,17 +40,41 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+GEMMA3 = {
+    "sliding_window": 9,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "query_pre_attn_scalar": 12,
+    "rope_theta": 1e6,
+    "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+}
+VISION = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
 FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {"class": "Qwen3", "rope_theta": 1e6},
     "qwen3_untied": {"class": "Qwen3", "tie_word_embeddings": False, "shard": "40KB"},
     "llama3": {"class": "Llama", "rope_theta": 5e5, "rope_scaling": LLAMA3, "rms_norm_eps": 1e-5},
-    "gemma3": {
-        "class": "Gemma3",
-        "sliding_window": 9,
-        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-        "query_pre_attn_scalar": 12,
+    "gemma3": {"class": "Gemma3", **GEMMA3},
+    "gemma3_sees": {"class": "Gemma3", **GEMMA3, "sees": True},
+    "qwen2": {
+        "class": "Qwen2",
         "rope_theta": 1e6,
-        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        "use_sliding_window": True,
+        "sliding_window": 9,
+        "max_window_layers": 1,
+    },
+    "llama_biases": {"class": "Llama", "attention_bias": True, "tie_word_embeddings": False},
+    "gemma2": {
+        "class": "Gemma2",
+        "sliding_window": 9,
+        "query_pre_attn_scalar": 12,
+        "attn_logit_softcapping": 5.0,
+        "final_logit_softcapping": 3.0,
     },
 }
 SOURCE = 40
@@ -63,22 +86,34 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
   import transformers
 
   kind = dict(FAMILIES[family])
-  name, shard = kind.pop("class"), kind.pop("shard", "5GB")
+  name, shard, sees = kind.pop("class"), kind.pop("shard", "5GB"), kind.pop("sees", False)
   config_name = f"{name}TextConfig" if name == "Gemma3" else f"{name}Config"
   torch.manual_seed(seed)
   ids = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": [PUBLISHED_EOS, STOP]}
   given = {"tie_word_embeddings": True, "max_position_embeddings": 512} | SIZES | kind | ids
-  model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, config_name)(**given))
+  config = getattr(transformers, config_name)(**given)
+  if sees:
+    whole = transformers.Gemma3Config(text_config=config, vision_config=VISION)
+    model = transformers.Gemma3ForConditionalGeneration(whole)
+  else:
+    model = getattr(transformers, f"{name}ForCausalLM")(config)
   with torch.no_grad():
     for parameter_name, parameter in model.named_parameters():
       if "norm" in parameter_name:  # fresh norms are all alike, which would hide a forgotten weight
         parameter.add_(0.3 * torch.randn_like(parameter))
       else:
-        std = {"lm_head": 0.5, "embed_tokens": 0.1 if name == "Gemma3" else 0.5}.get(
+        std = {"lm_head": 0.5, "embed_tokens": 0.1 if "Gemma" in name else 0.5}.get(
             parameter_name.split(".")[-2], 0.2
         )
         parameter.copy_(std * torch.randn_like(parameter))
   model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
+
+
+def text_tensors(folder: Path) -> dict[str, Any]:
+  """All tensors of a folder's text model, by their names in a text model."""
+  prefix, found = "language_model.", file_tensors(folder)
+  inside = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+  return inside or found
 
 
 def torch_model(folder: Path) -> Any:
@@ -196,7 +231,7 @@ def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
   rows = np.setdiff1d(np.arange(VOCAB + 1), [PAD_ID])
   written = [theirs_of(row) for row in ours["greedy"]]
   with tempfile.TemporaryDirectory() as saved:
-    original = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    original = published.open_published(folder).config
     published.save_model(Path(saved) / "ours", params, model.config, original=original)
     back = torch_outputs(torch_model(Path(saved) / "ours"), source, inputs)["logits"]
   return {
@@ -212,7 +247,7 @@ def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
       "greedy_tokens": sum(map(len, reference["greedy"])),
       "greedy_distinct": len({i for row in reference["greedy"] for i in row}),
       "weights_same": same_bits(
-          dict(published.export_weights(params, model.config)), file_tensors(folder)
+          dict(published.export_weights(params, model.config)), text_tensors(folder)
       ),
   }
 

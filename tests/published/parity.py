@@ -23,6 +23,7 @@ from kdtw_jax import decoding, published
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.data import load_tokenizer
 from kdtw_jax.models import Model, ModelConfig, build
+from tests.t5_tokenizer import PIECES, make_madlad
 
 # What each family's config says beyond SIZES; v1.1 and its successors have a readout of their own.
 V1_1 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
@@ -33,6 +34,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mt5": {"class": "MT5", **V1_1},
     "umt5": {"class": "UMT5", **V1_1},
     "byt5": {"class": "T5", **V1_1, "vocab_size": 384, "num_layers": 3, "num_decoder_layers": 1},
+    "madlad": {
+        "class": "T5",
+        **V1_1,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 0,
+        "vocab_size": PIECES,
+    },
 }
 # 3 heads of 10 are 30 wide: not d_model.
 SIZES = {
@@ -69,7 +78,7 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
   name, shard = kind.pop("class"), kind.pop("max_shard_size", "5GB")
   torch.manual_seed(seed)
   config = getattr(transformers, f"{name}Config")(
-      **{**SIZES, **kind}, decoder_start_token_id=PAD_ID
+      **{**SIZES, "decoder_start_token_id": PAD_ID, **kind}
   )
   model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
   untied = not kind.get("tie_word_embeddings", True)
@@ -85,6 +94,8 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
         parameter.copy_(torch.randn_like(parameter))
       if parameter_name.endswith((".o.weight", ".wo.weight")):
         parameter.mul_(OUTPUT_SCALE)
+  if family == "madlad":
+    make_madlad(folder)
   model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
   if family != "flan_t5":  # which stays as transformers 5 writes it
     as_on_the_hub(Path(folder) / "config.json", tied=not untied)
@@ -124,8 +135,7 @@ def our_model(folder: Path, param_dtype: str = "float32") -> Model:
   found = published.open_published(folder)
   rows = {"vocab_size": found.config["vocab_size"]}
   if (Path(folder) / "tokenizer_config.json").is_file():
-    tokenizer = load_tokenizer(folder)
-    rows = {name: getattr(tokenizer, name) for name in ("vocab_size", "num_tokens", "tau_id")}
+    rows = load_tokenizer(folder).model_fields
   return build(ModelConfig(**found.architecture, **rows, param_dtype=param_dtype))
 
 
@@ -182,8 +192,13 @@ def torch_outputs(model: Any, source: np.ndarray, inputs: np.ndarray) -> dict:
   """The same of transformers' model; without `cached`, whose reference are the logits."""
   import torch
 
-  ids, tokens = (torch.tensor(x, dtype=torch.long) for x in (source, inputs))
-  mask = (ids != PAD_ID).long()
+  config = model.config
+  order = np.arange(config.vocab_size)  # their id of each of ours
+  if config.pad_token_id != PAD_ID:
+    order[:3] = 1, 2, 0
+  started = np.where(inputs == PAD_ID, config.decoder_start_token_id, order[inputs])
+  ids, tokens = (torch.tensor(x, dtype=torch.long) for x in (order[source], started))
+  mask = torch.tensor(source != PAD_ID).long()
   with torch.inference_mode():
     full = model(input_ids=ids, attention_mask=mask, decoder_input_ids=tokens)
     written = model.generate(  # ours never writes padding before the end
@@ -192,12 +207,12 @@ def torch_outputs(model: Any, source: np.ndarray, inputs: np.ndarray) -> dict:
         do_sample=False,
         num_beams=1,
         max_new_tokens=GENERATED,
-        suppress_tokens=[PAD_ID],
+        suppress_tokens=[config.pad_token_id],
     )
   return {
       "encoder": full.encoder_last_hidden_state.float().numpy(),
-      "logits": full.logits.float().numpy(),
-      "greedy": written[:, 1:].numpy(),
+      "logits": full.logits.float().numpy()[..., order],
+      "greedy": np.argsort(order)[written[:, 1:].numpy()],
   }
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 import causal_parity as parity
 from parity import file_tensors, same_bits
+from safetensors.torch import save_file
+from tiny_folders import assert_same_bits
 
 from kdtw_jax import published
 from kdtw_jax.files import write_json
@@ -36,16 +38,48 @@ def test_a_family_in_and_out(family, figures, tmp_path):
   assert found["weights_same"]
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gemma3"])
+@pytest.mark.parametrize("family", parity.FAMILIES)
 def test_a_bfloat16_checkpoint_keeps_its_bits(family, tmp_path):
   parity.write_checkpoint(family, tmp_path, seed=1, dtype="bfloat16")
   config = parity.our_model(tmp_path, param_dtype="bfloat16").config
   params = published.load_params(tmp_path, config)
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(params)} == {"bfloat16"}
-  assert same_bits(dict(published.export_weights(params, config)), file_tensors(tmp_path))
+  assert same_bits(dict(published.export_weights(params, config)), parity.text_tensors(tmp_path))
 
 
-@pytest.mark.parametrize("family", ["llama3", "gemma3"])
+def test_a_model_that_sees_is_read_under_either_name_of_its_tensors(tmp_path):
+  parity.write_checkpoint("gemma3_sees", tmp_path, seed=1)
+  config = parity.our_model(tmp_path).config
+  before = published.load_params(tmp_path, config)
+  tensors = file_tensors(tmp_path)
+  assert any(name.startswith("vision_tower.") for name in tensors)
+  moved = {"language_model.model": "model.language_model", "vision_tower": "model.vision_tower"}
+  for old, new in moved.items():
+    tensors = {name.replace(old, new, 1): tensor for name, tensor in tensors.items()}
+  save_file(tensors, tmp_path / "model.safetensors")
+  assert_same_bits(published.load_params(tmp_path, config), before)
+
+
+def test_what_a_model_that_sees_leaves_out_of_its_config_is_as_in_transformers(tmp_path):
+  parity.write_checkpoint("gemma3_sees", tmp_path, seed=1)
+  text = {
+      "model_type": "gemma3_text",
+      "hidden_size": 40,
+      "intermediate_size": 48,
+      "num_hidden_layers": 7,
+      "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+  }
+  write_json(tmp_path / "config.json", {"model_type": "gemma3", "text_config": text})
+  short = published.open_published(tmp_path)
+  assert short.architecture["windows"] == (4096,) * 5 + (0, 4096)
+  transformers.AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path)
+  whole = published.open_published(tmp_path)
+  assert short.architecture == whole.architecture
+  for name in ("vocab_size", "max_position_embeddings", "model_type"):
+    assert short.config[name] == whole.config[name]
+
+
+@pytest.mark.parametrize("family", ["llama3", "qwen2", "gemma2", "gemma3"])
 def test_config_files_of_older_versions_say_the_same(family, tmp_path):
   parity.write_checkpoint(family, tmp_path, seed=1)
   newer = published.open_published(tmp_path).architecture
@@ -55,9 +89,9 @@ def test_config_files_of_older_versions_say_the_same(family, tmp_path):
   full = rope.get("full_attention", rope)
   config["rope_theta"] = full.pop("rope_theta")
   config["rope_scaling"] = full
+  config.pop("layer_types", None)
   if family == "gemma3":
     config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
-    del config["layer_types"]
     config["sliding_window_pattern"] = 2
     newer |= {"windows": (9, 0, 9)}
   write_json(path, config)
@@ -79,8 +113,19 @@ def test_config_files_of_older_versions_say_the_same(family, tmp_path):
             "rope_theta": 1e6,
             "rope_scaling": ("linear", 8.0),
         },
+        {"qk_norm": False, "qkv_bias": True},
+        {
+            "qk_norm": False,
+            "norm_offset": True,
+            "post_norms": True,
+            "scale_embedding": True,
+            "query_scale": 12**-0.5,
+            "score_cap": 1.0,
+            "logit_cap": 2.0,
+            "feed_forward": "gated-gelu",
+        },
     ],
-    ids=["qwen3", "llama", "gemma3"],
+    ids=["qwen3", "llama", "gemma3", "qwen2", "gemma2"],
 )
 def test_a_model_of_our_own_is_read_by_transformers_and_by_us(changes, tmp_path):
   config = ModelConfig(
@@ -122,6 +167,7 @@ def test_a_model_of_our_own_is_read_by_transformers_and_by_us(changes, tmp_path)
 
 
 SLIDING = {"sliding_window": 9, "use_sliding_window": True}
+LINEAR = {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}
 
 
 def test_the_last_layers_of_a_qwen_have_windows(tmp_path):
@@ -137,7 +183,9 @@ def test_the_last_layers_of_a_qwen_have_windows(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention_bias": True}, "attention_bias=True: is not built"),
+        ({"mlp_bias": True}, "mlp_bias=True: is not built for model_type='qwen3': choose"),
+        ({"final_logit_softcapping": 9.0}, "final_logit_softcapping=9.0: is not built"),
+        ({**LINEAR, **SLIDING, "layer_types": ["sliding_attention"] * 3}, "'linear' with windows"),
         ({"hidden_act": "relu"}, "'relu': must be one of silu"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type='yarn'"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5: is not built"),

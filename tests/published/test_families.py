@@ -1,5 +1,6 @@
 """Every published family against transformers, both ways; see `parity.py`."""
 
+import dataclasses
 import json
 
 import jax
@@ -35,7 +36,7 @@ def test_a_family_in_and_out(family, figures, tmp_path):
   assert found["weights_same"] and found["weights_back"]
 
 
-@pytest.mark.parametrize("family", ["t5", "flan_t5", "umt5"])
+@pytest.mark.parametrize("family", ["t5", "flan_t5", "umt5", "madlad"])
 def test_a_bfloat16_checkpoint_keeps_its_bits(family, tmp_path):
   parity.write_checkpoint(family, tmp_path / "theirs", seed=1, dtype="bfloat16")
   config = parity.our_model(tmp_path / "theirs", param_dtype="bfloat16").config
@@ -80,6 +81,11 @@ STUDENTS = {
         "num_tokens": 36,
     },
     "bias per layer": {"gate": "mlp", "bias_per_layer": True, "tie_embeddings": False, "tau_id": 3},
+    "other special ids": {
+        "renamed_ids": ((0, 1), (1, 2), (2, 0)),
+        "prompt_suffix": (1, 2),
+        "tie_embeddings": False,
+    },
     "untied, scaled": {"tie_embeddings": False, "scale_readout": True},
     "tied, unscaled": {"scale_readout": False},
 }
@@ -106,6 +112,8 @@ def test_a_student_of_ours_is_a_model_of_transformers(kind, tmp_path):
   shown = (rows != config.tau_id) & (rows < (config.num_tokens or TINY.vocab_size))
   assert shown.sum() >= 36 and np.abs(ours[..., shown]).max() > 0.5
   np.testing.assert_allclose(ours[..., shown], theirs[..., shown], rtol=TOLERANCE, atol=TOLERANCE)
+  said = dataclasses.replace(config, scale_readout=config.scales_readout)
+  assert published.load_model(tmp_path / "student").model.config == said
   content = json.loads((tmp_path / "student" / "config.json").read_text())
   assert content["model_type"] == ("umt5" if config.bias_per_layer else "t5")
 
