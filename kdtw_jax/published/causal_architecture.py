@@ -61,6 +61,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 _OF_THE_WHOLE = ("eos_token_id", "dtype", "torch_dtype")  # said beside `text_config`
+_READ_ELSEWHERE = ("vocab_size", "max_position_embeddings")  # so their defaults must be filled in
 
 
 def text_part(published: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def text_part(published: Mapping[str, Any]) -> dict[str, Any]:
   if published.get("model_type") != "gemma3":
     return dict(published)
   return {
-      **_DEFAULTS["gemma3_text"],
+      **{name: _DEFAULTS["gemma3_text"][name] for name in _READ_ELSEWHERE},
       **(published.get("text_config") or {}),
       **{name: published[name] for name in _OF_THE_WHOLE if published.get(name) is not None},
       "architectures": [FAMILIES["gemma3_text"]],
