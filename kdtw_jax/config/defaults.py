@@ -30,6 +30,9 @@ def _model(**fields: Any) -> dict[str, Any]:
       dropout_rate=0.0,
       dtype="float32",  # of activations and caches: float32 | bfloat16
       param_dtype="float32",  # of frozen parameters; parameters in training are float32
+      # what of a layer the backward pass computes again, to save memory: none | dots, all but the
+      # products with its parameters | layers, everything
+      remat="none",
   )
   return {**sizes, **kinds, **fields}
 

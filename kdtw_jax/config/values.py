@@ -196,6 +196,7 @@ RULES = {
         lambda v: v == "float32", "must be float32: the student's parameters are in training"
     ),
     "*.model.param_dtype": _one_of("float32", "bfloat16"),
+    "*.model.remat": _one_of("none", "dots", "layers"),
     "*.model.gate": _one_of("token", "mlp", "difficulty_price"),
     "*.model.gate_alpha": _between(0, 100, above=True),
     "worth.num_sources": _between(1, 10**9),

@@ -188,7 +188,8 @@ class CausalLM(LanguageModel):
     memories = []
     for i, window in enumerate(self._windows()):
       layer: CausalLayer = getattr(self.decoder, f"layer_{i}")
-      x, memory = layer(
+      run = self.rematerialised(layer) if past is None else layer
+      x, memory = run(
           x,
           rotate[window],
           own[window],

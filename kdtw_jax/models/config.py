@@ -15,6 +15,7 @@ GATE_KINDS = ("none", "token", "mlp", "difficulty_price")
 FEED_FORWARDS = ("relu", "gated-gelu", "gated-silu")
 ROPE_SCALINGS = {"linear": 1, "llama3": 4}  # and how many numbers each has
 DTYPES = ("float32", "bfloat16")
+REMATS = ("none", "dots", "layers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class ModelConfig:
       divides if the embeddings are tied.
     dtype: compute and cache dtype, 'float32' or 'bfloat16'; softmax, norms and logits are float32.
     param_dtype: dtype of the stored parameters.
+    remat: what of a layer the backward pass computes again instead of keeping it: 'none', 'dots',
+      all but the matrix products with its parameters, or 'layers', everything.
     num_key_heads: K, heads of keys and values, each read by N / K queries; 0 for as many as N.
     qk_norm: True normalises each head's queries and keys.
     post_norms: True normalises what attention and feed-forward add to the residual stream (Gemma).
@@ -101,6 +104,7 @@ class ModelConfig:
   scale_readout: bool | None = None
   dtype: str = "float32"
   param_dtype: str = "float32"
+  remat: str = "none"
   num_key_heads: int = 0
   qk_norm: bool = True
   post_norms: bool = False
@@ -164,6 +168,7 @@ class ModelConfig:
     _check_choice(self, "feed_forward", FEED_FORWARDS)
     _check_choice(self, "dtype", DTYPES)
     _check_choice(self, "param_dtype", DTYPES)
+    _check_choice(self, "remat", REMATS)
     _check_choice(self, "gate", GATE_KINDS)
     _check_rows(self)
     if self.kind == "causal":

@@ -4,6 +4,9 @@ Not here: what lies between them (`t5.py`, `causal_lm.py`).
 Letters: B batch, C positions, D width, V vocabulary, R rows of the readout matrix.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from flax import nnx
 import jax
 import jax.numpy as jnp
@@ -62,6 +65,16 @@ class LanguageModel(nnx.Module):
       return memory
     axes = ("batch", "heads", None, None)
     return KeyValue(*(self.layout.constrain(part, *axes) for part in memory))
+
+  def rematerialised(self, layer: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a layer of a whole pass: its backward pass computes again what `remat` says."""
+    if self.config.remat == "none":
+      return layer
+    policies = jax.checkpoint_policies
+    keeps_dots = self.config.remat == "dots"
+    return jax.checkpoint(
+        layer, policy=policies.dots_with_no_batch_dims_saveable if keeps_dots else None
+    )
 
   def readout_weight(self) -> Float[Array, "V D"]:
     """Returns the readout matrix, or the tied embedding as stored."""

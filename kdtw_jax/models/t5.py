@@ -106,6 +106,17 @@ class DecoderLayer(nnx.Module):
     mapped = self.feed_forward(self.feed_forward_norm(x), seeds[4])
     return x + dropout(mapped, self.dropout_rate, seeds[5]), memory
 
+  def on_sequences(
+      self,
+      x: Float[Array, "B T D"],
+      bias: Float[Array, "#B N T T"],
+      states: Float[Array, "B S D"],
+      source_bias: Float[Array, "B 1 1 S"],
+      seeds: tuple[DropoutSeed | None, ...],
+  ) -> Float[Array, "B T D"]:
+    """Applies the block to whole sequences, given the encoder's states."""
+    return self(x, bias, self.cross_attention.memory(states), source_bias, seeds)[0]
+
 
 class Stack(nnx.Module, Generic[Layer]):
   """The layers `layer_0`, `layer_1`, ... of an encoder or decoder, and their shared parts."""
@@ -162,7 +173,7 @@ class EncoderDecoder(LanguageModel):
     biases = [skew(table) + _mask_bias(mask) for table in tables]
     x = dropout(self.embed(source), rate, seeds[-2])
     for i, (layer, bias) in enumerate(self.encoder.with_bias(biases)):
-      x = self.by_rows(layer(x, bias, seeds[4 * i : 4 * i + 4]))
+      x = self.by_rows(self.rematerialised(layer)(x, bias, seeds[4 * i : 4 * i + 4]))
     return Encoded(dropout(self.encoder.final_norm(x), rate, seeds[-1]), mask)
 
   def hidden(
@@ -175,9 +186,8 @@ class EncoderDecoder(LanguageModel):
     source_bias = _mask_bias(encoded.mask)
     x = dropout(self.embed(self.started(inputs)), rate, seeds[-2])
     for i, (layer, bias) in enumerate(self.decoder.with_bias(biases)):
-      source = layer.cross_attention.memory(encoded.states)
-      x, _ = layer(x, bias, source, source_bias, seeds[6 * i : 6 * i + 6])
-      x = self.by_rows(x)
+      run = self.rematerialised(layer.on_sequences)
+      x = self.by_rows(run(x, bias, encoded.states, source_bias, seeds[6 * i : 6 * i + 6]))
     return dropout(self.decoder.final_norm(x), rate, seeds[-1])
 
   def start(self, encoded: Encoded, price: Float[Array, " B"], max_length: int) -> Cache:
