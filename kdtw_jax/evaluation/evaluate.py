@@ -17,6 +17,7 @@ from kdtw_jax.evaluation.area import AREA_UP_TO, area_between, hypervolume
 from kdtw_jax.evaluation.budget_use import budget_uses
 from kdtw_jax.evaluation.comparing_hulls import candidates, hull_comparisons, prices
 from kdtw_jax.evaluation.difficulty import difficulty_map
+from kdtw_jax.evaluation.kept import Kept
 from kdtw_jax.evaluation.measure import PAIR_STAGE, Measure
 from kdtw_jax.evaluation.methods import Setting
 from kdtw_jax.evaluation.record import Metrics, TestSet
@@ -46,6 +47,7 @@ def evaluate(
     sources: Mapping[str, data.Source],
     tokenised: Mapping[str, data.TokenisedSplit],
     paces: Mapping[str, float],
+    kept: Kept,
     bar: Bar,
 ) -> Metrics:
   """Measures everything that the report shows.
@@ -61,6 +63,7 @@ def evaluate(
     sources: train, validation and test examples.
     tokenised: validation and test as token ids.
     paces: the gate's κ by form of budget.
+    kept: what an evaluation that was ended has measured already.
     bar: shows how many points are measured.
 
   Returns:
@@ -76,6 +79,7 @@ def evaluate(
       sources=sources,
       tokenised=tokenised,
       paces=paces,
+      kept=kept,
       on_point=bar.advance,
   )
   bar.expect(sweeps.num_points(measure))

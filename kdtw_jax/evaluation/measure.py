@@ -4,6 +4,7 @@ Not here: which settings exist (methods.py, sweeps.py) and how the points are us
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import itertools
 
@@ -14,6 +15,7 @@ from kdtw_jax import data, decoding
 from kdtw_jax.base import Params
 from kdtw_jax.evaluation import metrics
 from kdtw_jax.evaluation.bootstrap import score_intervals
+from kdtw_jax.evaluation.kept import Kept
 from kdtw_jax.evaluation.latency import seconds_per_sentence
 from kdtw_jax.evaluation.methods import Setting, Sweep
 from kdtw_jax.evaluation.outputs import Outputs, Runner
@@ -49,13 +51,14 @@ class Measure:
       sources: Mapping[str, data.Source],
       tokenised: Mapping[str, data.TokenisedSplit],
       paces: Mapping[str, float],
+      kept: Kept,
       on_point: Callable[[], None] = lambda: None,
   ):
     """Takes the parts of a run: data by split, and the paces of the gate by form of budget.
 
-    After each point that is measured, `on_point` is called.
+    What `kept` has is not measured again. After each point that is measured, `on_point` is called.
     """
-    self._paces, self._on_point = paces, on_point
+    self._paces, self._kept, self._on_point = paces, kept, on_point
     self.config, self.models, self.tokenizer, self.students = config, models, tokenizer, students
     self.runner = Runner(
         config, models, mesh, tokenizer, teacher_params, sources=sources, tokenised=tokenised
@@ -65,36 +68,45 @@ class Measure:
   @functools.cache  # noqa: B019  one measure per run
   def outputs(self, split: str, setting: Setting) -> Outputs:
     """Decodes a split with a setting."""
-    return self.runner.run(
-        split,
-        setting.policy(),
-        self.students[setting.stage],
-        budget=setting.budget,
-        wording=setting.wording,
-        form=setting.form,
-        calls=setting.calls,
-        pace=self.pace(setting.method, setting.dial, setting.stage, setting.form),
-    )
+    pace = self.pace(setting.method, setting.dial, setting.stage, setting.form)
+
+    def decode() -> Outputs:
+      return self.runner.run(
+          split,
+          setting.policy(),
+          self.students[setting.stage],
+          budget=setting.budget,
+          wording=setting.wording,
+          form=setting.form,
+          calls=setting.calls,
+          pace=pace,
+      )
+
+    return self._kept.outputs((split, setting, pace), decode, self.tokenizer.decode)
 
   @functools.cache  # noqa: B019
   def pace(self, method: str, dial: float, stage: str, form: str) -> float:
     """Returns the pace of a form of budgets: the pair's own for its gate, else of validation."""
     if (method, dial, stage) == ("handover", 0.0, PAIR_STAGE) and form in self._paces:
       return self._paces[form]
-    policy, params = decoding.make_policy(method, dial), self.students[stage]
-    return pace_on_validation(self.runner, policy, params, form, config=self.config)
+
+    def choose() -> float:
+      policy, params = decoding.make_policy(method, dial), self.students[stage]
+      return pace_on_validation(self.runner, policy, params, form, config=self.config)
+
+    return self._kept.value(("pace", method, dial, stage, form), choose)
 
   @functools.cache  # noqa: B019
   def alone(self, who: str, split: str = "test") -> Outputs:
     """Decodes a split with the teacher alone, or with a stage's student alone."""
-    if who == "teacher":
-      return self.runner.run(split, decoding.TeacherAlone(), None)
-    return self.runner.run(
-        split,
-        decoding.StudentAlone(),
-        self.students[who],
-        wording=None if who == "sft" else data.TRAIN_WORDINGS[0],
-    )
+
+    def decode() -> Outputs:
+      if who == "teacher":
+        return self.runner.run(split, decoding.TeacherAlone(), None)
+      wording = None if who == "sft" else data.TRAIN_WORDINGS[0]
+      return self.runner.run(split, decoding.StudentAlone(), self.students[who], wording=wording)
+
+    return self._kept.outputs((split, "alone", who), decode, self.tokenizer.decode)
 
   def alone_scores(self, who: str) -> Alone:
     """Returns test scores of the teacher or a stage's student alone, with 95% intervals."""
@@ -215,11 +227,18 @@ class Measure:
       pace: κ of the budget.
       split: name of the split.
     """
-    batches = self.runner.batches(
-        split, budget=budget, wording=data.TRAIN_WORDINGS[0], batch_size=1
-    )
-    params, evaluation = self.students[stage] if stage else None, self.config.evaluation
-    return seconds_per_sentence(
-        lambda batch: self.runner.decode(policy, params, batch, form=form, calls=calls, pace=pace),
-        [self.runner.placed(b) for b in itertools.islice(batches, evaluation.num_latency)],
-    )
+
+    def time() -> dict[str, float]:
+      batches = self.runner.batches(
+          split, budget=budget, wording=data.TRAIN_WORDINGS[0], batch_size=1
+      )
+      params, evaluation = self.students[stage] if stage else None, self.config.evaluation
+      return dataclasses.asdict(
+          seconds_per_sentence(
+              lambda b: self.runner.decode(policy, params, b, form=form, calls=calls, pace=pace),
+              [self.runner.placed(b) for b in itertools.islice(batches, evaluation.num_latency)],
+          )
+      )
+
+    of = ("seconds", policy, stage, budget, form, calls, pace, split)
+    return Seconds(**self._kept.value(of, time))

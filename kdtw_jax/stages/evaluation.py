@@ -1,4 +1,7 @@
-"""Stage `evaluation`: every method measured, compared and reported; it runs every time."""
+"""Stage `evaluation`: every method measured, compared and reported.
+
+It runs every time. One that was ended goes on after the last point that it measured.
+"""
 
 import dataclasses
 import functools
@@ -8,6 +11,7 @@ import time
 from kdtw_jax import config as config_lib
 from kdtw_jax import processes, tensorboard
 from kdtw_jax.evaluation.evaluate import evaluate
+from kdtw_jax.evaluation.kept import Kept
 from kdtw_jax.evaluation.measure import PAIR_STAGE
 from kdtw_jax.evaluation.record import Metrics, Stage
 from kdtw_jax.evaluation.scalars import curves_by_run
@@ -42,11 +46,18 @@ def measure(run: Run) -> Path:
       "tokenised": {split: run.inputs.tokenised(split) for split in ("validation", "test")},
       "paces": read_saved(run.workdir.path / "pair" / "pair.json").paces,
   }
+  summaries = {name: run.workdir.summary(name) for name in config_lib.STAGES}
+  made_of = {
+      "config": config_lib.to_json(run.config),
+      "stages": summaries,
+      "data": {split: run.inputs.fingerprint(split) for split in parts["sources"]},
+      "hardware": [device.device_kind for device in run.mesh.devices.flat],
+  }
+  kept = Kept(run.workdir.folder("evaluation") / "kept", made_of)
   with Bar("evaluation") as bar:
     metrics = evaluate(
-        run.config, run.inputs.models, run.mesh, run.inputs.tokenizer, **parts, bar=bar
+        run.config, run.inputs.models, run.mesh, run.inputs.tokenizer, **parts, kept=kept, bar=bar
     )
-  summaries = {name: run.workdir.summary(name) for name in config_lib.STAGES}
   stages = [
       dataclasses.replace(Stage.from_summary(found), log=read_log(run.workdir.folder(name)))
       for name, found in summaries.items()
@@ -54,7 +65,9 @@ def measure(run: Run) -> Path:
   ]
   stages.append(Stage(stage="evaluation", seconds=time.monotonic() - started))
   metrics = dataclasses.replace(metrics, stages=tuple(stages))
-  return Path(processes.first_alone(functools.partial(_report, run, metrics)))
+  report = Path(processes.first_alone(functools.partial(_report, run, metrics)))
+  kept.clear()
+  return report
 
 
 def _report(run: Run, metrics: Metrics) -> str:

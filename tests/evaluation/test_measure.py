@@ -7,6 +7,7 @@ import pytest
 from kdtw_jax import devices
 from kdtw_jax.evaluation import speed, sweeps
 from kdtw_jax.evaluation.comparing_hulls import Price, candidates
+from kdtw_jax.evaluation.kept import Kept
 from kdtw_jax.evaluation.measure import Measure
 from kdtw_jax.evaluation.methods import handover_sweeps, method_sweep
 from tests.evaluation.test_outputs import SENTENCES, parts, settings_of
@@ -14,8 +15,7 @@ from tests.evaluation.test_outputs import SENTENCES, parts, settings_of
 __all__ = ["parts"]
 
 
-@pytest.fixture(scope="module")
-def measure(parts):
+def measure_of(parts, **fields):
   models, tokenizer, params, source = parts
   config, kept = settings_of(parts, batch_size=4)
   config.evaluation.update(num_latency=1, throughput_batch=32, metric="chrf", compare_at=(0.2,))
@@ -32,7 +32,13 @@ def measure(parts):
       sources={"validation": source, "test": source},
       tokenised={"validation": kept, "test": kept},
       paces={"hard": 3.0},
+      **fields,
   )
+
+
+@pytest.fixture(scope="module")
+def measure(parts):
+  return measure_of(parts, kept=Kept(None))
 
 
 def test_a_point_is_what_its_outputs_say(measure):
