@@ -12,13 +12,11 @@ alone are of the same turn, with their quartiles. Trust the ratios within one ru
 and each machine varies over time.
 """
 
-from collections.abc import Callable
 import dataclasses
 import functools
 import itertools
 import platform
 import sys
-import time
 
 from absl import app, flags
 import flax.struct
@@ -26,10 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.peer import Peer
 from benchmarks.random_models import NAMES, bytes_per_step, model_of, sources, streaming_seconds
+from benchmarks.timing import interleaved, show
 from kdtw_jax import decoding
 from kdtw_jax.files import write_json
 from kdtw_jax.models import num_params
@@ -83,22 +81,6 @@ class System:
   wait: float = 1.0
   pass_rows: int | None = None
   eager: bool = False
-
-
-Runs = dict[str, Callable[[int], object]]
-
-
-def interleaved(calls: Runs, runs: int) -> dict[str, np.ndarray]:
-  """Measures the seconds of each call, in turns, so that slow moments affect all calls."""
-  seconds = {name: [] for name in calls}
-  for call in calls.values():
-    call(0)  # compiles
-  for run in range(runs):
-    for name, call in calls.items():
-      started = time.perf_counter()
-      call(run)
-      seconds[name].append(time.perf_counter() - started)
-  return {name: np.array(times) for name, times in seconds.items()}
 
 
 class Ours:
@@ -261,19 +243,6 @@ PEER = {
     "times_faster": ".2f",
     "same_tokens": ".0%",
 }
-
-
-def show(console: Console, title: str, rows: dict[str, dict], columns: dict[str, str]) -> None:
-  """Prints a table: a row per system, the columns from `{key: format}`."""
-  table = Table(title=title, title_justify="left")
-  table.add_column("")
-  for key in columns:
-    table.add_column(key.replace("_", " "), justify="right")
-  for name, row in rows.items():
-    table.add_row(
-        name, *(format(row[key], form) if key in row else "" for key, form in columns.items())
-    )
-  console.print(table)
 
 
 def main(argv):
