@@ -1,4 +1,4 @@
-"""Weights of ours in transformers, with greedy `generate` to the same length: for decode.py."""
+"""Weights of ours in transformers: for decode.py its greedy `generate`, for train.py its models."""
 
 import importlib.metadata
 

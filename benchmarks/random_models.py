@@ -1,4 +1,4 @@
-"""Models of named sizes with random weights, and the bytes that they read: for decode.py and train.py."""
+"""Models of named sizes with random weights, and the bytes that they read."""
 
 import time
 
