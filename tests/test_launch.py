@@ -1,6 +1,5 @@
 """The launch scripts: an environment is made once, and no interrupted try stays in the way."""
 
-import json
 import os
 from pathlib import Path
 import re
@@ -8,11 +7,13 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 
 import pytest
+
+from tests import launch_sandbox
+from tests.launch_sandbox import HOSTILE, calls, executed
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted([*(ROOT / "launch").glob("*.sh"), ROOT / ".ci" / "run"])
@@ -108,89 +109,12 @@ def test_shellcheck_finds_nothing():
 
 # What runs elsewhere, or for long -----------------------------------------------------------------
 
-HOSTILE = (
-    "--config.stages=('a','b')",
-    "--config.name=$(touch executed) `touch executed`; touch executed",
-    "--config.data.path=a 'b' \"c\" \\ * & | > executed",
-)
 RUN = sorted(set((ROOT / "launch").glob("*.sh")) - {ROOT / "launch" / "environment.sh"})
-GCLOUD = """#!{python}
-import json, os, shutil, subprocess, sys
-log = os.environ["SANDBOX"] + "/gcloud.jsonl"
-print(json.dumps(sys.argv[1:]), file=open(log, "a"))
-vm = os.environ["SANDBOX"] + "/vm"
-words = sys.argv[5:]
-if sys.argv[4] == "scp":
-  shutil.copy(words[0], vm + "/" + words[1].partition(":")[2])
-else:
-  command = words[-1].removeprefix("--command=")
-  sys.exit(subprocess.run(["bash", "-c", command], cwd=vm).returncode)
-"""
-PYTHON = """#!{python}
-import json, os, pathlib, sys
-if sys.argv[1:3] == ["-m", "venv"]:
-  (pathlib.Path(sys.argv[-1]) / "bin").mkdir(parents=True, exist_ok=True)
-  (pathlib.Path(sys.argv[-1]) / "bin" / "activate").write_text("# nothing")
-print(json.dumps(sys.argv[1:]), file=open(os.environ["SANDBOX"] + "/python.jsonl", "a"))
-"""
-COMMANDS_OF_SLURM = ("sbatch", "srun", "scancel", "scontrol")
-SLURM = """#!{python}
-import json, os, pathlib, shutil, signal, subprocess, sys, time
-name, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
-sandbox = pathlib.Path(os.environ["SANDBOX"])
-print(json.dumps(words), file=open(sandbox / (name + ".jsonl"), "a"))
-if name == "sbatch":  # runs a copy of the script, here
-  script = words.index("launch/slurm_job.sh")
-  shutil.copy(words[script], sandbox / "slurm_script")
-  os.environ.update(SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="8")
-  sys.exit(subprocess.run([sandbox / "slurm_script", *words[script + 1 :]]).returncode)
-if name == "srun" and "WARN" in os.environ:  # a run that goes on until it is signalled
-  os.kill(os.getppid(), signal.SIGUSR1)
-  while not (sandbox / "scancel.jsonl").exists():
-    time.sleep(0.01)
-  time.sleep(0.3)  # it saves
-  (sandbox / "saved").touch()
-elif name == "srun":
-  assert os.environ["SRUN_CPUS_PER_TASK"] == "8"
-  sys.exit(subprocess.run(words).returncode or int(os.environ.get("STATUS", 0)))
-elif name == "scontrol":
-  assert (sandbox / "saved").exists()
-"""
 
 
 @pytest.fixture
 def sandbox(tmp_path):
-  """(environment, checkout) with tools that record how they are called."""
-  checkout, tools = tmp_path / "checkout", tmp_path / "tools"
-  shutil.copytree(
-      ROOT / "launch", checkout / "launch", ignore=shutil.ignore_patterns("__pycache__")
-  )
-  for folder in (tools, tmp_path / "vm", tmp_path / "tmp"):
-    folder.mkdir()
-  scripts = {"gcloud": GCLOUD, "python": PYTHON, "python3": PYTHON}
-  for name, script in (scripts | dict.fromkeys(COMMANDS_OF_SLURM, SLURM)).items():
-    (tools / name).write_text(script.format(python=sys.executable), encoding="utf-8")
-    (tools / name).chmod(0o755)
-  git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-  for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
-    subprocess.run([*git, *words], cwd=checkout, check=True)
-  environment = {
-      "PATH": f"{tools}:{os.environ['PATH']}",
-      "SANDBOX": str(tmp_path),
-      "TMPDIR": str(tmp_path / "tmp"),
-      "TPU_NAME": "my tpu",
-      "ZONE": "zone",
-  }
-  return environment, checkout
-
-
-def calls(environment, name):
-  path = Path(environment["SANDBOX"]) / f"{name}.jsonl"
-  return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def executed(environment):
-  return list(Path(environment["SANDBOX"]).rglob("executed"))
+  return launch_sandbox.make(tmp_path)
 
 
 def test_every_argument_reaches_a_tpu_vm_whole_and_none_is_executed(sandbox):
@@ -227,78 +151,12 @@ def test_every_argument_reaches_a_local_run_whole(sandbox):
   assert not executed(environment)
 
 
-# Slurm --------------------------------------------------------------------------------------------
-
-
-def submit(sandbox, **variables):
-  environment, checkout = sandbox
-  words = ["launch/slurm.sh", "configs/wmt.py", "my runs/$(touch executed)", *HOSTILE]
-  return subprocess.run(
-      words, cwd=checkout, env={**environment, **variables}, check=False, capture_output=True
-  )
-
-
-def test_a_job_of_slurm_installs_once_and_runs_whole_arguments_on_all_tasks(sandbox):
-  environment, checkout = sandbox
-  options = "--account=us --comment='a \"b\" $(touch executed)'"
-  done = submit(sandbox, NODES="2", GPUS="4", TIME="1:00:00", SBATCH_OPTIONS=options, SAVE="60")
-  assert done.returncode == 0, done.stderr
-  (submitted,) = calls(environment, "sbatch")
-  workdir = f"{checkout}/my runs/$(touch executed)"
-  assert {
-      f"--output={workdir}/slurm-%j.out",
-      "--nodes=2",
-      "--ntasks-per-node=4",  # JAX: a task for each GPU, which sees all of its node
-      "--gpus-per-node=4",
-      "--time=1:00:00",
-      "--requeue",
-      "--open-mode=append",
-      "--signal=B:USR1@60",
-      "--account=us",
-      '--comment=a "b" $(touch executed)',
-  } < set(submitted)
-  assert not any(word.startswith(("--partition", "--gpus-per-task")) for word in submitted)
-  assert Path(workdir).is_dir()  # for the output
-  run = ["-m", "kdtw_jax.main", "--config=configs/wmt.py", f"--workdir={workdir}", *HOSTILE]
-  assert calls(environment, "srun") == [["python", *run]]
-  called = calls(environment, "python")
-  assert called[-1] == run and sum("install" in call for call in called) == 1
-  assert not executed(environment)
-  assert not (Path(environment["SANDBOX"]) / "scontrol.jsonl").exists()
-
-
-def test_a_job_whose_time_is_almost_over_saves_and_is_queued_again(sandbox):
-  environment, _ = sandbox
-  done = submit(sandbox, WARN="yes")
-  assert done.returncode == 0, done.stderr
-  assert calls(environment, "scancel") == [["--signal=TERM", "7"]]
-  assert calls(environment, "scontrol") == [["requeue", "7"]]
-
-
-def test_a_job_that_fails_is_not_queued_again(sandbox):
-  environment, _ = sandbox
-  assert submit(sandbox, STATUS="3").returncode == 3
-  assert not (Path(environment["SANDBOX"]) / "scontrol.jsonl").exists()
-
-
-def test_without_a_network_on_the_nodes_the_environment_is_made_before(sandbox):
-  environment, _ = sandbox
-  assert submit(sandbox, INSTALL="here").returncode == 0
-  called = calls(environment, "python")
-  assert sum("install" in call for call in called) == 1
-  environment, checkout = sandbox
-  job = ["launch/slurm_job.sh", "configs/wmt.py", "runs/wmt", "--dry-run"]
-  shown = subprocess.run(
-      job, cwd=checkout, env={**environment, "INSTALL": "here"}, text=True, capture_output=True
-  ).stdout
-  assert "activate" in shown and "install" not in shown
-
-
 @pytest.mark.parametrize("script", RUN, ids=lambda path: path.name)
 def test_a_dry_run_prints_the_commands_and_runs_none(sandbox, script):
   environment, checkout = sandbox
   before = sorted(Path(environment["SANDBOX"]).rglob("*"))
-  words = [f"launch/{script.name}", "wmt", "my runs", *HOSTILE, "--dry-run"]
+  first = ["2"] if script.name == "local.sh" else []
+  words = [f"launch/{script.name}", *first, "wmt", "my runs", *HOSTILE, "--dry-run"]
   done = subprocess.run(
       words, cwd=checkout, env=environment, check=True, text=True, capture_output=True
   )

@@ -99,8 +99,8 @@ def check(command):
   task = [word for word, place in zip(words, places, strict=False) if "|" in place]
   assert all(word in places[0].split("|") for word in task), f"{task} is none of {places}"
   flags = words[len(places) :]
-  if places == ["CONFIG", "WORKDIR"] or places == ["CONFIG", "WORKDIR_ON_VM"]:
-    return check_python("kdtw_jax/main.py", f"--config={words[0]}", *flags)
+  if places[-2:] in (["CONFIG", "WORKDIR"], ["CONFIG", "WORKDIR_ON_VM"]):
+    return check_python("kdtw_jax/main.py", f"--config={words[len(places) - 2]}", *flags)
   known = re.findall(r"\[(--\w+)\]", usage[1]) if usage else []
   unknown = [flag for flag in flags if flag.startswith("--") and flag not in known]
   assert not unknown, f"{unknown} of {name} are not known"
@@ -250,6 +250,8 @@ def test_every_file_that_a_page_names_is_there(page):
         ("launch/gpu.sh configs/wmt.py", "needs"),
         ("launch/gpu.sh configs/wmt.py:pair=en-xx runs/wmt", "en-xx"),
         ("launch/gpu.sh configs/wmt.py runs/wmt --config.none=1", "no field config.none"),
+        ("launch/local.sh configs/wmt.py runs/wmt", "needs"),
+        ("launch/local.sh 2 configs/wmd.py runs/wmt", "no config configs/wmd.py"),
         ("python -m benchmarks.decode --studnt=t5-small", "no flag --studnt"),
     ],
 )
