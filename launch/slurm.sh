@@ -8,7 +8,7 @@
 # SAVE (300) is how many seconds before its end the run is to save: more than a checkpoint takes.
 # SBATCH_OPTIONS has further options, quoted as in a shell: SBATCH_OPTIONS='--account=us --mem=0'.
 # INSTALL=here installs before it submits, if the nodes of the jobs reach no package index.
-# This checkout and WORKDIR must lie on a file system that all nodes share, such as a home or scratch.
+# This checkout and WORKDIR must lie on a file system that all nodes share, as homes mostly do.
 set -euo pipefail
 from=$PWD
 cd "$(dirname "$0")/.."
@@ -29,7 +29,8 @@ options=(
   --requeue --signal="B:USR1@${SAVE:-300}"
 )
 run mkdir -p -- "$workdir"  # Slurm makes no folder for the output
-run sbatch "${options[@]}" ${words[@]+"${words[@]}"} launch/slurm_job.sh -- "$config" "$workdir" "$@"
+run sbatch "${options[@]}" ${words[@]+"${words[@]}"} \
+  launch/slurm_job.sh -- "$config" "$workdir" "$@"
 if [ -n "$dry_run" ]; then
   echo "# in the job:"
   SLURM_CPUS_PER_TASK="${CPUS:-8}" launch/slurm_job.sh --dry-run -- "$config" "$workdir" "$@"

@@ -19,9 +19,17 @@ log = os.environ["SANDBOX"] + "/gcloud.jsonl"
 print(json.dumps(sys.argv[1:]), file=open(log, "a"))
 vm = os.environ["SANDBOX"] + "/vm"
 words = sys.argv[5:]
-if sys.argv[4] == "scp":
+if sys.argv[4] == "create":
+  open(os.environ["SANDBOX"] + "/asked", "w")
+elif sys.argv[4] == "describe":
+  if not os.path.exists(os.environ["SANDBOX"] + "/asked"):
+    sys.exit("not found")
+  states = os.environ["STATES"].split()  # the first is that of the first look, and so on
+  slept = os.environ["SANDBOX"] + "/sleep.jsonl"
+  print(states[len(open(slept).readlines()) if os.path.exists(slept) else 0])
+elif sys.argv[4] == "scp":
   shutil.copy(words[0], vm + "/" + words[1].partition(":")[2])
-else:
+elif sys.argv[4] == "ssh":
   command = words[-1].removeprefix("--command=")
   sys.exit(subprocess.run(["bash", "-c", command], cwd=vm).returncode)
 """
@@ -34,8 +42,8 @@ print(json.dumps(sys.argv[1:]), file=open(os.environ["SANDBOX"] + "/python.jsonl
 if sys.argv[1:3] == ["-m", "kdtw_jax.main"]:
   exec(os.environ.get("RUN", ""))
 """
-COMMANDS_OF_SLURM = ("sbatch", "srun", "scancel", "scontrol")
-SLURM = """#!{python}
+RECORDED = ("sbatch", "srun", "scancel", "scontrol", "sleep")
+RECORD = """#!{python}
 import json, os, pathlib, shutil, signal, subprocess, sys, time
 name, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
 sandbox = pathlib.Path(os.environ["SANDBOX"])
@@ -46,8 +54,11 @@ if name == "sbatch":  # runs a copy of the script, here
   os.environ.update(SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="8")
   sys.exit(subprocess.run([sandbox / "slurm_script", *words[script + 1 :]]).returncode)
 if name == "srun" and "WARN" in os.environ:  # a run that goes on until it is signalled
+  assert os.getppid() > 1
   os.kill(os.getppid(), signal.SIGUSR1)
+  end = time.monotonic() + 20
   while not (sandbox / "scancel.jsonl").exists():
+    assert time.monotonic() < end
     time.sleep(0.01)
   time.sleep(0.3)  # it saves
   (sandbox / "saved").touch()
@@ -68,7 +79,7 @@ def make(folder):
   for place in (tools, folder / "vm", folder / "tmp"):
     place.mkdir()
   scripts = {"gcloud": GCLOUD, "python": PYTHON, "python3": PYTHON}
-  for name, script in (scripts | dict.fromkeys(COMMANDS_OF_SLURM, SLURM)).items():
+  for name, script in (scripts | dict.fromkeys(RECORDED, RECORD)).items():
     (tools / name).write_text(script.format(python=sys.executable), encoding="utf-8")
     (tools / name).chmod(0o755)
   git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
@@ -80,6 +91,8 @@ def make(folder):
       "TMPDIR": str(folder / "tmp"),
       "TPU_NAME": "my tpu",
       "ZONE": "zone",
+      "ACCELERATOR": "v5litepod-8",
+      "RUNTIME": "v2-alpha-tpuv5-lite",
       "CUDA_VISIBLE_DEVICES": "",
   }
   return environment, checkout

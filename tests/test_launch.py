@@ -11,6 +11,7 @@ import time
 import tomllib
 
 import pytest
+import yaml
 
 from tests import launch_sandbox
 from tests.launch_sandbox import HOSTILE, calls, executed
@@ -137,6 +138,143 @@ def test_every_argument_reaches_a_tpu_vm_whole_and_none_is_executed(sandbox):
   assert not (Path(environment["SANDBOX"]) / "vm" / "kdtw_jax.tar.gz").exists()
 
 
+def queue(sandbox, *words, **variables):
+  environment, checkout = sandbox
+  return subprocess.run(
+      ["launch/tpu_queue.sh", *words],
+      cwd=checkout,
+      env={**environment, **variables},
+      check=False,
+      text=True,
+      capture_output=True,
+  )
+
+
+def test_a_queued_tpu_is_asked_for_once_waited_for_and_used(sandbox):
+  environment, _ = sandbox
+  states = "WAITING_FOR_RESOURCES PROVISIONING ACTIVE"
+  words = ["configs/wmt.py", "my runs", *HOSTILE]
+  done = queue(sandbox, *words, STATES=states, SPOT="yes")
+  assert done.returncode == 0, done.stderr
+  called = calls(environment, "gcloud")
+  assert [call[3] for call in called] == ["describe", "create", *3 * ["describe"], "scp", "ssh"]
+  assert called[1][4:] == [
+      "my tpu",
+      "--node-id=my tpu",
+      "--zone=zone",
+      "--accelerator-type=v5litepod-8",
+      "--runtime-version=v2-alpha-tpuv5-lite",
+      "--spot",
+  ]
+  flags = ["--config=configs/wmt.py", "--workdir=my runs", *HOSTILE]
+  assert calls(environment, "python")[-1] == ["-m", "kdtw_jax.main", *flags]
+  assert calls(environment, "sleep") == [["30"]] * 2 and not executed(environment)
+  again = queue(sandbox, *words, STATES="- - ACTIVE")
+  assert again.returncode == 0, again.stderr
+  assert sum(call[3] == "create" for call in calls(environment, "gcloud")) == 1
+  assert sum(call[3] == "ssh" for call in calls(environment, "gcloud")) == 2
+
+
+def test_a_queued_tpu_that_was_taken_back_is_not_waited_for(sandbox):
+  environment, _ = sandbox
+  done = queue(sandbox, "configs/wmt.py", "runs", STATES="PROVISIONING SUSPENDED")
+  assert done.returncode == 1 and "launch/tpu_queue.sh delete" in done.stderr
+  assert "ssh" not in [call[3] for call in calls(environment, "gcloud")]
+
+
+def test_a_queued_tpu_is_deleted_with_its_machines(sandbox):
+  environment, _ = sandbox
+  assert queue(sandbox, "delete").returncode == 0
+  (deleted,) = calls(environment, "gcloud")
+  assert deleted[2:] == [
+      "queued-resources",
+      "delete",
+      "my tpu",
+      "--zone=zone",
+      "--force",
+      "--quiet",
+  ]
+
+
+# SkyPilot -----------------------------------------------------------------------------------------
+
+SKY = ROOT / "launch" / "sky.yaml"
+
+
+def sky(sandbox, section, **variables):
+  """Runs a section as SkyPilot does: in the checkout, by bash, with the variables of the task."""
+  environment, checkout = sandbox
+  task = yaml.safe_load(SKY.read_text(encoding="utf-8"))
+  given = {name: value or "" for name, value in task["envs"].items()}
+  return subprocess.run(
+      ["bash", "-c", task[section]],
+      cwd=checkout,
+      env={**environment, "HOME": environment["SANDBOX"], **given, **variables},
+      check=False,
+      text=True,
+      capture_output=True,
+  )
+
+
+def test_the_task_of_skypilot_names_what_exists():
+  text = SKY.read_text(encoding="utf-8")
+  task = yaml.safe_load(text)
+  assert set(task) == {"name", "workdir", "resources", "envs", "file_mounts", "setup", "run"}
+  assert task["workdir"] == "." and task["resources"]["use_spot"]
+  assert task["envs"]["BUCKET"] is None  # SkyPilot refuses a task that gives none
+  (place,) = task["file_mounts"]
+  mount = task["file_mounts"][place]
+  assert mount == {"source": "${BUCKET}", "mode": "MOUNT_CACHED"} and f'"{place}/' in task["run"]
+  used = set(re.findall(r"\$\{?([A-Z]+)\b", text)) - {"HOME"}
+  given = set(re.findall(r"--env (\w+)=", text))
+  assert used == set(task["envs"]) >= given >= {"BUCKET"}
+  files = re.findall(r"\b(?:configs|launch)/\w+\.(?:py|sh|yaml)\b", text)
+  assert len(files) >= 5 and all((ROOT / file).is_file() for file in files)
+
+
+def test_the_task_of_skypilot_installs_and_runs_whole_arguments(sandbox):
+  environment, _ = sandbox
+  done = sky(sandbox, "setup")
+  assert done.returncode == 0, done.stderr
+  assert calls(environment, "python")[-1][-1] == ".[cuda]"
+  done = sky(sandbox, "run", FLAGS=shlex.join(HOSTILE), NAME="a 'b'")
+  assert done.returncode == 0, done.stderr
+  flags = ["--config=configs/wmt.py", "--workdir=/runs/a 'b'", *HOSTILE]
+  assert calls(environment, "python")[-1] == ["-m", "kdtw_jax.main", *flags]
+  assert not executed(environment)
+
+
+def test_the_task_of_skypilot_brings_a_python_if_there_is_none(sandbox):
+  environment, _ = sandbox
+  tools = Path(environment["SANDBOX"]) / "tools"
+  old = "#!/bin/sh\nexit 1\n"
+  for name in ("python3", "python3.11", "python3.12", "python3.13"):
+    (tools / name).write_text(old)
+    (tools / name).chmod(0o755)
+  uv = Path(environment["SANDBOX"]) / ".local" / "bin" / "uv"
+  uv.parent.mkdir(parents=True)
+  uv.write_text(
+      '#!/bin/sh\n[ "$*" = "venv --seed --python 3.12 .venv" ] && mkdir -p .venv/bin && '
+      "echo : > .venv/bin/activate && cp /bin/sh .venv/bin/python\n"
+  )
+  uv.chmod(0o755)
+  done = sky(sandbox, "setup")
+  assert done.returncode == 0, done.stderr
+  assert "install" in calls(environment, "python")[-1]
+
+
+@pytest.mark.parametrize(
+    "run, is_done",
+    [
+        ("", True),
+        ("sys.exit(3)", False),
+        ("import signal; os.kill(os.getppid(), signal.SIGTERM)", False),  # it has saved
+    ],
+)
+def test_a_task_whose_machine_is_taken_back_is_not_done(sandbox, run, is_done):
+  assert (sky(sandbox, "run", RUN=run).returncode == 0) == is_done
+
+
 def test_every_argument_reaches_a_local_run_whole(sandbox):
   environment, checkout = sandbox
   for script, first, flags in (
@@ -166,7 +304,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(sandbox, script):
   ]
   commands = [shlex.split(line) for line in done.stdout.splitlines()]
   assert len(commands) >= 3 and not done.stderr
-  if script.name == "tpu_vm.sh":
+  if script.name.startswith("tpu_"):
     (remote,) = (word for word in commands[-1] if word.startswith("--command="))
     commands.append(shlex.split(remote.removeprefix("--command=")))
   assert any(list(HOSTILE) == command[-3:] for command in commands)

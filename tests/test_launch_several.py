@@ -126,7 +126,12 @@ def submit(sandbox, **variables):
   environment, checkout = sandbox
   words = ["launch/slurm.sh", "configs/wmt.py", "my runs/$(touch executed)", *HOSTILE]
   return subprocess.run(
-      words, cwd=checkout, env={**environment, **variables}, check=False, capture_output=True
+      words,
+      cwd=checkout,
+      env={**environment, **variables},
+      check=False,
+      capture_output=True,
+      timeout=60,
   )
 
 

@@ -93,15 +93,19 @@ def check(command):
     return check_python(*words)
   assert name in SCRIPTS, f"no script {name}"
   words = [word for word in words if word != "--dry-run"]
-  usage = re.search(rf"^# usage: (?:\w+=\S+ )*{name} (.*)$", read(name), re.MULTILINE)
-  places = [place for place in usage[1].split() if place.isupper() or "|" in place] if usage else []
+  usages = re.findall(rf"^# usage: (?:\w+=\S+ )*{name} (.*)$", read(name), re.MULTILINE)
+  if " ".join(words) in usages:  # a word that stands for itself
+    return None
+  places = (
+      [place for place in usages[0].split() if place.isupper() or "|" in place] if usages else []
+  )
   assert len(words) >= len(places), f"{name} needs {places}"
   task = [word for word, place in zip(words, places, strict=False) if "|" in place]
   assert all(word in places[0].split("|") for word in task), f"{task} is none of {places}"
   flags = words[len(places) :]
   if places[-2:] in (["CONFIG", "WORKDIR"], ["CONFIG", "WORKDIR_ON_VM"]):
     return check_python("kdtw_jax/main.py", f"--config={words[len(places) - 2]}", *flags)
-  known = re.findall(r"\[(--\w+)\]", usage[1]) if usage else []
+  known = re.findall(r"\[(--\w+)\]", usages[0]) if usages else []
   unknown = [flag for flag in flags if flag.startswith("--") and flag not in known]
   assert not unknown, f"{unknown} of {name} are not known"
   return None
@@ -252,6 +256,7 @@ def test_every_file_that_a_page_names_is_there(page):
         ("launch/gpu.sh configs/wmt.py runs/wmt --config.none=1", "no field config.none"),
         ("launch/local.sh configs/wmt.py runs/wmt", "needs"),
         ("launch/local.sh 2 configs/wmd.py runs/wmt", "no config configs/wmd.py"),
+        ("launch/tpu_queue.sh remove", "needs"),
         ("python -m benchmarks.decode --studnt=t5-small", "no flag --studnt"),
     ],
 )
