@@ -3,7 +3,7 @@
 # some. Process 0 writes to the terminal, the others to WORKDIR/processes/1.txt and so on. A signal
 # reaches all of them; the status is 0, or the first that is not in the order of the processes.
 # usage: launch/local.sh NUMBER CONFIG WORKDIR [flags of kdtw_jax.main]
-#   launch/local.sh 2 configs/demo.py:smoke runs/smoke
+#   launch/local.sh 2 configs/demo.py runs/demo
 set -euo pipefail
 from=$PWD
 cd "$(dirname "$0")/.."

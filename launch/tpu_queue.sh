@@ -7,7 +7,9 @@
 #   launch/tpu_queue.sh delete
 # ACCELERATOR is what to ask for, such as v5litepod-8, and RUNTIME its software, such as
 # v2-alpha-tpuv5-lite. SPOT=yes asks for a spot VM, which may be taken back: delete it then, and
-# give the command again. Nothing is deleted when a run ends, and a TPU costs until it is deleted.
+# give the command again. QUEUE_OPTIONS has further options of `gcloud compute tpus
+# queued-resources create`, quoted as in a shell. Nothing is deleted when a run ends, and a TPU
+# costs until it is deleted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
@@ -24,9 +26,10 @@ usage="usage: launch/tpu_queue.sh CONFIG WORKDIR_ON_VM [flags], or: launch/tpu_q
 describe=("${queue[@]}" describe "$TPU_NAME" --zone="$ZONE" --format="value(state.state)")
 if [ -n "$dry_run" ] || ! "${describe[@]}" >/dev/null 2>&1; then  # not in the queue yet
   : "${ACCELERATOR:?type of the TPU}" "${RUNTIME:?version of its software}"
-  spot=""; if [ "${SPOT:-}" = yes ]; then spot=--spot; fi
+  read_words "${QUEUE_OPTIONS:-}"
+  if [ "${SPOT:-}" = yes ]; then words+=(--spot); fi
   run "${queue[@]}" create "$TPU_NAME" --node-id="$TPU_NAME" --zone="$ZONE" \
-    --accelerator-type="$ACCELERATOR" --runtime-version="$RUNTIME" ${spot:+"$spot"}
+    --accelerator-type="$ACCELERATOR" --runtime-version="$RUNTIME" ${words[@]+"${words[@]}"}
 fi
 state=""
 until [ "$state" = ACTIVE ]; do

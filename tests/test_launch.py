@@ -154,7 +154,7 @@ def test_a_queued_tpu_is_asked_for_once_waited_for_and_used(sandbox):
   environment, _ = sandbox
   states = "WAITING_FOR_RESOURCES PROVISIONING ACTIVE"
   words = ["configs/wmt.py", "my runs", *HOSTILE]
-  done = queue(sandbox, *words, STATES=states, SPOT="yes")
+  done = queue(sandbox, *words, STATES=states, SPOT="yes", QUEUE_OPTIONS="--network='my net'")
   assert done.returncode == 0, done.stderr
   called = calls(environment, "gcloud")
   assert [call[3] for call in called] == ["describe", "create", *3 * ["describe"], "scp", "ssh"]
@@ -164,6 +164,7 @@ def test_a_queued_tpu_is_asked_for_once_waited_for_and_used(sandbox):
       "--zone=zone",
       "--accelerator-type=v5litepod-8",
       "--runtime-version=v2-alpha-tpuv5-lite",
+      "--network=my net",
       "--spot",
   ]
   flags = ["--config=configs/wmt.py", "--workdir=my runs", *HOSTILE]
