@@ -26,6 +26,15 @@ run() {  # run COMMAND...: runs a command, or prints it as a shell would read it
   echo "${line% }"
 }
 
+read_words() {  # read_words TEXT: sets `words` to its words, with a shell's quotes; expands nothing
+  local text word
+  words=()
+  text=$(xargs -r -n1 printf '%s\n' <<< "$1")
+  while IFS= read -r word; do
+    if [ -n "$word" ]; then words+=("$word"); fi
+  done <<< "$text"
+}
+
 find_python() {
   for candidate in python3 python3.13 python3.12 python3.11; do
     if command -v "$candidate" >/dev/null &&

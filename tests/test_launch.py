@@ -1,6 +1,5 @@
 """The launch scripts: an environment is made once, and no interrupted try stays in the way."""
 
-import json
 import os
 from pathlib import Path
 import re
@@ -8,11 +7,14 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 
 import pytest
+import yaml
+
+from tests import launch_sandbox
+from tests.launch_sandbox import HOSTILE, calls, executed
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted([*(ROOT / "launch").glob("*.sh"), ROOT / ".ci" / "run"])
@@ -108,65 +110,12 @@ def test_shellcheck_finds_nothing():
 
 # What runs elsewhere, or for long -----------------------------------------------------------------
 
-HOSTILE = (
-    "--config.stages=('a','b')",
-    "--config.name=$(touch executed) `touch executed`; touch executed",
-    "--config.data.path=a 'b' \"c\" \\ * & | > executed",
-)
 RUN = sorted(set((ROOT / "launch").glob("*.sh")) - {ROOT / "launch" / "environment.sh"})
-GCLOUD = """#!{python}
-import json, os, shutil, subprocess, sys
-log = os.environ["SANDBOX"] + "/gcloud.jsonl"
-print(json.dumps(sys.argv[1:]), file=open(log, "a"))
-vm = os.environ["SANDBOX"] + "/vm"
-words = sys.argv[5:]
-if sys.argv[4] == "scp":
-  shutil.copy(words[0], vm + "/" + words[1].partition(":")[2])
-else:
-  command = words[-1].removeprefix("--command=")
-  sys.exit(subprocess.run(["bash", "-c", command], cwd=vm).returncode)
-"""
-PYTHON = """#!{python}
-import json, os, pathlib, sys
-if sys.argv[1:3] == ["-m", "venv"]:
-  (pathlib.Path(sys.argv[-1]) / "bin").mkdir(parents=True, exist_ok=True)
-  (pathlib.Path(sys.argv[-1]) / "bin" / "activate").write_text("# nothing")
-print(json.dumps(sys.argv[1:]), file=open(os.environ["SANDBOX"] + "/python.jsonl", "a"))
-"""
 
 
 @pytest.fixture
 def sandbox(tmp_path):
-  """(environment, checkout) with a `gcloud` and a `python` that record how they are called."""
-  checkout, tools = tmp_path / "checkout", tmp_path / "tools"
-  shutil.copytree(
-      ROOT / "launch", checkout / "launch", ignore=shutil.ignore_patterns("__pycache__")
-  )
-  for folder in (tools, tmp_path / "vm", tmp_path / "tmp"):
-    folder.mkdir()
-  for name, script in (("gcloud", GCLOUD), ("python", PYTHON), ("python3", PYTHON)):
-    (tools / name).write_text(script.format(python=sys.executable), encoding="utf-8")
-    (tools / name).chmod(0o755)
-  git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-  for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a"]):
-    subprocess.run([*git, *words], cwd=checkout, check=True)
-  environment = {
-      "PATH": f"{tools}:{os.environ['PATH']}",
-      "SANDBOX": str(tmp_path),
-      "TMPDIR": str(tmp_path / "tmp"),
-      "TPU_NAME": "my tpu",
-      "ZONE": "zone",
-  }
-  return environment, checkout
-
-
-def calls(environment, name):
-  path = Path(environment["SANDBOX"]) / f"{name}.jsonl"
-  return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def executed(environment):
-  return list(Path(environment["SANDBOX"]).rglob("executed"))
+  return launch_sandbox.make(tmp_path)
 
 
 def test_every_argument_reaches_a_tpu_vm_whole_and_none_is_executed(sandbox):
@@ -189,6 +138,144 @@ def test_every_argument_reaches_a_tpu_vm_whole_and_none_is_executed(sandbox):
   assert not (Path(environment["SANDBOX"]) / "vm" / "kdtw_jax.tar.gz").exists()
 
 
+def queue(sandbox, *words, **variables):
+  environment, checkout = sandbox
+  return subprocess.run(
+      ["launch/tpu_queue.sh", *words],
+      cwd=checkout,
+      env={**environment, **variables},
+      check=False,
+      text=True,
+      capture_output=True,
+  )
+
+
+def test_a_queued_tpu_is_asked_for_once_waited_for_and_used(sandbox):
+  environment, _ = sandbox
+  states = "WAITING_FOR_RESOURCES PROVISIONING ACTIVE"
+  words = ["configs/wmt.py", "my runs", *HOSTILE]
+  done = queue(sandbox, *words, STATES=states, SPOT="yes", QUEUE_OPTIONS="--network='my net'")
+  assert done.returncode == 0, done.stderr
+  called = calls(environment, "gcloud")
+  assert [call[3] for call in called] == ["describe", "create", *3 * ["describe"], "scp", "ssh"]
+  assert called[1][4:] == [
+      "my tpu",
+      "--node-id=my tpu",
+      "--zone=zone",
+      "--accelerator-type=v5litepod-8",
+      "--runtime-version=v2-alpha-tpuv5-lite",
+      "--network=my net",
+      "--spot",
+  ]
+  flags = ["--config=configs/wmt.py", "--workdir=my runs", *HOSTILE]
+  assert calls(environment, "python")[-1] == ["-m", "kdtw_jax.main", *flags]
+  assert calls(environment, "sleep") == [["30"]] * 2 and not executed(environment)
+  again = queue(sandbox, *words, STATES="- - ACTIVE")
+  assert again.returncode == 0, again.stderr
+  assert sum(call[3] == "create" for call in calls(environment, "gcloud")) == 1
+  assert sum(call[3] == "ssh" for call in calls(environment, "gcloud")) == 2
+
+
+def test_a_queued_tpu_that_was_taken_back_is_not_waited_for(sandbox):
+  environment, _ = sandbox
+  done = queue(sandbox, "configs/wmt.py", "runs", STATES="PROVISIONING SUSPENDED")
+  assert done.returncode == 1 and "launch/tpu_queue.sh delete" in done.stderr
+  assert "ssh" not in [call[3] for call in calls(environment, "gcloud")]
+
+
+def test_a_queued_tpu_is_deleted_with_its_machines(sandbox):
+  environment, _ = sandbox
+  assert queue(sandbox, "delete").returncode == 0
+  (deleted,) = calls(environment, "gcloud")
+  assert deleted[2:] == [
+      "queued-resources",
+      "delete",
+      "my tpu",
+      "--zone=zone",
+      "--force",
+      "--quiet",
+  ]
+
+
+# SkyPilot -----------------------------------------------------------------------------------------
+
+SKY = ROOT / "launch" / "sky.yaml"
+
+
+def sky(sandbox, section, **variables):
+  """Runs a section as SkyPilot does: in the checkout, by bash, with the variables of the task."""
+  environment, checkout = sandbox
+  task = yaml.safe_load(SKY.read_text(encoding="utf-8"))
+  given = {name: value or "" for name, value in task["envs"].items()}
+  return subprocess.run(
+      ["bash", "-c", task[section]],
+      cwd=checkout,
+      env={**environment, "HOME": environment["SANDBOX"], **given, **variables},
+      check=False,
+      text=True,
+      capture_output=True,
+  )
+
+
+def test_the_task_of_skypilot_names_what_exists():
+  text = SKY.read_text(encoding="utf-8")
+  task = yaml.safe_load(text)
+  assert set(task) == {"name", "workdir", "resources", "envs", "file_mounts", "setup", "run"}
+  assert task["workdir"] == "." and task["resources"]["use_spot"]
+  assert task["envs"]["BUCKET"] is None  # SkyPilot refuses a task that gives none
+  (place,) = task["file_mounts"]
+  mount = task["file_mounts"][place]
+  assert mount == {"source": "${BUCKET}", "mode": "MOUNT_CACHED"} and f'"{place}/' in task["run"]
+  used = set(re.findall(r"\$\{?([A-Z]+)\b", text)) - {"HOME"}
+  given = set(re.findall(r"--env (\w+)=", text))
+  assert used == set(task["envs"]) >= given >= {"BUCKET"}
+  files = re.findall(r"\b(?:configs|launch)/\w+\.(?:py|sh|yaml)\b", text)
+  assert len(files) >= 5 and all((ROOT / file).is_file() for file in files)
+
+
+def test_the_task_of_skypilot_installs_and_runs_whole_arguments(sandbox):
+  environment, _ = sandbox
+  done = sky(sandbox, "setup")
+  assert done.returncode == 0, done.stderr
+  assert calls(environment, "python")[-1][-1] == ".[cuda]"
+  done = sky(sandbox, "run", FLAGS=shlex.join(HOSTILE), NAME="a 'b'")
+  assert done.returncode == 0, done.stderr
+  flags = ["--config=configs/wmt.py", "--workdir=/runs/a 'b'", *HOSTILE]
+  assert calls(environment, "python")[-1] == ["-m", "kdtw_jax.main", *flags]
+  assert not executed(environment)
+
+
+def test_the_task_of_skypilot_brings_a_python_if_there_is_none(sandbox):
+  environment, _ = sandbox
+  tools = Path(environment["SANDBOX"]) / "tools"
+  old = "#!/bin/sh\nexit 1\n"
+  for name in ("python3", "python3.11", "python3.12", "python3.13"):
+    (tools / name).write_text(old)
+    (tools / name).chmod(0o755)
+  uv = Path(environment["SANDBOX"]) / ".local" / "bin" / "uv"
+  uv.parent.mkdir(parents=True)
+  uv.write_text(
+      '#!/bin/sh\n[ "$*" = "venv --seed --python 3.12 .venv" ] && mkdir -p .venv/bin && '
+      "echo : > .venv/bin/activate && cp /bin/sh .venv/bin/python\n"
+  )
+  uv.chmod(0o755)
+  done = sky(sandbox, "setup")
+  assert done.returncode == 0, done.stderr
+  assert "install" in calls(environment, "python")[-1]
+
+
+@pytest.mark.parametrize(
+    "run, is_done",
+    [
+        ("", True),
+        ("sys.exit(3)", False),
+        ("import signal; os.kill(os.getppid(), signal.SIGTERM)", False),  # it has saved
+    ],
+)
+def test_a_task_whose_machine_is_taken_back_is_not_done(sandbox, run, is_done):
+  assert (sky(sandbox, "run", RUN=run).returncode == 0) == is_done
+
+
 def test_every_argument_reaches_a_local_run_whole(sandbox):
   environment, checkout = sandbox
   for script, first, flags in (
@@ -207,7 +294,8 @@ def test_every_argument_reaches_a_local_run_whole(sandbox):
 def test_a_dry_run_prints_the_commands_and_runs_none(sandbox, script):
   environment, checkout = sandbox
   before = sorted(Path(environment["SANDBOX"]).rglob("*"))
-  words = [f"launch/{script.name}", "wmt", "my runs", *HOSTILE, "--dry-run"]
+  first = ["2"] if script.name == "local.sh" else []
+  words = [f"launch/{script.name}", *first, "wmt", "my runs", *HOSTILE, "--dry-run"]
   done = subprocess.run(
       words, cwd=checkout, env=environment, check=True, text=True, capture_output=True
   )
@@ -217,7 +305,7 @@ def test_a_dry_run_prints_the_commands_and_runs_none(sandbox, script):
   ]
   commands = [shlex.split(line) for line in done.stdout.splitlines()]
   assert len(commands) >= 3 and not done.stderr
-  if script.name == "tpu_vm.sh":
+  if script.name.startswith("tpu_"):
     (remote,) = (word for word in commands[-1] if word.startswith("--command="))
     commands.append(shlex.split(remote.removeprefix("--command=")))
   assert any(list(HOSTILE) == command[-3:] for command in commands)

@@ -6,11 +6,13 @@ import importlib
 import os
 from pathlib import Path
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 
 import pytest
+import yaml
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import losses
@@ -55,7 +57,17 @@ def called(block):
   block = re.sub(r"(?<=\s)[<>]\s*[^\s;]+", "", block)
   recorders = "".join(
       f'{name}() {{ printf "%s\\t" {name} "$@"; echo; }}\n'
-      for name in ("python", "bash", "pip", "kdtw", "source", "curl", "tensorboard", *SCRIPTS)
+      for name in (
+          "python",
+          "bash",
+          "pip",
+          "kdtw",
+          "source",
+          "curl",
+          "tensorboard",
+          "sky",
+          *SCRIPTS,
+      )
   )
   done = subprocess.run(
       ["/bin/bash", "-euc", recorders + block],
@@ -79,6 +91,8 @@ def check(command):
   if name == "tensorboard":  # a run has its curves there: test_run.py
     assert words == ["--logdir=runs/demo/stages"], f"no curves in {words}"
     return None
+  if name == "sky":
+    return check_sky(*words)
   if name == "pip":
     return check_install(*words)
   if name == "bash":
@@ -93,15 +107,19 @@ def check(command):
     return check_python(*words)
   assert name in SCRIPTS, f"no script {name}"
   words = [word for word in words if word != "--dry-run"]
-  usage = re.search(rf"^# usage: (?:\w+=\S+ )*{name} (.*)$", read(name), re.MULTILINE)
-  places = [place for place in usage[1].split() if place.isupper() or "|" in place] if usage else []
+  usages = re.findall(rf"^# usage: (?:\w+=\S+ )*{name} (.*)$", read(name), re.MULTILINE)
+  if " ".join(words) in usages:  # a word that stands for itself
+    return None
+  places = (
+      [place for place in usages[0].split() if place.isupper() or "|" in place] if usages else []
+  )
   assert len(words) >= len(places), f"{name} needs {places}"
   task = [word for word, place in zip(words, places, strict=False) if "|" in place]
   assert all(word in places[0].split("|") for word in task), f"{task} is none of {places}"
   flags = words[len(places) :]
-  if places == ["CONFIG", "WORKDIR"] or places == ["CONFIG", "WORKDIR_ON_VM"]:
-    return check_python("kdtw_jax/main.py", f"--config={words[0]}", *flags)
-  known = re.findall(r"\[(--\w+)\]", usage[1]) if usage else []
+  if places[-2:] in (["CONFIG", "WORKDIR"], ["CONFIG", "WORKDIR_ON_VM"]):
+    return check_python("kdtw_jax/main.py", f"--config={words[len(places) - 2]}", *flags)
+  known = re.findall(r"\[(--\w+)\]", usages[0]) if usages else []
   unknown = [flag for flag in flags if flag.startswith("--") and flag not in known]
   assert not unknown, f"{unknown} of {name} are not known"
   return None
@@ -113,6 +131,19 @@ def check_install(command, package):
   assert command == "install" and extras, f"pip {command} {package} installs something else"
   project = tomllib.loads(read("pyproject.toml"))["project"]
   assert extras[1] in project["optional-dependencies"], f"no extra {extras[1]}"
+
+
+def check_sky(jobs, launch, file, *words):
+  """Checks the variables that a task of SkyPilot is given, and its config."""
+  assert (jobs, launch) == ("jobs", "launch") and (ROOT / file).is_file(), f"no task {file}"
+  known = yaml.safe_load(read(file))["envs"]
+  assert set(words[::2]) <= {"--env"}, f"{words} are not variables"
+  given = dict(word.split("=", 1) for word in words[1::2])
+  assert set(given) <= set(known), f"{file} has no variables {set(given) - set(known)}"
+  given = known | given
+  missing = [key for key, value in given.items() if value is None]
+  assert not missing, f"{file} needs {missing}"
+  check_python("kdtw_jax/main.py", f"--config={given['CONFIG']}", *shlex.split(given["FLAGS"]))
 
 
 def check_kdtw(command, *flags):
@@ -169,7 +200,7 @@ def test_every_command_of_a_page_names_what_exists(page):
   commands += [
       command
       for span in spans(read(page))
-      if re.match(r"(python|bash|kdtw|launch/\S+\.sh) ", span)
+      if re.match(r"(python|bash|kdtw|sky|launch/\S+\.sh) ", span)
       for command in called(span)
   ]
   for command in commands:
@@ -250,6 +281,12 @@ def test_every_file_that_a_page_names_is_there(page):
         ("launch/gpu.sh configs/wmt.py", "needs"),
         ("launch/gpu.sh configs/wmt.py:pair=en-xx runs/wmt", "en-xx"),
         ("launch/gpu.sh configs/wmt.py runs/wmt --config.none=1", "no field config.none"),
+        ("launch/local.sh configs/wmt.py runs/wmt", "needs"),
+        ("launch/local.sh 2 configs/wmd.py runs/wmt", "no config configs/wmd.py"),
+        ("launch/tpu_queue.sh remove", "needs"),
+        ("sky jobs launch launch/sky.yaml", "needs \\['BUCKET'\\]"),
+        ("sky jobs launch launch/sky.yaml --env BUCKT=gs://a", "no variables {'BUCKT'}"),
+        ("sky jobs launch launch/sky.yaml --env BUCKET=a --env CONFIG=configs/b.py", "no config"),
         ("python -m benchmarks.decode --studnt=t5-small", "no flag --studnt"),
     ],
 )
