@@ -23,6 +23,7 @@ SMALL = (
     "--config.teacher.train.steps=40",
     "--config.teacher.train.checkpoint_every=20",
     "--config.evaluation.batch_size=4",
+    "--config.evaluation.time_every_method=False",
     "--config.evaluation.methods=('random',)",
     "--config.evaluation.offset_shares=()",
     "--config.evaluation.tolerances=()",
