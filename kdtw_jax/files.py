@@ -191,3 +191,15 @@ def read_json_object(path: str | os.PathLike, *, remedy: str) -> dict[str, Any]:
 def first_line(error: BaseException) -> str:
   """Returns the first line of an error's message, cut at 200 characters, or the error's type."""
   return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def flush_or_drop(*streams: Any) -> None:
+  """Writes what streams still hold, or drops it if its place takes no more.
+
+  Python flushes them as it ends, and would end with another message and status.
+  """
+  for stream in streams:
+    try:
+      stream.flush()
+    except OSError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

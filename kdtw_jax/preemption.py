@@ -16,6 +16,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from kdtw_jax.files import flush_or_drop
+
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,6 +62,7 @@ def leave(received: int, *, stage: str, step: int) -> NoReturn:
   saved = f"stage {stage} is saved at step {step}"
   with contextlib.suppress(OSError):  # the terminal may be gone
     print(f"{_name(received)}: {saved}; the same command goes on from there", file=sys.stderr)
+  flush_or_drop(sys.stdout, sys.stderr)
   sys.exit(128 + received if received == signal.SIGINT else 0)
 
 

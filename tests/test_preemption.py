@@ -1,5 +1,6 @@
 """Signals outside of training end a process at once, in one line; what is ignored stays ignored."""
 
+import os
 from pathlib import Path
 import signal
 import subprocess
@@ -29,6 +30,7 @@ def received(script, *numbers):
       text=True,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
+      env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
   ) as process:
     started = time.monotonic()
     for number in numbers:

@@ -6,13 +6,13 @@ imports jax, so that help and typos are quick.
 
 import argparse
 from collections.abc import Sequence
-import os
 import signal
 import sys
 
 from kdtw_jax import main as training
 from kdtw_jax.commands import demo, evaluate, export, report, serve, write
 from kdtw_jax.config import command_line
+from kdtw_jax.files import flush_or_drop
 
 COMMANDS = {
     "write": write,
@@ -53,11 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   try:
     COMMANDS[args.command].run(args)
   except BrokenPipeError:  # as `| head` ends
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    flush_or_drop(sys.stdout)
     sys.exit(128 + signal.SIGPIPE)
   except KeyboardInterrupt:
     sys.exit(128 + signal.SIGINT)
   except (ValueError, OSError) as error:
     if args.debug:
       raise
+    flush_or_drop(sys.stdout)
     sys.exit(f"error: {command_line.one_line(error)}")

@@ -187,7 +187,8 @@ def test_the_command_in_a_process_of_its_own(folder, tmp_path):
       "XDG_CACHE_HOME": str(tmp_path),
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
-  env.pop("JAX_COMPILATION_CACHE_DIR", None)
+  for name in ("JAX_COMPILATION_CACHE_DIR", "PYTHONUNBUFFERED"):
+    env.pop(name, None)
   given = "".join(f"{text}\n" for text in TEXTS)
   done = subprocess.run(
       command, input=given, capture_output=True, text=True, encoding="utf-8", env=env, check=True
