@@ -17,7 +17,7 @@ import numpy as np
 
 from kdtw_jax import processes
 from kdtw_jax.evaluation.outputs import COUNTS, Outputs
-from kdtw_jax.files import write_atomically, write_json
+from kdtw_jax.files import read_json_object, write_atomically, write_json
 
 _MADE_OF = "made_of.json"
 
@@ -47,18 +47,15 @@ class Kept:
       decode: makes text of token ids.
     """
     path = self._path(of, "npz")
-    found = _read_arrays(path)
     if path is None:
       return make()
-    if processes.of_first(found is not None):
-      found = found or _read_arrays(path)
-    else:
-      made = make()
-      processes.first_alone(functools.partial(_write_outputs, path, made), makes=path)
-      return made
-    if found is None:
-      raise ValueError(f"{path}: cannot be read by every process; delete {path.parent}")
-    return _as_outputs(found, decode)
+    found = _read_arrays(path)
+    everywhere = all(processes.gathered(found is not None))
+    if found is not None and everywhere:
+      return _as_outputs(found, decode)
+    made = make()
+    processes.first_alone(functools.partial(_write_outputs, path, made), makes=path)
+    return made
 
   def value(self, of: object, make: Callable[[], Any]) -> Any:
     """Returns a value of JSON types that is kept, or makes and keeps it; see `outputs`."""
@@ -90,22 +87,21 @@ def _begin(folder: Path, made_of: dict[str, Any]) -> None:
     write_json(folder / _MADE_OF, made_of)
 
 
-def _read_json(path: Path) -> Any:
-  """Reads a file; None if it is missing or damaged."""
+def _read_json(path: Path) -> dict[str, Any] | None:
+  """Reads an object; None if the file is missing or damaged."""
   try:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json_object(path, remedy="measure it again")
   except (OSError, ValueError):
     return None
 
 
-def _write_value(path: Path, value: Any) -> None:
+def _write_value(path: Path, value: dict[str, Any]) -> None:
+  """Writes an object; gives no path, which is of no JSON type for the other processes."""
   write_json(path, value)
 
 
-def _read_arrays(path: Path | None) -> dict[str, np.ndarray] | None:
+def _read_arrays(path: Path) -> dict[str, np.ndarray] | None:
   """Reads a file; None if it is missing or damaged."""
-  if path is None:
-    return None
   try:
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
       return {name: found[name] for name in ("ids", "by_teacher", "counts")}
