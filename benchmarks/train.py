@@ -4,8 +4,12 @@
     python -m benchmarks.train --student=t5-small --teacher=t5-base --objectives=sft \
         --microbatches=1,4 --readout_chunk=0,16 --remat=none,layers
 
+    python -m benchmarks.train --student=t5-small --teacher=t5-base --objectives=stored
+
 Three objectives of the stages: `sft`, the cross-entropy of references; `kl`, the teacher's
-distribution on references; `pcl`, path consistency on references. Each with AdamW and a clipped
+distribution on references; `pcl`, path consistency and the distribution on references. `stored` has
+the steps that train without the teacher, in turns with those that run it: `kl`, and path
+consistency alone, `sampled`, from one number per token. Each with AdamW and a clipped
 gradient, batches without padding, parameters in training in float32. What a way to save memory
 costs is measured in turns with the plain step. Memory is what the compiled program says it needs
 beside its arguments (activations, gradients, logits); torch does not say.
@@ -28,15 +32,17 @@ from benchmarks.peer import Peer
 from benchmarks.random_models import NAMES, model_of, sources
 from benchmarks.timing import interleaved, show
 from kdtw_jax import config
-from kdtw_jax.base import Batch
+from kdtw_jax.base import Batch, TeacherScores
 from kdtw_jax.files import write_json
 from kdtw_jax.models import Model, Models, build, num_params, shift_right
 from kdtw_jax.stages import distillation, rollouts, supervised, warm_start
+from kdtw_jax.stages.teacher_scores import score_tokens
 from kdtw_jax.training import optim
 from kdtw_jax.training import state as state_lib
 from kdtw_jax.training import step as step_lib
 
 OBJECTIVES = ("sft", "kl", "pcl")
+STAGES = {"sft": "sft", "kl": "warm_start", "pcl": "distillation", "sampled": "distillation"}
 LEARNING_RATE = 1e-4
 SPEED = {
     "step_ms": ".0f",
@@ -44,13 +50,14 @@ SPEED = {
     "tokens_per_s": ",.0f",
     "of_plain": ".2f",
     "of_torch": ".2f",
+    "times_sft": ".2f",
     "memory_mb": ",.0f",
     "loss": ".3f",
 }
 
 _STUDENT = flags.DEFINE_enum("student", "t5-small", NAMES, "Model in training")
 _TEACHER = flags.DEFINE_enum("teacher", "t5-base", NAMES, "Frozen model of kl and pcl")
-_OBJECTIVES = flags.DEFINE_list("objectives", list(OBJECTIVES), "Of sft, kl, pcl")
+_OBJECTIVES = flags.DEFINE_list("objectives", list(OBJECTIVES), "Of sft, kl, pcl, stored")
 _BATCH = flags.DEFINE_integer("batch", 16, "Rows")
 _SOURCE = flags.DEFINE_integer("source", 64, "Source tokens of a row")
 _TARGET = flags.DEFINE_integer("target", 48, "Target tokens of a row")
@@ -94,12 +101,14 @@ def trained(name: str, remat: str) -> Model:
 
 def section(objective: str, way: Way) -> ml_collections.ConfigDict:
   """Returns a stage's section of the config."""
-  stage = config.defaults()[{"sft": "sft", "kl": "warm_start", "pcl": "distillation"}[objective]]
+  stage = config.defaults()[STAGES[objective]]
   stage.readout_chunk, stage.learning_rate, stage.warmup_steps = way.readout_chunk, LEARNING_RATE, 1
   if objective == "sft":
     stage.label_smoothing = 0.0
-  if objective == "pcl":
+  if objective in ("pcl", "sampled"):
     stage.consistency_rows, stage.value_warmup_steps = "off_policy", 0
+  if objective == "sampled":
+    stage.immediate, stage.losses.forward_kl.weight = "sampled", 0.0
   return stage
 
 
@@ -122,9 +131,13 @@ class Ours:
         example_id=np.arange(len(rows), dtype=np.int32),
     )
 
-  def step(self, objective: str, way: Way) -> tuple[Callable[[int], float], dict[str, float]]:
+  def step(
+      self, objective: str, way: Way, *, stored: bool = False
+  ) -> tuple[Callable[[int], float], dict[str, float]]:
     """Compiles a step; returns `run -> loss`, which goes on from its last state, and its needs."""
     stage, data = section(objective, way), self.batch
+    if stored:
+      data = data._replace(teacher_scores=self.scores())
     models = Models(trained(_STUDENT.value, way.remat), self.teacher)
     if objective == "sft":
       loss = supervised.cross_entropy(models.student, stage)
@@ -135,7 +148,7 @@ class Ours:
     data = jax.device_put(jax.tree.map(np.asarray, data))
     optimizer = optim.make_optimizer(stage)
     create = functools.partial(state_lib.create, optimizer=optimizer)
-    frozen = None if objective == "sft" else self.params[1]
+    frozen = None if objective == "sft" or stored else self.params[1]
     state, key = jax.jit(create)(self.params[0]), jax.random.key(0)
     step = step_lib.make_train_step(loss, optimizer, microbatches=way.microbatches)
     program = step.lower(state, frozen, data, key).compile()
@@ -146,6 +159,15 @@ class Ours:
       return float(metrics["loss"])
 
     return run, {"memory_mb": program.memory_analysis().temp_size_in_bytes / 2**20}
+
+  @functools.cache  # noqa: B019  one per process
+  def scores(self) -> TeacherScores:
+    """Returns the teacher's scores of the batch."""
+    score = functools.partial(
+        score_tokens, teacher=self.teacher, top_k=config.defaults().scores.top_k, readout_chunk=0
+    )
+    scores = jax.jit(score)(self.params[1], self.batch.teacher_source, self.batch.target)
+    return scores._replace(top_log_probs=scores.top_log_probs.astype("float16"))
 
 
 class Torch:
@@ -225,13 +247,28 @@ def measure(ours: Ours, peer: Torch | None, objective: str) -> dict[str, dict[st
   return rows
 
 
+def measure_stored(ours: Ours) -> dict[str, dict[str, float]]:
+  """Measures steps with and without the teacher, in turns with that of `sft`."""
+  calls, rows = {}, {}
+  for objective, stored in (("sft", False), *itertools.product(("kl", "sampled"), (False, True))):
+    name = f"{objective}, stored" if stored else objective
+    calls[name], needs = ours.step(objective, ways()["plain"], stored=stored)
+    rows[name] = {"loss": calls[name](0), **needs}
+  times = interleaved(calls, _RUNS.value)
+  for name, row in rows.items():
+    row["step_ms"] = 1e3 * float(np.median(times[name]))
+    row["spread_ms"] = 1e3 * float(np.ptp(times[name]))
+    row["times_sft"] = float(np.median(times[name] / times["sft"]))
+  return rows
+
+
 def main(argv):
   """Measures, prints and writes the figures, after each objective."""
   del argv
   console = Console(width=None if sys.stdout.isatty() else 130)
-  unknown = set(_OBJECTIVES.value) - set(OBJECTIVES)
-  if unknown:
-    raise app.UsageError(f"--objectives={sorted(unknown)[0]}: must be of {', '.join(OBJECTIVES)}")
+  known = (*OBJECTIVES, "stored")
+  if unknown := set(_OBJECTIVES.value) - {*known}:
+    raise app.UsageError(f"--objectives={sorted(unknown)[0]}: must be of {', '.join(known)}")
   ours = Ours()
   peer = Torch(ours) if _PEER.value else None
   asked = (_STUDENT, _TEACHER, _BATCH, _SOURCE, _TARGET, _DTYPE, _RUNS)
@@ -243,7 +280,8 @@ def main(argv):
       **({} if peer is None else {"peer_versions": peer.peer.versions}),
   }
   for objective in _OBJECTIVES.value:
-    report[objective] = measure(ours, peer, objective)
+    stored = objective == "stored"
+    report[objective] = measure_stored(ours) if stored else measure(ours, peer, objective)
     show(console, objective, report[objective], SPEED)
     if _OUT.value:
       write_json(_OUT.value, report)

@@ -29,6 +29,20 @@ Params = Any  # a pytree of arrays: the nnx.State of a model
 PRNGKey = Key[Array, ""]
 
 
+class TeacherScores(NamedTuple):
+  """What the teacher gave to the tokens of a target, computed before training.
+
+  Attributes:
+    log_probs: log μ of each token, nats; 0 at padding.
+    top_ids: its most likely tokens at each position.
+    top_log_probs: their log μ, nats.
+  """
+
+  log_probs: Float[ArrayLike, "B T"]
+  top_ids: Int[ArrayLike, "B T top"]
+  top_log_probs: Float[ArrayLike, "B T top"]
+
+
 class Batch(NamedTuple):
   """One training or evaluation batch, padded to a bucket's shape with PAD_ID.
 
@@ -38,6 +52,7 @@ class Batch(NamedTuple):
     target: reference + EOS.
     budget: share of teacher tokens that the instruction allows, 0..1.
     example_id: index of the example in its source; -1 marks a row that is all padding.
+    teacher_scores: of the target; None if the teacher is to be run.
   """
 
   student_source: Int[ArrayLike, "B S_student"]
@@ -45,6 +60,7 @@ class Batch(NamedTuple):
   target: Int[ArrayLike, "B T"]
   budget: Float[ArrayLike, " B"]
   example_id: Int[ArrayLike, " B"]
+  teacher_scores: TeacherScores | None = None
 
 
 @runtime_checkable
@@ -127,6 +143,7 @@ class Trajectory(NamedTuple):
       use of the teacher on these rows.
     budget: allowed share of teacher tokens, 0..1.
     example_id: as in `Batch`; -1 marks padding rows.
+    teacher_scores: as in `Batch`, of `tokens`.
   """
 
   student_source: Int[ArrayLike, "B S_student"]
@@ -138,3 +155,4 @@ class Trajectory(NamedTuple):
   own_gate: Bool[ArrayLike, " B"]
   budget: Float[ArrayLike, " B"]
   example_id: Int[ArrayLike, " B"]
+  teacher_scores: TeacherScores | None = None

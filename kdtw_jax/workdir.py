@@ -34,6 +34,9 @@ _FREE = {
     "data.num_validation",
     "data.num_test",
     "data.test_split",
+    "scores.path",
+    "scores.batch_size",
+    "scores.readout_chunk",
 }
 _FREE_ENDS = (".log_every", ".checkpoint_every", ".sharding")
 _MODELS = ("teacher.pretrained", "teacher.checkpoint", "student.pretrained")
@@ -51,7 +54,7 @@ _TEXT = (
 )
 _TOKENIZER = ("seed", "tokenizer", "data.seed", *(f"data.{name}" for name in _TEXT), *_MODELS)
 _TEACHER = ("seed", "tokenizer", "data", *_MODELS, "teacher")
-_PAIR = (*_TEACHER, "student", "budgets.knots", "budgets.train", "warm_start")
+_PAIR = (*_TEACHER, "student", "budgets.knots", "budgets.train", "scores", "warm_start")
 MADE_BY = {
     "tokenizer": _TOKENIZER,
     "teacher": _TEACHER,

@@ -306,6 +306,15 @@ CONTRADICTIONS = [
         "config.distillation.losses.forward_kl={'rows': 'off_policy', 'weight': 1.0}: takes off_",
     ),
     (
+        {"distillation.teacher_scores": "stored"},
+        "config.distillation.teacher_scores='stored': config.distillation.on_policy_fraction=0.5 "
+        "has rows that the student writes anew",
+    ),
+    (
+        {"warm_start.teacher_scores": "stored", "scores.top_k": 0},
+        "config.scores.top_k=0: must be >= 1: config.warm_start.losses.forward_kl compares",
+    ),
+    (
         {"wheels.on_policy_fraction": 0.0, "wheels.consistency_rows": "all"},
         "config.wheels.on_policy_fraction=0.0: must be > 0: the prices and the asks to come are",
     ),

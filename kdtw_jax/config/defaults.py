@@ -171,10 +171,24 @@ def defaults() -> ml_collections.ConfigDict:
           detach_gate_features=False,
       ),
   )
+  # What the teacher gives to sequences that stay the same, computed once for stages with
+  # teacher_scores="stored"; these train without the teacher.
+  config.scores = dict(
+      path="",  # folder that several runs may share; "": data/scores in the workdir
+      # largest probabilities kept of each token's distribution, 4 bytes each (6 if there are more
+      # than 65,536 ids); 0: that of the token itself alone, 4 bytes
+      top_k=32,
+      batch_size=128,
+      readout_chunk=0,
+  )
   # Baseline: the student on references alone, without the teacher.
   config.sft = _training(label_smoothing=0.1)
   # Distillation of the teacher's distribution, with random budget prompts.
-  config.warm_start = _training(losses=_losses(forward_kl=1.0), budget_loss=1.0)
+  config.warm_start = _training(
+      losses=_losses(forward_kl=1.0),
+      budget_loss=1.0,
+      teacher_scores="live",  # live | stored, see `scores`
+  )
   # Path consistency without the gate.
   distillation = _path_consistency(
       steps=300,
@@ -182,6 +196,8 @@ def defaults() -> ml_collections.ConfigDict:
       # sampled | expected: the student's own token in r_t − α log π; the expectation is over π, of
       # which rollouts are samples at rollout_temperature=1 alone
       immediate="expected",
+      # live | stored, see `scores`: one sample of each source, if off_policy="teacher"
+      teacher_scores="live",
       teacher_mixing=0.0,  # probability with which the teacher writes a token of an on-policy row
   )
   distillation["losses"]["forward_kl"].update(weight=1.0, rows="off_policy")

@@ -190,6 +190,25 @@ def _losses(config: ml_collections.ConfigDict) -> _Faults:
   yield from _values_of_distillation(config.distillation)
 
 
+def _stored_scores(config: ml_collections.ConfigDict) -> _Faults:
+  """Checks that a stage with stored scores needs no others of the teacher."""
+  for name in ("warm_start", "distillation"):
+    stage = config[name]
+    if stage.teacher_scores == "live":
+      continue
+    if stage.get("on_policy_fraction"):
+      yield f"{name}.teacher_scores", (
+          f"config.{name}.on_policy_fraction={stage.on_policy_fraction} has rows that the student "
+          "writes anew: set it to 0, or the scores to live"
+      )
+    whole = [n for n, loss in stage.losses.items() if loss.weight and n != "cross_entropy"]
+    if whole and not config.scores.top_k:
+      yield "scores.top_k", (
+          f"must be >= 1: config.{name}.losses.{whole[0]} compares distributions, and "
+          f"config.{name}.teacher_scores is 'stored'"
+      )
+
+
 def _values_of_distillation(stage: ml_collections.ConfigDict) -> _Faults:
   """Checks that values are learned where there are steps for them, and from the rows they need."""
   if not stage.path_consistency:
@@ -314,6 +333,7 @@ _CHECKS: tuple[Callable[[ml_collections.ConfigDict], _Faults], ...] = (
     _budgets,
     _schedules,
     _losses,
+    _stored_scores,
     _data,
     _models,
     _mesh,

@@ -41,6 +41,7 @@ from kdtw_jax.losses.registry import (
 )
 from kdtw_jax.losses.sequence_chunks import over_sequence_chunks
 from kdtw_jax.losses.skew_kl import skew_kl, skew_reverse_kl
+from kdtw_jax.losses.stored_scores import completed_logits
 
 __all__ = (
     "LOSSES",
@@ -49,6 +50,7 @@ __all__ = (
     "RootMean",
     "WeightedLoss",
     "Written",
+    "completed_logits",
     "cost_consistency_error",
     "cross_entropy",
     "dual_ascent",

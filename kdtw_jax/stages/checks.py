@@ -164,6 +164,9 @@ def _check_batch_sizes(run: Run, num_examples: int) -> None:
           f"{name}.microbatches={microbatches}: {name}.batch_size={size} must divide by it times"
           f" the {parts} devices along the batch; change one of the two"
       )
+  stored = [n for n in ("warm_start", "distillation") if run.config[n].teacher_scores == "stored"]
+  if any(f"config.{name}.batch_size" in sizes for name in stored):
+    sizes["config.scores.batch_size"] = run.config.scores.batch_size
   if "config.wheels.batch_size" in sizes:
     sizes["config.calibration.batch_size"] = run.config.calibration.batch_size
   if "evaluation" in run.config.stages:

@@ -15,7 +15,7 @@ import ml_collections
 from kdtw_jax import losses
 from kdtw_jax.base import Params, Trajectory
 from kdtw_jax.models import Models
-from kdtw_jax.stages import rollouts, scoring
+from kdtw_jax.stages import rollouts, scoring, teacher_scores
 from kdtw_jax.stages.stage import Run, fit
 from kdtw_jax.training.step import Objective
 
@@ -23,15 +23,18 @@ from kdtw_jax.training.step import Objective
 def train(run: Run) -> None:
   """Continues training from the warm start."""
   stage, models = run.config.distillation, run.inputs.models
+  rollout = rollouts.from_stored
+  if stage.teacher_scores == "live":
+    rollout = rollouts.make_rollout(models, stage, max_length=run.config.decode.max_length)
   fit(
       run,
       "distillation",
       stage,
       purpose="the student comes nearer to the teacher, on outputs of its own too",
       start=lambda: run.params("warm_start"),
-      rollout=rollouts.make_rollout(models, stage, max_length=run.config.decode.max_length),
+      rollout=rollout,
       objective=path_consistency(models, stage),
-      frozen=run.params("teacher"),
+      **teacher_scores.source(run, stage),
       budgets=run.config.budgets.train,
   )
 

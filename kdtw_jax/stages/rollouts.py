@@ -20,6 +20,15 @@ def from_references(batch: Batch) -> Trajectory:
   return _unaided(batch, batch.target)
 
 
+def from_stored(params: Params, frozen: None, batch: Batch, key: jax.Array) -> Trajectory:
+  """Makes the trajectories of a stage whose targets, and their scores, were stored."""
+  del params, frozen, key
+  return _from_references(batch)
+
+
+_from_references = jax.jit(from_references)
+
+
 def _unaided(batch: Batch, tokens) -> Trajectory:
   """Makes off-policy trajectories without asks."""
   return _written(
@@ -44,6 +53,7 @@ def _written(batch: Batch, tokens, asked, *, ended, on_policy: bool, own_gate) -
       own_gate=own_gate,
       budget=batch.budget,
       example_id=batch.example_id,
+      teacher_scores=batch.teacher_scores,
   )
 
 

@@ -16,6 +16,7 @@ import optax
 from kdtw_jax import distributions, losses
 from kdtw_jax.base import PAD_ID, ArrayLike, Batch, Params, Trajectory
 from kdtw_jax.models import Models, shift_right
+from kdtw_jax.stages.teacher_scores import teacher_logits
 
 Terms = dict[str, losses.Mean]
 
@@ -65,7 +66,7 @@ def score(
     models: student and teacher.
     stage: the section `distillation` or `wheels` of the config.
     params: the student's parameters.
-    teacher_params: the teacher's parameters.
+    teacher_params: the teacher's parameters; not read if the trajectory has its scores.
     trajectory: the sequences.
     prices: λ of each row's budget, nats per ask; None if nobody may ask.
 
@@ -80,30 +81,26 @@ def score(
   encoded = student.encode(params, trajectory.student_source)
   hidden = student.hidden(params, encoded, inputs)
   values, cost_values = student.values(params, hidden, prices)
-  teacher_hidden = teacher.hidden(
-      teacher_params, teacher.encode(teacher_params, trajectory.teacher_source), inputs
-  )
+  states, teacher_logits_of = teacher_logits(teacher, teacher_params, trajectory, trajectory.tokens)
   known = losses.weighted_losses(stage.losses.to_dict())
   token_losses = {name: loss.fn for name, loss in known.items() if not loss.of_sequences}
   of_sequences = {name: loss.fn for name, loss in known.items() if loss.of_sequences}
   floor = losses.highest_clip_floor(student.config.vocab_size)
 
-  def per_token(hidden, teacher_hidden, tokens) -> dict:
+  def per_token(hidden, tokens, *states) -> dict:
     logits = student.logits(params, hidden)
-    teacher_logits = jax.lax.stop_gradient(teacher.logits(teacher_params, teacher_hidden))
+    others = teacher_logits_of(*states, tokens, logits)
     found = {
         "log_probs": losses.taken_log_probs(logits, tokens),
-        "teacher_log_probs": losses.taken_log_probs(teacher_logits, tokens),
-        "teacher_entropies": distributions.entropy(teacher_logits),
-        "token_losses": {
-            name: loss(teacher_logits, logits, tokens) for name, loss in token_losses.items()
-        },
+        "teacher_log_probs": losses.taken_log_probs(others, tokens),
+        "teacher_entropies": distributions.entropy(others),
+        "token_losses": {name: loss(others, logits, tokens) for name, loss in token_losses.items()},
     }
     if of_sequences:
-      found["reverse_kl"] = losses.reverse_kl(teacher_logits, logits)
+      found["reverse_kl"] = losses.reverse_kl(others, logits)
     if is_expected(stage):
       found["expected_rewards"] = losses.expected_rewards(
-          teacher_logits, logits, alpha=stage.alpha, floor=floor
+          others, logits, alpha=stage.alpha, floor=floor
       )
     gate_logits = None
     if may_ask:
@@ -111,7 +108,7 @@ def score(
       by_kl = stage.gate_credit == "expected_kl"
       difficulty = losses.reverse_kl if by_kl else distributions.log_prob_gap
       found["gate_logits"] = gate_logits
-      found["difficulties"] = jax.lax.stop_gradient(difficulty(teacher_logits, logits))
+      found["difficulties"] = jax.lax.stop_gradient(difficulty(others, logits))
     if stage.value == "logsumexp":
       found["values"] = losses.logsumexp_values(
           logits,
@@ -122,8 +119,10 @@ def score(
     return found
 
   found = losses.over_sequence_chunks(
-      per_token, hidden, teacher_hidden, trajectory.tokens, chunk_size=stage.readout_chunk
+      per_token, hidden, trajectory.tokens, *states, chunk_size=stage.readout_chunk
   )
+  if trajectory.teacher_scores is not None:
+    found["teacher_log_probs"] = jnp.asarray(trajectory.teacher_scores.log_probs)
   mask = (trajectory.tokens != PAD_ID) & (trajectory.example_id >= 0)[:, None]
   if of_sequences:
     written = losses.Written(

@@ -13,6 +13,7 @@ import ml_collections
 from kdtw_jax import checkpoint, config_models, devices, processes
 from kdtw_jax import config as config_lib
 from kdtw_jax.base import Batch, BatchIterator, Params
+from kdtw_jax.data import ScoredSplit
 from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.inputs import Inputs
 from kdtw_jax.models import HEADS, Model, build, clear_tau, num_params, with_duals
@@ -84,6 +85,10 @@ class Run:
 
   @functools.cache  # noqa: B019  one run per process
   def params(self, stage: str) -> Params:
+    """Loads the parameters of a finished stage as `load` does, and keeps them in memory."""
+    return self.load(stage)
+
+  def load(self, stage: str) -> Params:
     """Loads the parameters of a finished stage onto the mesh.
 
     Raises:
@@ -137,6 +142,7 @@ def fit(
     start: Callable[[], Params],
     objective: step_lib.Objective,
     frozen: Params | None = None,
+    scores: Callable[[], ScoredSplit] | None = None,
     budgets: tuple[float, ...] = (),
     splits: tuple[str, ...] = ("train",),
     rollout: Callable[..., Any] | None = None,
@@ -154,6 +160,7 @@ def fit(
     start: makes the initial parameters.
     objective: the loss to minimise; see `training.step`.
     frozen: parameters that the objective reads but does not train.
+    scores: opens what the teacher gave to the sequences, for an objective that reads that instead.
     budgets: budgets stated in the batches' instructions; () for none.
     splits: splits of the data that the stage reads; their fingerprints are recorded with the stage.
     rollout: `(params, frozen, batch, key) -> data`, makes the objective's data from a batch.
@@ -169,6 +176,7 @@ def fit(
   print_line(name, purpose)
   data = {TRAINING_TEXT: run.inputs.text_fingerprint("train")}
   folder = run.workdir.begin(name, data=data | {s: run.inputs.fingerprint(s) for s in splits})
+  scored = scores() if scores is not None else None
   optimizer = optim.make_optimizer(section)
   create = functools.partial(state_lib.create, optimizer=optimizer, ema=section.ema_decay > 0)
   params = start()
@@ -177,7 +185,7 @@ def fit(
   del params
 
   def prepare(state: TrainState, batch: Batch, key: jax.Array) -> Any:
-    batch = devices.shard_batch(run.mesh, batch)
+    batch = devices.shard_batch(run.mesh, batch if scored is None else scored.fill(batch))
     if rollout is None:
       return batch
     params = state.params if state.duals is None else with_duals(state.params, state.duals)

@@ -10,7 +10,7 @@ import ml_collections
 from kdtw_jax import losses
 from kdtw_jax.base import PAD_ID, Batch, Params
 from kdtw_jax.models import Models, shift_right
-from kdtw_jax.stages import scoring
+from kdtw_jax.stages import scoring, teacher_scores
 from kdtw_jax.stages.stage import Run, fit, starting_params
 from kdtw_jax.training.step import Objective
 
@@ -25,7 +25,7 @@ def train(run: Run) -> None:
       purpose="the student learns the teacher's distribution, whatever budget it reads",
       start=lambda: starting_params(run, "student", "warm_start"),
       objective=distribution_matching(run.inputs.models, stage),
-      frozen=run.params("teacher"),
+      **teacher_scores.source(run, stage),
       budgets=run.config.budgets.train,
   )
 
@@ -49,17 +49,17 @@ def distribution_matching(models: Models, stage: ml_collections.ConfigDict) -> O
     inputs = shift_right(batch.target)
     encoded = student.encode(params, batch.student_source, dropout_key=encode_key)
     hidden = student.hidden(params, encoded, inputs, dropout_key=decode_key)
-    teacher_hidden = teacher.hidden(
-        teacher_params, teacher.encode(teacher_params, batch.teacher_source), inputs
+    states, teacher_logits_of = teacher_scores.teacher_logits(
+        teacher, teacher_params, batch, batch.target
     )
 
-    def per_token(hidden, teacher_hidden, target):
+    def per_token(hidden, target, *states):
       logits = student.logits(params, hidden)
-      teacher_logits = jax.lax.stop_gradient(teacher.logits(teacher_params, teacher_hidden))
-      return {name: loss.fn(teacher_logits, logits, target) for name, loss in token_losses.items()}
+      others = teacher_logits_of(*states, target, logits)
+      return {name: loss.fn(others, logits, target) for name, loss in token_losses.items()}
 
     values = losses.over_sequence_chunks(
-        per_token, hidden, teacher_hidden, batch.target, chunk_size=stage.readout_chunk
+        per_token, hidden, batch.target, *states, chunk_size=stage.readout_chunk
     )
     mask = batch.target != PAD_ID
     terms = {name: losses.token_mean(value, mask) for name, value in values.items()}
