@@ -7,14 +7,31 @@ open, gets the same ones (`tracking.py`).
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
+import sys
+from typing import Any
 
 from kdtw_jax import tracking
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]  # (step, value) by tag
 
 _EVENTS = "events.out.tfevents.*"
+
+
+def _summary_writer(folder: Path, **options: Any) -> Any:
+  """Opens a `SummaryWriter` of tensorboardX.
+
+  It imports torch where that is installed, which takes seconds, to know its tensors. None are
+  logged here, so it is told that there is none.
+  """
+  hidden = "tensorboardX" not in sys.modules and "torch" not in sys.modules
+  if hidden:
+    sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+  try:
+    import tensorboardX
+  finally:
+    if hidden:
+      del sys.modules["torch"]
+  return tensorboardX.SummaryWriter(str(folder), **options)
 
 
 class StageWriter:
@@ -29,8 +46,8 @@ class StageWriter:
       logged_to: the last step that was logged before. W&B drops nothing, so it gets no step twice.
     """
     self._name, self._logged_to = folder.name, logged_to
-    self._writer = SummaryWriter(
-        str(folder),
+    self._writer = _summary_writer(
+        folder,
         purge_step=first_step + 1,
         filename_suffix=f".{first_step}",  # else a file of the same second would be replaced
     )
@@ -57,7 +74,7 @@ def write_runs(folder: Path, runs: Mapping[str, Curves]) -> None:
   for events in folder.rglob(_EVENTS):
     events.unlink()
   for name, curves in runs.items():
-    with SummaryWriter(str(folder / name)) as writer:
+    with _summary_writer(folder / name) as writer:
       for tag, points in curves.items():
         for step, value in points:
           writer.add_scalar(tag, value, step)

@@ -2,23 +2,27 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
+import tensorflow_datasets as tfds
 import transformers
 
-from kdtw_jax import data, pair
+from kdtw_jax import data, pair, run
 from tests.smoke_run import ROOT, environment
+from tests.test_config import load as load_config
 
-# One task of encoder-decoders runs whole, one of causal models with fewer stages; the others differ
-# in data alone.
-SHORT = (
-    "--config.stages=('tokenizer','warm_start','wheels','evaluation')",
+# One task of encoder-decoders runs through all stages, one of causal models through fewer; the others
+# differ in data alone.
+MEASURED = (
     "--config.evaluation.methods=('prompt_lookup',)",
+    "--config.evaluation.time_every_method=False",
 )
-TASKS = {"aeslc": (), "gsm8k --causal": SHORT}
+SHORT = ("--config.stages=('tokenizer','warm_start','wheels','evaluation')", *MEASURED)
+TASKS = {"aeslc": MEASURED, "gsm8k --causal": SHORT}
 
 
 def command(task, workdir, *flags):
@@ -60,47 +64,16 @@ def test_a_task_runs_to_its_report(cache, tmp_path, task, flags):
   assert "".join(piece.text for piece in loaded.stream(text, budget=0.2)) == written.text
 
 
-@pytest.mark.parametrize("task", ["wmt", "cnn_dailymail", "samsum"])
-def test_a_task_trains_on_its_data(cache, tmp_path, task):
-  done = smoke(cache, task, tmp_path, "--config.stages=('tokenizer','warm_start')")
+TRAINED = "--config.stages=('tokenizer','warm_start')"
+
+
+@pytest.fixture(scope="module")
+def wmt(cache, tmp_path_factory):
+  """The workdir of a short run of wmt."""
+  workdir = tmp_path_factory.mktemp("wmt")
+  done = smoke(cache, "wmt", workdir, TRAINED)
   assert done.returncode == 0, done.stdout + done.stderr
-  assert math.isfinite(loss_of(tmp_path))
-
-
-def test_a_teacher_is_trained_first_where_steps_say_so(cache, tmp_path):
-  done = smoke(
-      cache,
-      "xsum",
-      tmp_path,
-      "--config.teacher.train.steps=4",
-      "--config.stages=('tokenizer','teacher','warm_start')",
-  )
-  assert done.returncode == 0, done.stdout + done.stderr
-  for stage, steps in (("teacher", 4), ("warm_start", 8)):
-    summary = (tmp_path / "stages" / stage / "summary.json").read_text(encoding="utf-8")
-    assert json.loads(summary)["steps"] == steps
-
-
-def test_a_published_student_learns_from_a_teacher_trained_from_nothing(cache, tmp_path):
-  first = smoke(
-      cache,
-      "xsum",
-      tmp_path / "a",
-      "--config.teacher.pretrained=",
-      "--config.teacher.train.steps=4",
-      "--config.stages=('tokenizer','teacher','warm_start')",
-  )
-  assert first.returncode == 0, first.stdout + first.stderr
-  second = smoke(
-      cache,
-      "xsum",
-      tmp_path / "b",
-      "--config.teacher.pretrained=",
-      f"--config.teacher.checkpoint={tmp_path}/a",
-      "--config.stages=('warm_start',)",
-  )
-  assert second.returncode == 0, second.stdout + second.stderr
-  assert loss_of(tmp_path / "a") == loss_of(tmp_path / "b")  # the same teacher, the same student
+  return workdir
 
 
 def loss_of(workdir, stage="warm_start"):
@@ -108,13 +81,16 @@ def loss_of(workdir, stage="warm_start"):
   return json.loads(summary)["loss"]
 
 
-def test_a_run_from_published_models_resumes_to_the_same_numbers_after_a_kill(cache, tmp_path):
-  flags = ("--config.stages=('warm_start',)",)
-  whole = smoke(cache, "xsum", tmp_path / "whole", *flags)
-  assert whole.returncode == 0, whole.stdout + whole.stderr
-  killed = tmp_path / "killed"
+@pytest.mark.parametrize("task", ["cnn_dailymail", "samsum"])
+def test_a_task_trains_on_its_data(cache, tmp_path, task):
+  done = smoke(cache, task, tmp_path, TRAINED)
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert math.isfinite(loss_of(tmp_path))
+
+
+def test_a_run_from_published_models_resumes_to_the_same_numbers_after_a_kill(cache, tmp_path, wmt):
   with subprocess.Popen(
-      command("xsum", killed, *flags),
+      command("wmt", tmp_path, TRAINED),
       cwd=ROOT,
       env=environment(cache),
       text=True,
@@ -126,10 +102,28 @@ def test_a_run_from_published_models_resumes_to_the_same_numbers_after_a_kill(ca
         process.send_signal(signal.SIGKILL)
         break
   assert process.returncode == -signal.SIGKILL
-  assert not (killed / "stages/warm_start/summary.json").exists()
-  resumed = smoke(cache, "xsum", killed, *flags)
+  assert not (tmp_path / "stages/warm_start/summary.json").exists()
+  resumed = smoke(cache, "wmt", tmp_path, TRAINED)
   assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-  assert loss_of(tmp_path / "whole") == loss_of(killed)
+  assert loss_of(tmp_path) == loss_of(wmt)
+
+
+@pytest.mark.parametrize("start", ["published", "nothing"])
+def test_a_teacher_is_trained_first_where_steps_say_so(cache, tmp_path, start):
+  """From a published one, or from nothing; another run takes the teacher and trains the same."""
+  flags = ("--config.teacher.pretrained=",) if start == "nothing" else ()
+  trained = "--config.stages=('tokenizer','teacher','warm_start')"
+  first = smoke(cache, "xsum", tmp_path / "a", "--config.teacher.train.steps=4", trained, *flags)
+  assert first.returncode == 0, first.stdout + first.stderr
+  for stage, steps in (("teacher", 4), ("warm_start", 8)):
+    summary = (tmp_path / "a" / "stages" / stage / "summary.json").read_text(encoding="utf-8")
+    assert json.loads(summary)["steps"] == steps
+  if start == "nothing":
+    checkpoint = f"--config.teacher.checkpoint={tmp_path}/a"
+    only = "--config.stages=('warm_start',)"
+    second = smoke(cache, "xsum", tmp_path / "b", *flags, checkpoint, only)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert loss_of(tmp_path / "a") == loss_of(tmp_path / "b")
 
 
 def test_files_of_ones_own_take_the_place_of_the_data_set(cache, tmp_path):
@@ -162,12 +156,26 @@ def test_user_errors_are_one_clear_line(cache, tmp_path):
   other = smoke(cache, "wmt", tmp_path / "a", f"--config.student.pretrained={folder}")
   assert other.returncode == 1 and "Traceback" not in other.stderr
   assert "different vocabularies: tokens are 384 and" in other.stderr.replace("\n", " ")
-  missing = smoke(cache, "wmt", tmp_path / "b", "--config.teacher.pretrained=./nowhere")
-  assert missing.returncode == 1 and "Traceback" not in missing.stderr
-  assert "config.teacher.pretrained='./nowhere': ./nowhere: no such folder" in missing.stderr
-  short = smoke(cache, "wmt", tmp_path / "d", "--config.data.prompt_length=9")
-  assert short.returncode == 1 and "config.data.prompt_length=9: the instruction" in short.stderr
-  assert not (tmp_path / "d" / "stages").exists()  # said before anything is kept
-  unknown = smoke(cache, "wmt", tmp_path / "c", "--config.data.tfds_name=wmt99_translate")
-  assert unknown.returncode == 1 and "Traceback" not in unknown.stderr
-  assert "`tfds build wmt99_translate --file_format=array_record`" in unknown.stderr
+  assert not (tmp_path / "a" / "stages").exists()  # said before anything is kept
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("teacher.pretrained", "./nowhere", "config.teacher.pretrained='./nowhere': ./nowhere: no"),
+        ("data.tfds_name", "wmt99_translate", "`tfds build wmt99_translate --file_format=array"),
+        ("data.prompt_length", 9, "config.data.prompt_length=9: the instruction"),
+    ],
+)
+def test_what_a_task_lacks_is_said_before_anything_is_kept(wmt, tmp_path, field, value, message):
+  config = load_config("wmt", "smoke")
+  for who in ("teacher", "student"):
+    config[who].pretrained = str(wmt / "published" / who)
+  config.mesh.data = 1
+  config.update_from_flattened_dict({field: value})
+  with (
+      tfds.testing.mock_data(num_examples=64),
+      pytest.raises((FileNotFoundError, ValueError), match=re.escape(message)),
+  ):
+    run.train_and_evaluate(config, tmp_path / "run")
+  assert not (tmp_path / "run" / "stages").exists()

@@ -1,9 +1,27 @@
 """Runs of TensorBoard: one a folder, gone on with or replaced, never with a point twice."""
 
+import subprocess
+import sys
+
 import pytest
 
 from kdtw_jax import tensorboard
 from tests.event_files import events, logged, runs
+
+
+def test_a_run_starts_and_logs_without_torch_and_matplotlib(tmp_path):
+  """They take seconds to import; tensorboardX imports torch where it is installed."""
+  program = f"""
+import pathlib, sys
+import kdtw_jax.main, kdtw_jax.run
+kdtw_jax.run.devices.make_mesh(data=-1, fsdp=1, tensor=1)
+from kdtw_jax import tensorboard
+tensorboard.write_runs(pathlib.Path({str(tmp_path)!r}), {{"a": {{"x": [(0, 1.0)]}}}})
+print([name for name in ("torch", "matplotlib", "transformers") if name in sys.modules])
+"""
+  done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+  assert done.stdout == "[]\n"
+  assert logged(tmp_path / "a") == {"x": [(0, 1.0)]}
 
 
 def log(folder, first_step, *steps):

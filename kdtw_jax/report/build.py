@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from kdtw_jax.evaluation.record import Metrics, write_metrics
 from kdtw_jax.files import write_atomically
-from kdtw_jax.report import charts, drawing
+from kdtw_jax.report import charts
 from kdtw_jax.report.page import render_page
 from kdtw_jax.report.runs import Run, names
 from kdtw_jax.report.runs_page import render_runs
@@ -31,6 +31,8 @@ def write_report(metrics: Metrics, workdir: Path | str) -> Path:
   Raises:
     ValueError: if a number is not finite; names the field.
   """
+  from kdtw_jax.report import drawing  # here: matplotlib takes a second, and most runs do not draw
+
   workdir = Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   write_metrics(metrics, workdir / METRICS_FILE)
