@@ -15,8 +15,8 @@ from kdtw_jax import data, pair, run
 from tests.smoke_run import ROOT, environment
 from tests.test_config import load as load_config
 
-# One task of encoder-decoders runs through all stages, one of causal models through fewer; the others
-# differ in data alone.
+# One task of encoder-decoders has all stages, one of causal models fewer of them; the others differ
+# in data alone.
 MEASURED = (
     "--config.evaluation.methods=('prompt_lookup',)",
     "--config.evaluation.time_every_method=False",
