@@ -141,6 +141,10 @@ def defaults() -> ml_collections.ConfigDict:
       path="",
       kind="bpe",  # bpe | unigram
       vocab_size=2000,  # number of ids; 0: chosen for the text that it is trained on
+      # languages of the data, as a model that translates many names them, e.g. "eng_Latn" (NLLB),
+      # "en" (M2M-100) or "en_XX" (mBART); "": the model has none
+      source_language="",
+      target_language="",
   )
   config.budgets = dict(
       knots=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # λ(B) is linear between these

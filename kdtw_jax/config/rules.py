@@ -282,6 +282,22 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
     yield "student.model.gate_top_k", f"must be <= config.tokenizer.vocab_size={vocab_size}"
 
 
+def _languages(config: ml_collections.ConfigDict) -> _Faults:
+  """Checks that a published model is told both of its languages."""
+  languages = {name: config.tokenizer[f"{name}_language"] for name in ("source", "target")}
+  published = (
+      config.student.pretrained,
+      config.teacher.pretrained,
+      config.teacher.checkpoint,
+      config.tokenizer.path,
+  )
+  for name, language in languages.items():
+    if not language and any(languages.values()):
+      yield f"tokenizer.{name}_language", "must be named, as the other language is"
+    elif language and not any(published):
+      yield f"tokenizer.{name}_language", "must be '' without a published model"
+
+
 def _causal(who: str, model: ml_collections.ConfigDict) -> _Faults:
   """Checks the fields of a causal model."""
   if model.feed_forward == "relu":
@@ -316,5 +332,6 @@ _CHECKS: tuple[Callable[[ml_collections.ConfigDict], _Faults], ...] = (
     _losses,
     _data,
     _models,
+    _languages,
     _mesh,
 )

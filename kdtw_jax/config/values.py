@@ -177,6 +177,10 @@ RULES = {
         lambda v: v == 0 or 32 <= v <= 10**6,
         "must be >= 32 and <= 1,000,000, more than any vocabulary of today has, or 0 (chosen)",
     ),
+    "tokenizer.*_language": Rule(
+        lambda v: v == "" or (v.isprintable() and not any(map(str.isspace, v))),
+        "must be the model's name of a language, e.g. 'deu_Latn', or ''",
+    ),
     "budgets.knots": _shares(2, "two or more "),
     "budgets.held_out": _shares(0, ""),
     "budgets.*": _shares(1, "one or more "),
