@@ -28,7 +28,7 @@ TOLERANCE = 1e-5  # float32 sums in another order; logits are of size 1 to 10
 def test_a_family_in_and_out(family, figures, tmp_path):
   parity.write_checkpoint(family, tmp_path, seed=list(parity.FAMILIES).index(family))
   assert (tmp_path / "model.safetensors").is_file() == (family != "flan_t5")  # that one is sharded
-  found = figures[family] = parity.differences(tmp_path)
+  found = figures[family] = parity.differences(tmp_path, family)
   assert found["max_logit"] > 1  # outputs near zero would agree with anything
   for what in ("encoder", "logits", "cached", "back"):
     assert found[what] < TOLERANCE, what
@@ -36,10 +36,10 @@ def test_a_family_in_and_out(family, figures, tmp_path):
   assert found["weights_same"] and found["weights_back"]
 
 
-@pytest.mark.parametrize("family", ["t5", "flan_t5", "umt5", "madlad"])
+@pytest.mark.parametrize("family", ["t5", "flan_t5", "umt5", "madlad", "nllb", "bart", "pegasus"])
 def test_a_bfloat16_checkpoint_keeps_its_bits(family, tmp_path):
   parity.write_checkpoint(family, tmp_path / "theirs", seed=1, dtype="bfloat16")
-  config = parity.our_model(tmp_path / "theirs", param_dtype="bfloat16").config
+  config = parity.our_model(tmp_path / "theirs", param_dtype="bfloat16", family=family).config
   params = published.load_params(tmp_path / "theirs", config)
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(params)} == {"bfloat16"}
   original = parity.file_tensors(tmp_path / "theirs")
@@ -47,7 +47,7 @@ def test_a_bfloat16_checkpoint_keeps_its_bits(family, tmp_path):
   back = parity.export(tmp_path / "theirs", tmp_path / "ours", params, config)
   assert str(back.dtype) == "torch.bfloat16"
   assert parity.same_bits(back.state_dict(), parity.torch_model(tmp_path / "theirs").state_dict())
-  wide = parity.our_model(tmp_path / "theirs").config
+  wide = parity.our_model(tmp_path / "theirs", family=family).config
   assert_same_bits(
       jax.tree.map(
           lambda x: x.astype("bfloat16"), published.load_params(tmp_path / "theirs", wide)
@@ -106,7 +106,7 @@ def test_a_student_of_ours_is_a_model_of_transformers(kind, tmp_path):
 
   ours = np.asarray(jax.jit(run)(params))
   theirs = parity.torch_outputs(
-      parity.torch_model(tmp_path / "student"), source, np.asarray(shift_right(target))
+      parity.torch_model(tmp_path / "student"), source, np.asarray(shift_right(target)), config
   )["logits"]
   rows = np.arange(TINY.vocab_size)
   shown = (rows != config.tau_id) & (rows < (config.num_tokens or TINY.vocab_size))
