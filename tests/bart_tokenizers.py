@@ -119,13 +119,18 @@ _CONFIGS = {
 FAMILIES = tuple(_CONFIGS)
 
 
-def write_tokenizer(family: str, folder: Path) -> Path:
-  """Writes the files of a family's tokenizer, and what config.json says of its ids."""
-  folder.mkdir(parents=True, exist_ok=True)
+def save(family: str, folder: Path) -> None:
+  """Writes the files of a family's tokenizer."""
   if family in _FAST:
     _FAST[family]().save_pretrained(folder)
   else:
     _write_m2m_100(folder)
+
+
+def write_tokenizer(family: str, folder: Path) -> Path:
+  """Writes the files of a family's tokenizer, and what config.json says of its ids."""
+  folder.mkdir(parents=True, exist_ok=True)
+  save(family, folder)
   start = {"mbart": None, "pegasus": 0}.get(family, 2)
   config = {**_CONFIGS[family], "is_encoder_decoder": True, "decoder_start_token_id": start}
   (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")

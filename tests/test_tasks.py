@@ -60,36 +60,7 @@ def test_a_task_runs_to_its_report(cache, tmp_path, task, flags):
   assert "".join(piece.text for piece in loaded.stream(text, budget=0.2)) == written.text
 
 
-@pytest.mark.slow
-def test_models_that_are_told_their_languages_become_a_pair(cache, tmp_path):
-  done = smoke(
-      cache,
-      "wmt --nllb",
-      tmp_path,
-      "--config.stages=('tokenizer','warm_start','wheels')",
-      "--config.warm_start.steps=2",
-      "--config.calibration.steps=1",
-  )
-  assert done.returncode == 0, done.stdout + done.stderr
-  loaded = pair.load_pair(tmp_path)
-  assert loaded.tokenizer.ids.languages == ("eng_Latn", "deu_Latn")
-  for model in (loaded.student, loaded.teacher):
-    assert loaded.tokenizer.pieces(model.config.prompt_prefix) == ["eng_Latn"]
-    given = (*model.config.decoder_prefix, model.config.prompt_suffix[-1])
-    assert loaded.tokenizer.pieces(given) == ["</s>", "deu_Latn"]
-  text = "The letter costs 12 euros, Maria?"
-  instruction = data.state_budget(0, largest=1.0, task=loaded.config["data"]["task"]).instruction
-  folder = tmp_path / "pair" / "student"  # which knows both languages by itself
-  theirs = transformers.AutoTokenizer.from_pretrained(folder)
-  ids = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).generate(
-      **theirs(instruction + text, return_tensors="pt"),
-      max_new_tokens=1 + loaded.config["decode"]["max_length"],  # deu_Latn is forced
-  )
-  written = loaded.write(text, budget=0)
-  assert theirs.decode(ids[0], skip_special_tokens=True) == written.text != ""
-
-
-@pytest.mark.parametrize("task", ["wmt", "cnn_dailymail", "samsum"])
+@pytest.mark.parametrize("task", ["wmt --nllb", "cnn_dailymail", "samsum"])
 def test_a_task_trains_on_its_data(cache, tmp_path, task):
   done = smoke(cache, task, tmp_path, "--config.stages=('tokenizer','warm_start')")
   assert done.returncode == 0, done.stdout + done.stderr

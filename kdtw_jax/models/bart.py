@@ -8,8 +8,8 @@ https://arxiv.org/abs/2010.11125, and NLLB, https://arxiv.org/abs/2207.04672, no
 block, and their positions are sinusoids. Not here: the blocks (`encoder_decoder.py`).
 
 Positions count the tokens of a source that are not PAD_ID. Dropout, where a key switches it on, is
-where T5 has it. Kernels start as T5's, in units of their own: the embedding has std D^-0.5, for
-logits of unit variance.
+where T5 has it. Kernels start as T5's; the embedding, which is the readout matrix too, starts with
+std D^-0.5, for logits of unit variance.
 Letters: B batch, C positions, D width, L length, R = 2L - 1 distances.
 """
 
@@ -121,4 +121,3 @@ class Bart(EncoderDecoder):
     super().__init__(config, unit, config.d_model**-0.5, rngs)
     self.encoder = PlacedStack(EncoderLayer, config.num_encoder_layers, True, config, rngs)
     self.decoder = PlacedStack(DecoderLayer, config.num_decoder_layers, False, config, rngs)
-    self.make_readout(rngs)

@@ -291,6 +291,8 @@ def _check_encoder_decoder(config: ModelConfig) -> None:
         f"model.feed_forward={config.feed_forward!r}: a model of kind='bart' is not gated: choose "
         "'relu' or 'gelu'"
     )
+  if not config.tie_embeddings:
+    raise ValueError("model.tie_embeddings=False: must be True with kind='bart'")
   if config.inner != config.d_model:
     raise ValueError(
         f"model.d_kv={config.d_kv}: must be d_model / num_heads = "

@@ -47,7 +47,6 @@ def architecture(
   published = {
       "activation_function": "relu" if family == "m2m_100" else "gelu",
       "scale_embedding": family == "m2m_100",
-      "tie_word_embeddings": True,
       **{name: value for name, value in published.items() if value is not None},
   }
   blocks = _BLOCKS[family]
@@ -59,6 +58,7 @@ def architecture(
       "normalize_embedding": blocks["embedding_norm"],
       "static_position_embeddings": blocks["positions"] != "learned",
       "add_bias_logits": False,
+      "tie_word_embeddings": True,  # transformers would untie both stacks' tables, too
   }
   for name, value in expected.items():
     if published.get(name, value) != value:
@@ -79,7 +79,7 @@ def architecture(
       "d_kv": found["d_model"] // found["num_heads"],
       "feed_forward": activation,
       "scale_embedding": bool(published["scale_embedding"]),
-      "tie_embeddings": bool(published["tie_word_embeddings"]),
+      "tie_embeddings": True,
   }
 
 

@@ -35,8 +35,6 @@ def entries(config: ModelConfig) -> list[Entry]:
       found += _layer_entries(f"{stack}/layer_{i}", f"{theirs}.layers.{i}", stack == "decoder")
     if config.pre_norm:
       found += _norm(f"{stack}/final_norm", f"{theirs}.layer_norm")
-  if not config.tie_embeddings:
-    found.append(copied("readout_kernel", "lm_head.weight"))
   return found
 
 

@@ -16,7 +16,6 @@ B, T, S, V = 3, 12, 7, 31
 SHARED = {
     "kind": "bart",
     "vocab_size": V,
-    "tie_embeddings": False,
     "tau_id": 3,
     "prompt_prefix": (20,),
     "prompt_suffix": (base.EOS_ID, 22),

@@ -150,6 +150,7 @@ def test_impossible_fields_are_named():
   good = tiny("m2m").model.config
   for changes, message in (
       ({"feed_forward": "gated-gelu"}, "feed_forward='gated-gelu': a model of kind='bart' is not"),
+      ({"tie_embeddings": False}, "tie_embeddings=False: must be True with kind='bart'"),
       ({"d_kv": 6}, "d_kv=6: must be d_model / num_heads = 8"),
       ({"positions": "rotary"}, "positions='rotary': must be one of learned, pegasus, m2m"),
       ({"d_model": 15, "num_heads": 1, "d_kv": 15}, "d_model=15: must be even and >= 4"),
