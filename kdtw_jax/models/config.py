@@ -300,13 +300,12 @@ def _check_encoder_decoder(config: ModelConfig) -> None:
     )
   if config.positions != "learned" and (config.d_model % 2 or config.d_model < 4):
     raise ValueError(
-        f"model.d_model={config.d_model}: must be even and >= 4 with positions="
-        f"{config.positions!r}, half sines and half cosines"
+        f"model.d_model={config.d_model}: must be even and >= 4 with positions={config.positions!r}"
     )
   if config.positions == "m2m" and PAD_ID in (*config.decoder_prefix, config.prompt_suffix[-1]):
     raise ValueError(
-        f"model.prompt_suffix={config.prompt_suffix}: the decoder starts with padding, which has "
-        "no position with positions='m2m': name another first input"
+        f"model.prompt_suffix={config.prompt_suffix}: starts a decoder with padding, which "
+        "positions='m2m' do not count: name another first input"
     )
 
 

@@ -154,7 +154,7 @@ def test_impossible_fields_are_named():
       ({"d_kv": 6}, "d_kv=6: must be d_model / num_heads = 8"),
       ({"positions": "rotary"}, "positions='rotary': must be one of learned, pegasus, m2m"),
       ({"d_model": 15, "num_heads": 1, "d_kv": 15}, "d_model=15: must be even and >= 4"),
-      ({"prompt_suffix": (EOS_ID, PAD_ID)}, "starts with padding, which has no position"),
+      ({"prompt_suffix": (EOS_ID, PAD_ID)}, "starts a decoder with padding"),
       ({"prompt_suffix": (25, 26)}, "keeps its EOS: must begin with 1"),
       ({"decoder_prefix": (30,)}, "decoder_prefix: row 30 is not in the vocabulary"),
       ({"kind": "t5", "feed_forward": "gelu"}, "feed_forward='gelu': is built for kind='bart'"),
