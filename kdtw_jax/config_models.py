@@ -38,6 +38,8 @@ def build_model(
   """Builds one of them, by the name of its section; errors as in `build_models`."""
   section = config[who]
   fields = dict(section["model"])
+  if fields["kind"] == "bart":  # sinusoids of size 1 are added to the embeddings
+    fields["scale_embedding"] = True
   if section["pretrained"]:
     found = published.open_published(locate_published(config, who))
     fields |= found.architecture

@@ -191,9 +191,9 @@ RULES = {
     "*.model.num_*_layers": _size(256),
     "*.model.*_hidden": _size(2**16),
     "*.model.gate_top_k": _size(1000),
-    "*.model.kind": _one_of("t5", "causal"),
+    "*.model.kind": _one_of("t5", "bart", "causal"),
     "*.model.num_key_heads": _between(0, 512),
-    "*.model.feed_forward": _one_of("relu", "gated-gelu", "gated-silu"),
+    "*.model.feed_forward": _one_of("relu", "gelu", "gated-gelu", "gated-silu"),
     "*.model.dropout_rate": _between(0, 1, below=True),
     "*.model.dtype": _one_of("float32", "bfloat16"),
     "student.model.param_dtype": Rule(
