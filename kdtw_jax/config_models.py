@@ -38,14 +38,14 @@ def build_model(
   """Builds one of them, by the name of its section; errors as in `build_models`."""
   section = config[who]
   fields = dict(section["model"])
-  if fields["kind"] == "bart":  # sinusoids of size 1 are added to the embeddings
-    fields["scale_embedding"] = True
   if section["pretrained"]:
     found = published.open_published(locate_published(config, who))
     fields |= found.architecture
     most = found.config.get("max_position_embeddings")
     if most and fields["kind"] != "t5":
       _check_context(config, who, tokenizer, most, fields["kind"] == "causal")
+  elif fields["kind"] == "bart":  # sinusoids of size 1 are added to the embeddings
+    fields["scale_embedding"] = True
   return build(
       ModelConfig(
           **fields, **tokenizer.model_fields, price_knots=tuple(config["budgets"]["knots"])

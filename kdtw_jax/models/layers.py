@@ -220,8 +220,8 @@ _ACTIVATIONS = {
 class ScalarMLP(nnx.Module):
   """An MLP with one hidden layer and one output, in float32: `w2 · gelu(W1 x + b1) + b2`.
 
-  Before training its output is near `bias_init`: the last layer's
-  weights have std `last_std / sqrt(F)`, and `last_std=0` gives exactly `bias_init`.
+  Before training its output is near `bias_init`: the last layer's weights have std
+  `last_std / sqrt(F)`, and `last_std=0` gives exactly `bias_init`.
   """
 
   def __init__(

@@ -98,7 +98,8 @@ def _read(
     entry: Entry, weights: Mapping[str, ArrayLike], config: ModelConfig, shapes: Params
 ) -> np.ndarray:
   """Reads one of our parameters in `param_dtype`; see `import_weights` for errors."""
-  entry = entry._replace(names=tuple(_found(name, weights) for name in entry.names))
+  if config.kind == "bart":
+    entry = entry._replace(names=tuple(_found(name, weights) for name in entry.names))
   missing = [name for name in entry.names if name not in weights]
   if missing:
     raise ValueError(
@@ -120,7 +121,7 @@ def _read(
 
 
 def _found(name: str, weights: Mapping[str, ArrayLike]) -> str:
-  """Returns the name in a file of a whole model, or of one that was saved without its readout."""
+  """Returns the name in a file of a whole model, or of one saved without its readout, if tied."""
   bare = name.removeprefix("model.")
   return bare if name not in weights and bare in weights else name
 
