@@ -41,8 +41,11 @@ def build_model(
   if section["pretrained"]:
     found = published.open_published(locate_published(config, who))
     fields |= found.architecture
-    if fields["kind"] == "causal":
-      _check_context(config, who, tokenizer, found.config.get("max_position_embeddings"))
+    most = found.config.get("max_position_embeddings")
+    if most and fields["kind"] != "t5":
+      _check_context(config, who, tokenizer, most, fields["kind"] == "causal")
+  elif fields["kind"] == "bart":  # sinusoids of size 1 are added to the embeddings
+    fields["scale_embedding"] = True
   return build(
       ModelConfig(
           **fields, **tokenizer.model_fields, price_knots=tuple(config["budgets"]["knots"])
@@ -51,19 +54,34 @@ def build_model(
   )
 
 
-def _check_context(config: Config, who: str, tokenizer: AnyTokenizer, most: int | None) -> None:
-  """Raises ValueError if prompt and output can be longer than what a model was trained for."""
+def _check_context(
+    config: Config, who: str, tokenizer: AnyTokenizer, most: int, is_causal: bool
+) -> None:
+  """Raises ValueError if a text can be longer than what a model was trained for.
+
+  A causal model reads the source and the output as one text, an encoder-decoder as two.
+  """
   fields = tokenizer.model_fields
   template = len(fields.get("prompt_prefix", ())) + len(fields.get("prompt_suffix", ()))
-  source = max(source for source, _ in config["data"]["buckets"])
-  needed = source + config["data"]["prompt_length"] + template + config["decode"]["max_length"]
-  if most and needed > most:
-    raise ValueError(
-        f"config.decode.max_length={config['decode']['max_length']}: a source of {source} tokens, "
-        f"its instruction, the template and an output need {needed} positions, and "
-        f"config.{who}.pretrained={config[who]['pretrained']!r} has {most}: lower it, or "
-        "config.data.buckets"
-    )
+  source, output = max(source for source, _ in config["data"]["buckets"]), "decode.max_length"
+  read, written = source + config["data"]["prompt_length"], config["decode"]["max_length"]
+  what = f"a source of {source} tokens, its instruction"
+  if is_causal:
+    needs = [(output, written, f"{what}, the template and an output", read + template + written)]
+  else:
+    before = len(fields.get("decoder_prefix", ()))
+    needs = [
+        (output, written, "an output and what comes before it", before + written),
+        # The source has its EOS already, and the decoder's first input is none of it.
+        ("data.buckets", source, f"{what} and the template", read + max(template - 2, 0)),
+    ]
+  for field, value, texts, needed in needs:
+    if needed > most:
+      raise ValueError(
+          f"config.{field}={value}: {texts} need {needed} positions, and "
+          f"config.{who}.pretrained={config[who]['pretrained']!r} has {most}: lower it, or "
+          "config.data.buckets"
+      )
 
 
 def locate_published(config: Config, who: str) -> Path:

@@ -49,7 +49,7 @@ class Inputs:
     All models and tokenizers that the config names must have the same vocabulary.
     """
     if self._workdir.begun("tokenizer"):
-      return data.load_tokenizer(self._workdir.folder("tokenizer"))
+      return data.load_tokenizer(self._workdir.folder("tokenizer"), self._languages)
     config = self._config
     paths = {
         f"config.{who}.pretrained={name!r}": config_models.locate_published(config, who)
@@ -61,10 +61,15 @@ class Inputs:
       paths["config.teacher.checkpoint"] = other
     if config.tokenizer.path:
       paths["config.tokenizer.path"] = Path(config.tokenizer.path)
-    found = {name: _load_tokenizer(name, path) for name, path in paths.items()}
+    found = {name: _load_tokenizer(name, path, self._languages) for name, path in paths.items()}
     for (a, first), (b, second) in itertools.pairwise(found.items()):
       data.check_same_vocabulary(first, second, names=(a, b))
     return next(iter(found.values()), None) or self._trained_tokenizer()
+
+  @property
+  def _languages(self) -> data.Languages:
+    fields = self._config.tokenizer
+    return fields.source_language, fields.target_language
 
   def _trained_tokenizer(self) -> data.Tokenizer:
     """Trains a SentencePiece model on the training split and the instructions."""
@@ -228,9 +233,9 @@ def _say_cached(folder: Path, cached: data.CachedTokens, note: str) -> None:
   print_line("data", f"train as tokens: {examples:,} examples in {folder}, {size:,.1f} MiB, {note}")
 
 
-def _load_tokenizer(field: str, path: Path) -> data.AnyTokenizer:
+def _load_tokenizer(field: str, path: Path, languages: data.Languages) -> data.AnyTokenizer:
   """Reads a tokenizer; errors name the config field that points to it."""
   try:
-    return data.load_tokenizer(path)
+    return data.load_tokenizer(path, languages)
   except FileNotFoundError as error:
     raise FileNotFoundError(f"{field}: {error}") from error

@@ -1,10 +1,11 @@
 """All steps of a task in a minute: its config's `:smoke` on synthetic data and tiny models.
 
-    python launch/smoke.py wmt [--causal] [--workdir=runs/smoke-wmt] [flags of kdtw_jax.main]
+    python launch/smoke.py wmt [--causal|--nllb] [--workdir=runs/smoke-wmt] [flags of kdtw_jax.main]
 
 `tfds.testing.mock_data` makes the data; those of gsm8k are sums in words. The models are written
-here, untrained, in the layout of published ones: T5s, or with --causal two Qwen3 with a chat
-template. Nothing is downloaded. Everything else is the same as in
+here, untrained, in the layout of published ones: T5s, with --causal two Qwen3 with a chat template,
+or with --nllb two NLLB, which are told their languages. Nothing is downloaded. Everything else is
+the same as in
 `python -m kdtw_jax.main --config=configs/wmt.py`.
 """
 
@@ -154,24 +155,77 @@ def write_causal_pair(folder: Path) -> tuple[Path, Path]:
   return folder / "teacher", folder / "student"
 
 
+LANGUAGES = {"source_language": "eng_Latn", "target_language": "deu_Latn"}
+
+
+def write_nllb_tokenizer(folder: Path) -> None:
+  """Writes a tokenizer as NLLB's: BPE, whose padding is row 1, and languages as special tokens."""
+  phrases = PhrasebookSource("train", size=300, seed=0)
+  tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>"))
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+  trainer = tokenizers.trainers.BpeTrainer(
+      vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False
+  )
+  text = (side for i in range(300) for side in (phrases[i].source, phrases[i].target))
+  tokenizer.train_from_iterator(text, trainer)
+  model = json.loads(tokenizer.to_str())["model"]
+  transformers.NllbTokenizer(
+      vocab=model["vocab"],
+      merges=[tuple(pair) for pair in model["merges"]],
+      extra_special_tokens=[*LANGUAGES.values(), "fra_Latn"],
+  ).save_pretrained(folder)
+
+
+def write_nllb_pair(folder: Path) -> tuple[Path, Path]:
+  """Writes a teacher and a student in NLLB's layout; returns their folders."""
+  write_nllb_tokenizer(folder / "tokenizer")
+  named = {"model_type": "m2m_100", "is_encoder_decoder": True, "decoder_start_token_id": 2}
+  (folder / "tokenizer" / "config.json").write_text(json.dumps(named), encoding="utf-8")
+  languages = LANGUAGES["source_language"], LANGUAGES["target_language"]
+  tokenizer = data.load_tokenizer(folder / "tokenizer", languages)
+  for number, (who, width) in enumerate((("teacher", 32), ("student", 16))):
+    rows = tokenizer.model_fields | {"vocab_size": tokenizer.num_tokens, "tau_id": -1}
+    sizes = ModelConfig(
+        kind="bart",
+        positions="m2m",
+        scale_embedding=True,
+        d_model=width,
+        d_ff=2 * width,
+        num_heads=2,
+        d_kv=width // 2,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        **rows,
+    )
+    params = build(sizes).init(jax.random.key(number))
+    published.save_model(folder / who, params, sizes, save_tokenizer=write_nllb_tokenizer)
+    for name in ("kdtw.json", "generation_config.json"):  # of ours, with our languages
+      (folder / who / name).unlink()
+  return folder / "teacher", folder / "student"
+
+
+PAIRS = {"--causal": write_causal_pair, "--nllb": write_nllb_pair}
+
+
 def main() -> None:
   """Writes the models and runs the config."""
   if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
     sys.exit(__doc__)
   task, *further = sys.argv[1:]
-  is_causal = "--causal" in further
-  further = [flag for flag in further if flag != "--causal"]
+  kind = next((flag for flag in further if flag in PAIRS), "")
+  further = [flag for flag in further if flag not in PAIRS]
   workdir = next(
       (flag.partition("=")[2] for flag in further if flag.startswith("--workdir=")),
       f"runs/smoke-{task}",
   )
   os.environ["XLA_FLAGS"] = config.fast_compile_flags()  # read when JAX starts, with these models
-  write = write_causal_pair if is_causal else write_pair
-  teacher, student = write(Path(workdir) / "published")
+  teacher, student = PAIRS.get(kind, write_pair)(Path(workdir) / "published")
   own_data = []
+  if kind == "--nllb":
+    own_data = [f"--config.tokenizer.{name}={value}" for name, value in LANGUAGES.items()]
   if task == "gsm8k":
     write_sums(Path(workdir) / "sums")
-    own_data = [f"--config.data.path={workdir}/sums"]
+    own_data += [f"--config.data.path={workdir}/sums"]
   flags = [
       f"--config=configs/{task}.py:smoke",
       f"--config.teacher.pretrained={teacher}",

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All steps of a task in a minute or two, on synthetic data and tiny models in published format:
-# T5s, or with --causal two decoder-only models.
-# usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum|gsm8k [--causal] [flags of kdtw_jax.main]
+# T5s, with --causal two decoder-only models, or with --nllb two that are told their languages.
+# usage: launch/smoke.sh wmt|xsum|cnn_dailymail|aeslc|samsum|gsm8k [--causal] [--nllb] [flags]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh

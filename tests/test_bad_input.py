@@ -188,6 +188,7 @@ VALUES = [
     ("tokenizer.vocab_size", -1, "or 0 (chosen)"),
     ("tokenizer.vocab_size", 10**9, "<= 1,000,000"),
     ("tokenizer.kind", "wordpiece", "must be one of unigram, bpe"),
+    ("tokenizer.source_language", "eng Latn", "must be the model's name of a language"),
     ("tokenizer.path", "\n", "printable"),
     # budgets
     ("budgets.knots", (0.0,), "two or more"),
@@ -223,7 +224,7 @@ VALUES = [
     ("student.model.gate_alpha", NAN, "must be > 0"),
     ("student.model.gate", "none", "must be one of token, mlp"),
     ("student.model.gate", True, TEXT),
-    ("student.model.feed_forward", "swish", "must be one of relu, gated-gelu"),
+    ("student.model.feed_forward", "swish", "must be one of relu, gelu, gated-gelu"),
     ("student.model.dropout_rate", 1.0, "must be >= 0 and < 1"),
     ("student.model.dropout_rate", NAN, "must be >= 0"),
     ("student.model.dtype", "float16", "must be one of float32, bfloat16"),

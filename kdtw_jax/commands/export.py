@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> None:
   text = card(
       trained.config["name"],
       instruction,
-      max_length=trained.config["decode"]["max_length"],
+      # transformers counts what it forces as new
+      max_length=trained.config["decode"]["max_length"]
+      + len(trained.student.config.decoder_prefix),
       licence=args.licence,
       metrics=read_metrics(measured) if measured.is_file() else None,
       where=args.push or "FOLDER",

@@ -23,9 +23,11 @@ def _model(**fields: Any) -> dict[str, Any]:
       d_model=64, d_ff=256, num_heads=4, d_kv=16, num_encoder_layers=2, num_decoder_layers=1
   )
   kinds = dict(
-      kind="t5",  # t5, an encoder-decoder | causal, a decoder alone: its source is a prompt
+      # t5 | bart, encoder-decoders, the second as Pegasus | causal, a decoder that reads a prompt
+      kind="t5",
       num_key_heads=0,  # of a causal model; 0: as many as num_heads
-      feed_forward="relu",  # relu | gated-gelu | gated-silu; causal models are gated
+      # relu | gelu (bart) | gated-gelu | gated-silu; causal models are gated, bart is not
+      feed_forward="relu",
       tie_embeddings=True,
       dropout_rate=0.0,
       dtype="float32",  # of activations and caches: float32 | bfloat16
@@ -141,6 +143,10 @@ def defaults() -> ml_collections.ConfigDict:
       path="",
       kind="bpe",  # bpe | unigram
       vocab_size=2000,  # number of ids; 0: chosen for the text that it is trained on
+      # languages of the data, as a model that translates many names them, e.g. "eng_Latn" (NLLB),
+      # "en" (M2M-100) or "en_XX" (mBART); "": the model has none
+      source_language="",
+      target_language="",
   )
   config.budgets = dict(
       knots=(0.0, 0.05, 0.1, 0.2, 0.3, 0.5),  # λ(B) is linear between these

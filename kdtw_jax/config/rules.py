@@ -13,6 +13,7 @@ import ml_collections
 
 from kdtw_jax.config import values
 from kdtw_jax.config.defaults import STAGES, defaults
+from kdtw_jax.config.model_rules import Faults, model_faults, num_parameters
 
 _TRAINING = ("teacher.train", "sft", "warm_start", "distillation", "wheels")
 _MOST_PARAMETERS = 10**12
@@ -102,10 +103,7 @@ def _registered(field: str, value: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 # Each check yields (field, remedy) for every mistake.
-_Faults = Iterator[tuple[str, str]]
-
-
-def _budgets(config: ml_collections.ConfigDict) -> _Faults:
+def _budgets(config: ml_collections.ConfigDict) -> Faults:
   """Checks that the knots cover the training budgets, and these all budgets that are evaluated."""
   budgets, rounded = config.budgets, [round(b, 4) for b in config.budgets.train]
   both = [b for b in budgets.held_out if round(b, 4) in rounded]
@@ -134,7 +132,7 @@ def _budgets(config: ml_collections.ConfigDict) -> _Faults:
       )
 
 
-def _schedules(config: ml_collections.ConfigDict) -> _Faults:
+def _schedules(config: ml_collections.ConfigDict) -> Faults:
   """Checks that warm-ups end within their stage and that learning rates decay."""
   for name in _TRAINING:
     stage = lookup(config, name)
@@ -159,7 +157,7 @@ def _schedules(config: ml_collections.ConfigDict) -> _Faults:
       yield f"{name}.weight_decay", f"must be 0 with {stage.optimizer}, {why}; or use adamw"
 
 
-def _losses(config: ml_collections.ConfigDict) -> _Faults:
+def _losses(config: ml_collections.ConfigDict) -> Faults:
   """Checks that every stage has a loss, and every loss rows."""
   for name in _TRAINING:
     stage = lookup(config, name)
@@ -190,7 +188,7 @@ def _losses(config: ml_collections.ConfigDict) -> _Faults:
   yield from _values_of_distillation(config.distillation)
 
 
-def _stored_scores(config: ml_collections.ConfigDict) -> _Faults:
+def _stored_scores(config: ml_collections.ConfigDict) -> Faults:
   """Checks that a stage with stored scores needs no others of the teacher."""
   for name in ("warm_start", "distillation"):
     stage = config[name]
@@ -209,7 +207,7 @@ def _stored_scores(config: ml_collections.ConfigDict) -> _Faults:
       )
 
 
-def _values_of_distillation(stage: ml_collections.ConfigDict) -> _Faults:
+def _values_of_distillation(stage: ml_collections.ConfigDict) -> Faults:
   """Checks that values are learned where there are steps for them, and from the rows they need."""
   if not stage.path_consistency:
     if stage.value_warmup_steps:
@@ -230,7 +228,7 @@ def _values_of_distillation(stage: ml_collections.ConfigDict) -> _Faults:
         )
 
 
-def _data(config: ml_collections.ConfigDict) -> _Faults:
+def _data(config: ml_collections.ConfigDict) -> Faults:
   """Checks that the source is named and that there are three splits."""
   data = config.data
   own_files = data.source not in ("phrasebook", "tfds")
@@ -268,7 +266,7 @@ def _data(config: ml_collections.ConfigDict) -> _Faults:
     yield "decode.max_length", f"must be at least the longest target bucket, {longest}"
 
 
-def _models(config: ml_collections.ConfigDict) -> _Faults:
+def _models(config: ml_collections.ConfigDict) -> Faults:
   """Checks that the models fit a machine and have the heads that the stages need."""
   student, teacher = config.student.model, config.teacher
   if not student.value_heads and {"distillation", "wheels"} & {*config.stages}:
@@ -289,11 +287,11 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
   vocab_size = config.tokenizer.vocab_size
   for who in ("student", "teacher"):
     model, pretrained = config[who].model, config[who].pretrained
-    if not pretrained and model.kind == "causal":
-      yield from _causal(who, model)
-    if not pretrained and _num_parameters(model, vocab_size) > _MOST_PARAMETERS:
+    if not pretrained:
+      yield from model_faults(who, model)
+    if not pretrained and num_parameters(model, vocab_size) > _MOST_PARAMETERS:
       yield f"{who}.model.d_model", (
-          f"makes a model of {_num_parameters(model, vocab_size):.0e} parameters, most are "
+          f"makes a model of {num_parameters(model, vocab_size):.0e} parameters, most are "
           f"{_MOST_PARAMETERS:.0e}: lower the sizes of config.{who}.model"
       )
   known = vocab_size and not (config.student.pretrained or config.tokenizer.path)
@@ -301,40 +299,36 @@ def _models(config: ml_collections.ConfigDict) -> _Faults:
     yield "student.model.gate_top_k", f"must be <= config.tokenizer.vocab_size={vocab_size}"
 
 
-def _causal(who: str, model: ml_collections.ConfigDict) -> _Faults:
-  """Checks the fields of a causal model."""
-  if model.feed_forward == "relu":
-    yield f"{who}.model.feed_forward", "must be gated-silu or gated-gelu with kind='causal'"
-  if model.d_kv % 2:
-    yield f"{who}.model.d_kv", "must be even with kind='causal', which rotates pairs of entries"
-  if model.num_heads % (model.num_key_heads or model.num_heads):
-    yield f"{who}.model.num_key_heads", f"must divide num_heads={model.num_heads}"
+def _languages(config: ml_collections.ConfigDict) -> Faults:
+  """Checks that a published model is told both of its languages."""
+  languages = {name: config.tokenizer[f"{name}_language"] for name in ("source", "target")}
+  published = (
+      config.student.pretrained,
+      config.teacher.pretrained,
+      config.teacher.checkpoint,
+      config.tokenizer.path,
+  )
+  for name, language in languages.items():
+    if not language and any(languages.values()):
+      yield f"tokenizer.{name}_language", "must be named, as the other language is"
+    elif language and not any(published):
+      yield f"tokenizer.{name}_language", "must be '' without a published model"
 
 
-def _num_parameters(model: ml_collections.ConfigDict, vocab_size: int) -> int:
-  """Estimates the number of parameters of a model."""
-  attention = 4 * model.d_model * model.num_heads * model.d_kv
-  feed_forward = (2 if model.feed_forward == "relu" else 3) * model.d_model * model.d_ff
-  if model.kind == "causal":
-    return vocab_size * model.d_model + model.num_decoder_layers * (attention + feed_forward)
-  encoder = model.num_encoder_layers * (attention + feed_forward)
-  decoder = model.num_decoder_layers * (2 * attention + feed_forward)
-  return vocab_size * model.d_model + encoder + decoder
-
-
-def _mesh(config: ml_collections.ConfigDict) -> _Faults:
+def _mesh(config: ml_collections.ConfigDict) -> Faults:
   """Checks that at most one axis of the mesh takes the devices that the others leave."""
   rest = [name for name, size in config.mesh.items() if size == -1]
   for name in rest[1:]:
     yield f"mesh.{name}", f"config.mesh.{rest[0]} is -1 too: give one of them a number of devices"
 
 
-_CHECKS: tuple[Callable[[ml_collections.ConfigDict], _Faults], ...] = (
+_CHECKS: tuple[Callable[[ml_collections.ConfigDict], Faults], ...] = (
     _budgets,
     _schedules,
     _losses,
     _stored_scores,
     _data,
     _models,
+    _languages,
     _mesh,
 )

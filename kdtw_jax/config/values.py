@@ -177,6 +177,10 @@ RULES = {
         lambda v: v == 0 or 32 <= v <= 10**6,
         "must be >= 32 and <= 1,000,000, more than any vocabulary of today has, or 0 (chosen)",
     ),
+    "tokenizer.*_language": Rule(
+        lambda v: v == "" or (v.isprintable() and not any(map(str.isspace, v))),
+        "must be the model's name of a language, e.g. 'deu_Latn', or ''",
+    ),
     "budgets.knots": _shares(2, "two or more "),
     "budgets.held_out": _shares(0, ""),
     "budgets.*": _shares(1, "one or more "),
@@ -187,9 +191,9 @@ RULES = {
     "*.model.num_*_layers": _size(256),
     "*.model.*_hidden": _size(2**16),
     "*.model.gate_top_k": _size(1000),
-    "*.model.kind": _one_of("t5", "causal"),
+    "*.model.kind": _one_of("t5", "bart", "causal"),
     "*.model.num_key_heads": _between(0, 512),
-    "*.model.feed_forward": _one_of("relu", "gated-gelu", "gated-silu"),
+    "*.model.feed_forward": _one_of("relu", "gelu", "gated-gelu", "gated-silu"),
     "*.model.dropout_rate": _between(0, 1, below=True),
     "*.model.dtype": _one_of("float32", "bfloat16"),
     "student.model.param_dtype": Rule(

@@ -3,6 +3,7 @@
 from kdtw_jax.data.example import Example as Example
 from kdtw_jax.data.example import Source as Source
 from kdtw_jax.data.joined import JoinedSource as JoinedSource
+from kdtw_jax.data.languages import Languages as Languages
 from kdtw_jax.data.lengths import shortest_output as shortest_output
 from kdtw_jax.data.lines import lines_of as lines_of
 from kdtw_jax.data.lines import read_lines as read_lines

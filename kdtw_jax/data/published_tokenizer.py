@@ -1,7 +1,7 @@
 """Tokenizers of published models, with room for the student's `<τ>`.
 
-T5, mT5, UMT5 and ByT5 have our ids of pad and EOS. Those of MADLAD-400 and of causal models (Qwen,
-Llama, Gemma) become ours (`token_ids.py`).
+T5, mT5, UMT5, ByT5 and Pegasus have our ids of pad and EOS. Those of MADLAD-400, of BART, mBART,
+M2M-100 and NLLB, and of causal models (Qwen, Llama, Gemma) become ours (`token_ids.py`).
 
 A published vocabulary has no `<τ>`. It gets the first id after the tokenizer's own ids. In the
 published tables that row is padding (T5: row 32100 of 32128) or is appended. Every model's table is
@@ -17,8 +17,9 @@ import os
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from kdtw_jax.base import EOS_ID, PAD_ID, TAU
+from kdtw_jax.base import EOS_ID, PAD_ID, TAU, UNK_ID
 from kdtw_jax.data import token_ids
+from kdtw_jax.data.languages import NONE, Languages, check_none, known_languages
 from kdtw_jax.data.token_ids import TokenIds
 from kdtw_jax.data.tokenizer import MODEL_FILE, Tokenizer
 from kdtw_jax.files import first_line
@@ -26,7 +27,8 @@ from kdtw_jax.files import first_line
 ROWS_MULTIPLE = 128  # as in T5: the table divides among devices and fills a TPU's lanes
 # Text on which two vocabularies are compared: words, digits, accents, other scripts, white space.
 PROBE = "Use the teacher for at most 20% of the tokens: Zwei Männer kochen; « 3.14 » 你好 привет!"
-VOCABULARY_FILES = ("tokenizer.json", "spiece.model")  # all but ByT5 have one of them
+# All but ByT5 have one of them.
+VOCABULARY_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model")
 _TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json")
 _WORD_START = "▁"
 
@@ -61,22 +63,30 @@ class PublishedTokenizer:
     self._ours: dict[int, int] = {theirs: ours for ours, theirs in self.ids.renamed}
     self._special = {self._published.get(i, i) for i in (PAD_ID, EOS_ID)}
     self._is_bytes = False
-    if self.ids.adds_padding:
-      added = tokenizer.added_tokens_decoder.items()
-      self._special = {i for i, token in added if token.special}
-      self._is_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
     unknown = tokenizer.unk_token_id
+    if self.ids.adds_padding or self.ids.surrounds:
+      added = tokenizer.added_tokens_decoder.items()
+      self._special = {*known_languages(tokenizer).values()}
+      self._special |= {i for i, token in added if token.special}
+      if not self.ids.adds_padding:
+        self._special -= {unknown}  # a text may be unknown
+      if tokenizer.is_fast:
+        self._is_bytes = "ByteLevel" in str(tokenizer.backend_tokenizer.decoder)
     self.unk_id = -1 if unknown is None else self._ours.get(unknown, unknown)
     self.num_tokens = self.tau_id = self.ids.num_published + self.ids.adds_padding
     self.vocab_size = -(-(self.num_tokens + 1) // ROWS_MULTIPLE) * ROWS_MULTIPLE
 
   @classmethod
-  def load(cls, folder: str | os.PathLike) -> "PublishedTokenizer":
+  def load(cls, folder: str | os.PathLike, languages: Languages = NONE) -> "PublishedTokenizer":
     """Reads the tokenizer of a published model's folder.
+
+    Args:
+      folder: the folder.
+      languages: those of sources and of outputs, for a model that has languages.
 
     Raises:
       FileNotFoundError: if there are no tokenizer files.
-      ValueError: if its ids or its chat template cannot be used.
+      ValueError: if its ids, its chat template or these languages cannot be used.
     """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # torch may be missing
     import transformers  # here: it takes seconds, and runs with their own vocabulary skip it
@@ -97,7 +107,7 @@ class PublishedTokenizer:
           f"{folder}: is the tokenizer of a run without its {MODEL_FILE}: copy it there from "
           "WORKDIR/stages/tokenizer"
       )
-    return cls(found, token_ids.read(found, folder))
+    return cls(found, token_ids.read(found, folder, languages))
 
   @property
   def model_fields(self) -> dict[str, Any]:
@@ -110,12 +120,14 @@ class PublishedTokenizer:
         "stop_ids": self.ids.stop_ids,
         "prompt_prefix": self.ids.prompt_prefix,
         "prompt_suffix": self.ids.prompt_suffix,
+        "decoder_prefix": self.ids.decoder_prefix,
     }
 
   def save(self, folder: str | os.PathLike) -> None:
     """Writes the tokenizer's files into a folder."""
     self._tokenizer.save_pretrained(str(folder))
-    if self.ids != TokenIds(self.ids.num_published):
+    is_t5 = self.ids == TokenIds(self.ids.num_published) and self.unk_id == UNK_ID
+    if not is_t5:
       token_ids.write(self.ids, folder)
 
   def digest(self) -> str:
@@ -129,7 +141,8 @@ class PublishedTokenizer:
   def encode(self, text: str) -> list[int]:
     """Encodes a text without EOS; never gives pad, EOS or `<τ>`, even if the text names them.
 
-    Of a causal model's tokenizer, it gives no special token at all: a text cannot end its turn.
+    Of a tokenizer that puts special tokens around a text, it gives none at all: a text of a causal
+    model cannot end its turn, and no other can say its language.
     """
     return self.encode_batch([text])[0]
 
@@ -159,7 +172,8 @@ class PublishedTokenizer:
     """Decodes ids; skips special and padding ids at any position."""
     known = [self._published.get(i, i) for i in map(operator.index, ids) if i < self.num_tokens]
     text = self._tokenizer.decode(
-        [i for i in known if i < self.ids.num_published],  # a new row of PAD_ID is not
+        # A new row of PAD_ID is not published, and M2M-100's languages are not skipped as special.
+        [i for i in known if i < self.ids.num_published and i not in self._special],
         skip_special_tokens=True,
         clean_up_tokenization_spaces=False,
     )
@@ -209,27 +223,31 @@ def _no_tokenizer(folder: str | os.PathLike, reason: str) -> FileNotFoundError:
 AnyTokenizer = Tokenizer | PublishedTokenizer
 
 
-def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
+def load_tokenizer(path: str | os.PathLike, languages: Languages = NONE) -> AnyTokenizer:
   """Reads a tokenizer.
 
   Args:
     path: a SentencePiece model made by `train_tokenizer`, a folder that holds one as
       tokenizer.model, or the folder of a published model.
+    languages: those of sources and of outputs, for a published model that has languages; a folder
+      that a run saved knows its own.
 
   Returns:
     The tokenizer.
 
   Raises:
     FileNotFoundError: if there is none.
-    ValueError: if it cannot be read, or has other special ids.
+    ValueError: if it cannot be read, has other special ids, or not these languages.
   """
   path = Path(path)
   if not path.is_dir():
+    check_none(languages, path)
     return Tokenizer.load(str(path))
   for name in (MODEL_FILE, *_TOKENIZER_FILES):
     if (path / name).exists() and not (path / name).is_file():  # reading a pipe may block for ever
       raise ValueError(f"{path / name}: is not a regular file: put the tokenizer's file there")
   if (path / MODEL_FILE).is_file():
+    check_none(languages, path)
     return Tokenizer.load(str(path / MODEL_FILE))
   if not any((path / name).is_file() for name in _TOKENIZER_FILES):
     raise FileNotFoundError(
@@ -237,7 +255,7 @@ def load_tokenizer(path: str | os.PathLike) -> AnyTokenizer:
         f"{MODEL_FILE} lies, or the folder of a published model with "
         f"{' or '.join(VOCABULARY_FILES)}"
     )
-  return PublishedTokenizer.load(path)
+  return PublishedTokenizer.load(path, languages)
 
 
 def check_same_vocabulary(a: AnyTokenizer, b: AnyTokenizer, *, names: tuple[str, str]) -> None:

@@ -5,7 +5,8 @@ other tokens there, so a few rows change places: the token that ends an output m
 of padding to row 0, and those that were there take the places left free. A causal model's padding
 is a new row after its last token. What a chat template puts before and after a user's text is
 constant, and a part of the model. MADLAD-400 is a T5 with other ids, whose decoder starts with its
-unknown token.
+unknown token. What the tokenizer of another encoder-decoder puts around a text is constant too, and
+so is what its decoder is given before it writes: a language, say (`languages.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdtw_jax.base import EOS_ID, PAD_ID, UNK_ID
+from kdtw_jax.data.languages import NONE, Languages, check_saved, chosen, known_languages
 from kdtw_jax.files import first_line, read_json_object, with_tuples
 
 TOKEN_IDS_FILE = "kdtw_token_ids.json"
 _TEXT, _ANSWER = "kdtwtext", "kdtwanswer"  # stand for texts in a template
 _NO_TEMPLATE = "\n"  # between a text and its output, for a model that has no chat template
+_FORCED = "forced_bos_token_id"  # what transformers writes before a model does
 _DATE = "26 Jul 2024"  # the default of Llama 3's template, which states the day otherwise
 
 
@@ -31,7 +34,10 @@ class TokenIds(NamedTuple):
     renamed: (ours, published) of each row that changes places; () if pad and EOS are 0 and 1.
     stop_ids: our ids of further tokens that end an output.
     prompt_prefix: our ids of what comes before a text.
-    prompt_suffix: our ids of what comes after it, in the place of EOS; last the decoder's start.
+    prompt_suffix: our ids of what comes after it, in the place of EOS; last the decoder's first
+      input.
+    decoder_prefix: our ids of what an encoder-decoder's decoder reads before that.
+    languages: the names of those of sources and of outputs; "" for a model without any.
   """
 
   num_published: int
@@ -39,6 +45,13 @@ class TokenIds(NamedTuple):
   stop_ids: tuple[int, ...] = ()
   prompt_prefix: tuple[int, ...] = ()
   prompt_suffix: tuple[int, ...] = (EOS_ID, PAD_ID)
+  decoder_prefix: tuple[int, ...] = ()
+  languages: Languages = NONE
+
+  @property
+  def surrounds(self) -> bool:
+    """True if special tokens stand around a text or before an output, besides EOS and a start."""
+    return bool(self.prompt_prefix or self.decoder_prefix or len(self.prompt_suffix) > 2)
 
   @property
   def adds_padding(self) -> bool:
@@ -46,24 +59,29 @@ class TokenIds(NamedTuple):
     return dict(self.renamed).get(PAD_ID, PAD_ID) >= self.num_published
 
 
-def read(tokenizer: Any, folder: str | os.PathLike) -> TokenIds:
+def read(tokenizer: Any, folder: str | os.PathLike, languages: Languages = NONE) -> TokenIds:
   """Reads what a folder says of its ids.
 
   Args:
     tokenizer: transformers' tokenizer of the folder.
     folder: with `kdtw_token_ids.json` if `write` has been there; or else a published model's, of
       which config.json, generation_config.json and the chat template are read.
+    languages: those of sources and of outputs, for a model that has languages.
 
   Raises:
-    ValueError: if no token ends an output, the template cannot be used or a file is damaged.
+    ValueError: if no token ends an output, the template cannot be used, a file is damaged, or a
+      language is missing or unknown.
   """
   path = Path(folder) / TOKEN_IDS_FILE
   if path.is_file():
     saved = read_json_object(path, remedy="copy the tokenizer's folder again")
     try:
-      return TokenIds(**{name: with_tuples(value) for name, value in saved.items()})
+      ids = TokenIds(**{name: with_tuples(value) for name, value in saved.items()})
     except TypeError as error:
       raise ValueError(f"{path}: damaged ({error}): copy the tokenizer's folder again") from error
+    check_saved(ids.languages, languages, folder)
+    return ids
+  of_languages = chosen(tokenizer, languages, folder)
   files = [_json_of(Path(folder) / name) for name in ("config.json", "generation_config.json")]
   special = tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
   start = files[0].get("decoder_start_token_id")
@@ -71,7 +89,10 @@ def read(tokenizer: Any, folder: str | os.PathLike) -> TokenIds:
     return TokenIds(len(tokenizer))
   size = _num_published(tokenizer, files[0])
   if files[0].get("is_encoder_decoder"):
-    return _of_encoder_decoder(special[:2], start, size, folder)
+    forced = next((i for file in files[::-1] for i in _as_list(file.get(_FORCED))), None)
+    begin = _beginning(tokenizer, start, forced, of_languages[-1:])
+    ids = _of_encoder_decoder(tokenizer, begin, size, folder)
+    return ids._replace(languages=languages)
   named = (_as_list(file.get("eos_token_id")) for file in files)
   stops = {i for ids in (_as_list(tokenizer.eos_token_id), *named) for i in ids if i < size}
   prefix, suffix, end = _template(tokenizer, str(folder))
@@ -99,19 +120,50 @@ def write(ids: TokenIds, folder: str | os.PathLike) -> None:
 
 
 def _of_encoder_decoder(
-    special: tuple[int | None, int | None], start: int | None, size: int, where: str | os.PathLike
+    tokenizer: Any, begin: Sequence[int | None], size: int, where: str | os.PathLike
 ) -> TokenIds:
-  """Returns the ids of a T5, whose table has rows for padding and the decoder's start."""
-  pad, end = special
+  """Returns the ids of an encoder-decoder, whose table has rows for padding and for its start.
+
+  Args:
+    tokenizer: transformers' tokenizer.
+    begin: published ids of the decoder's first inputs; None for padding.
+    size: rows that are text or special tokens.
+    where: the folder, for errors.
+  """
+  pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
   if pad is None or end is None:
     raise ValueError(
         f"{where}: its tokenizer names no token of padding or of the end (pad_token_id={pad}, "
         f"eos_token_id={end}): copy tokenizer_config.json from the model again"
     )
+  text, whole = (tokenizer(_TEXT, add_special_tokens=adds)["input_ids"] for adds in (False, True))
+  places = [i for i in range(len(whole)) if whole[i : i + len(text)] == text]
+  after = whole[places[0] + len(text) :] if places else []
+  if after[:1] != [end]:
+    raise ValueError(
+        f"{where}: its tokenizer puts {tokenizer.eos_token!r} not right after a text, but "
+        f"{whole} around {text}: copy its files from the model again"
+    )
   renamed = () if (pad, end) == (PAD_ID, EOS_ID) else _renamed(pad, end)
-  first = pad if start is None else start
   ours = {theirs: new for new, theirs in renamed}
-  return TokenIds(size, renamed, prompt_suffix=(EOS_ID, ours.get(first, first)))
+  before, after, first = (
+      tuple(ours.get(i, i) for i in ids)
+      for ids in (whole[: places[0]], after, [pad if i is None else i for i in begin])
+  )
+  return TokenIds(size, renamed, (), before, (*after, first[-1]), first[:-1])
+
+
+def _beginning(
+    tokenizer: Any, start: int | None, forced: int | None, language: Sequence[int]
+) -> tuple[int | None, ...]:
+  """Returns the published ids of what a decoder is given: its start, and what is forced after it.
+
+  A language is forced, but for mBART's, whose decoder starts with it.
+  """
+  if language:
+    starts_with_it = start is None or start in known_languages(tokenizer).values()
+    return (*language,) if starts_with_it else (start, *language)
+  return (start,) if forced is None else (start, forced)
 
 
 def _renamed(pad: int, end: int) -> tuple[tuple[int, int], ...]:
@@ -124,7 +176,8 @@ def _renamed(pad: int, end: int) -> tuple[tuple[int, int], ...]:
 
 def _num_published(tokenizer: Any, config: Mapping[str, Any]) -> int:
   """Returns the size of the vocabulary, without special tokens that the model has no row for."""
-  size, rows = len(tokenizer), config.get("vocab_size")
+  size = max(len(tokenizer), *(i + 1 for i in known_languages(tokenizer).values()), 0)
+  rows = config.get("vocab_size")
   if not isinstance(rows, int) or rows >= size:
     return size
   special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -25,7 +25,7 @@ from kdtw_jax.models.cache import Cache, Encoded, KeyValue, append, as_memory, e
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.grouped_attention import GroupedAttention, Memory
 from kdtw_jax.models.language_model import LanguageModel
-from kdtw_jax.models.layers import DropoutSeed, RMSNorm, dropout, dropout_seeds, feed_forward
+from kdtw_jax.models.layers import DropoutSeed, FeedForward, RMSNorm, dropout, dropout_seeds
 from kdtw_jax.models.rotary import Rotation, frequencies, rotation
 
 Bias = dict[int, Array]  # by the window of a layer, 0 for none
@@ -41,7 +41,7 @@ class CausalLayer(nnx.Module):
     self.self_attention_norm = _norm(config)
     self.self_attention = GroupedAttention(config, rngs)
     self.feed_forward_norm = _norm(config)
-    self.feed_forward = feed_forward(config, rngs)
+    self.feed_forward = FeedForward(config, rngs)
     self.post_norms = config.post_norms
     if config.post_norms:
       self.self_attention_post_norm = _norm(config)

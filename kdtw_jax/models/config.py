@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from kdtw_jax.base import EOS_ID, PAD_ID
 
-KINDS = ("t5", "causal")
+KINDS = ("t5", "bart", "causal")
 GATE_KINDS = ("none", "token", "mlp", "difficulty_price")
-FEED_FORWARDS = ("relu", "gated-gelu", "gated-silu")
+FEED_FORWARDS = ("relu", "gelu", "gated-gelu", "gated-silu")
+POSITIONS = ("learned", "pegasus", "m2m")
 ROPE_SCALINGS = {"linear": 1, "llama3": 4}  # and how many numbers each has
 DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "dots", "layers")
@@ -20,14 +21,16 @@ REMATS = ("none", "dots", "layers")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-  """Architecture of a T5 encoder-decoder or a causal language model, and of a student's heads.
+  """Architecture of an encoder-decoder or a causal language model, and of a student's heads.
 
-  Fields from `num_key_heads` to `prompt_suffix` are read by causal models alone, but for the last
-  row of `prompt_suffix`. Their defaults are those of Qwen3, which is what a causal model made here
-  is published as.
+  Fields from `num_key_heads` to `windows` are read by causal models alone, but for
+  `scale_embedding`. Their defaults are those of Qwen3, which is what a causal model made here is
+  published as. Fields from `pre_norm` to `max_positions` are read by the BART family alone. Their
+  defaults are those of Pegasus, likewise.
 
   Attributes:
-    kind: 't5', an encoder-decoder (`t5.py`), or 'causal', a decoder alone (`causal_lm.py`).
+    kind: 't5' or 'bart', encoder-decoders (`t5.py`, `bart.py`), or 'causal', a decoder alone
+      (`causal_lm.py`).
     vocab_size: V, number of rows of the embedding, including `<τ>` and padding rows.
     num_tokens: first padding row of the embedding; logits from here on are masked. 0 for none.
     renamed_ids: (ours, published) of each row whose id differs from the published one.
@@ -43,7 +46,8 @@ class ModelConfig:
     bias_per_layer: True gives each layer its own position bias (UMT5); False shares one per stack
       (T5).
     dropout_rate: rate at the places where T5 has dropout; needs a dropout key to take effect.
-    feed_forward: 'relu' (T5), 'gated-gelu' (T5 v1.1, Gemma; tanh approximation) or 'gated-silu'.
+    feed_forward: 'relu' (T5, Pegasus), 'gelu' (BART), 'gated-gelu' (T5 v1.1, Gemma; tanh
+      approximation) or 'gated-silu'.
     tie_embeddings: True uses the embedding as the readout matrix; False has a separate one.
     scale_readout: True divides the readout's input by sqrt(D) (T5); False does not (T5 v1.1); None
       divides if the embeddings are tied.
@@ -56,7 +60,7 @@ class ModelConfig:
     post_norms: True normalises what attention and feed-forward add to the residual stream (Gemma).
     norm_offset: True multiplies by 1 + w in norms, not w (Gemma).
     norm_epsilon: added to the mean square in norms.
-    scale_embedding: True multiplies embeddings by sqrt(D) (Gemma).
+    scale_embedding: True multiplies embeddings by sqrt(D) (Gemma, M2M-100, Pegasus).
     query_scale: factor of the scores; None for 1 / sqrt(H).
     qkv_bias: True adds a bias to queries, keys and values (Qwen2).
     out_bias: True adds one to what attention gives, too (Llama's attention_bias).
@@ -68,9 +72,14 @@ class ModelConfig:
     local_rope_theta: the base in layers with a window, which are never scaled.
     windows: for each layer, how many tokens a token sees, itself included; 0 for all. () for all
       in all layers.
+    pre_norm: True normalises what a block reads; False the stream after it (BART).
+    embedding_norm: True normalises embeddings, their positions added (BART, mBART).
+    positions: 'learned', or sinusoids with the frequencies of 'pegasus' or 'm2m'.
+    max_positions: rows of a learned table; the longest sequence that sinusoids are published for.
     prompt_prefix: rows that come before every source.
-    prompt_suffix: rows that come after it, in the place of its EOS; the last one is the decoder's
-      first input, of an encoder-decoder too.
+    prompt_suffix: rows that come after it, in the place of its EOS, which is the first of them for
+      an encoder-decoder; the last one is the decoder's first input.
+    decoder_prefix: rows that an encoder-decoder's decoder reads before that one.
     tau_id: row of `<τ>`, whose logit is masked; -1 if the vocabulary has no such row.
     gate: 'none', 'token', 'mlp' or 'difficulty_price'; see `kdtw_jax.models.heads`.
     gate_hidden: hidden width of the gate's and the price's MLP.
@@ -120,8 +129,13 @@ class ModelConfig:
   rope_scaling: tuple[str | float, ...] = ()
   local_rope_theta: float = 10_000.0
   windows: tuple[int, ...] = ()
+  pre_norm: bool = True
+  embedding_norm: bool = False
+  positions: str = "pegasus"
+  max_positions: int = 1024
   prompt_prefix: tuple[int, ...] = ()
   prompt_suffix: tuple[int, ...] = (EOS_ID, PAD_ID)
+  decoder_prefix: tuple[int, ...] = ()
   tau_id: int = -1
   gate: str = "none"
   gate_hidden: int = 64
@@ -138,6 +152,16 @@ class ModelConfig:
   def compute_dtype(self) -> jnp.dtype:
     """The dtype of activations and caches."""
     return jnp.dtype(self.dtype)
+
+  @property
+  def inner(self) -> int:
+    """N * H, width of all heads together."""
+    return self.num_heads * self.d_kv
+
+  @property
+  def has_biases(self) -> bool:
+    """True if every product of an encoder-decoder has a bias."""
+    return self.kind == "bart"
 
   @property
   def key_heads(self) -> int:
@@ -173,6 +197,8 @@ class ModelConfig:
     _check_rows(self)
     if self.kind == "causal":
       _check_causal(self)
+    else:
+      _check_encoder_decoder(self)
     if not 0.0 <= self.dropout_rate < 1.0:
       raise ValueError(f"model.dropout_rate={self.dropout_rate}: must be in [0, 1)")
     if not -1 <= self.tau_id < self.vocab_size:
@@ -213,6 +239,7 @@ def _check_sizes(config: ModelConfig) -> None:
       "gate_hidden",
       "gate_top_k",
       "value_hidden",
+      "max_positions",
   )
   for name in sizes:
     if getattr(config, name) < 1:
@@ -232,7 +259,7 @@ def _check_sizes(config: ModelConfig) -> None:
 
 def _check_rows(config: ModelConfig) -> None:
   """Raises ValueError if rows are named that the vocabulary does not have, or twice."""
-  for name in ("stop_ids", "prompt_prefix", "prompt_suffix"):
+  for name in ("stop_ids", "prompt_prefix", "prompt_suffix", "decoder_prefix"):
     for row in getattr(config, name):
       if not 0 <= row < config.vocab_size:
         raise ValueError(
@@ -247,12 +274,47 @@ def _check_rows(config: ModelConfig) -> None:
     )
 
 
+def _check_encoder_decoder(config: ModelConfig) -> None:
+  """Raises ValueError if a field that encoder-decoders alone read is invalid."""
+  if len(config.prompt_suffix) < 2 or config.prompt_suffix[0] != EOS_ID:
+    raise ValueError(
+        f"model.prompt_suffix={config.prompt_suffix}: a source of kind={config.kind!r} keeps its "
+        f"EOS: must begin with {EOS_ID} and end with the decoder's first input"
+    )
+  if config.kind != "bart":
+    if config.feed_forward == "gelu":
+      raise ValueError("model.feed_forward='gelu': is built for kind='bart': choose 'gated-gelu'")
+    return
+  _check_choice(config, "positions", POSITIONS)
+  if config.feed_forward not in ("relu", "gelu"):
+    raise ValueError(
+        f"model.feed_forward={config.feed_forward!r}: a model of kind='bart' is not gated: choose "
+        "'relu' or 'gelu'"
+    )
+  if not config.tie_embeddings:
+    raise ValueError("model.tie_embeddings=False: must be True with kind='bart'")
+  if config.inner != config.d_model:
+    raise ValueError(
+        f"model.d_kv={config.d_kv}: must be d_model / num_heads = "
+        f"{config.d_model / config.num_heads:g} with kind='bart'"
+    )
+  if config.positions != "learned" and (config.d_model % 2 or config.d_model < 4):
+    raise ValueError(
+        f"model.d_model={config.d_model}: must be even and >= 4 with positions={config.positions!r}"
+    )
+  if config.positions == "m2m" and PAD_ID in (*config.decoder_prefix, config.prompt_suffix[-1]):
+    raise ValueError(
+        f"model.prompt_suffix={config.prompt_suffix}: starts a decoder with padding, which "
+        "positions='m2m' do not count: name another first input"
+    )
+
+
 def _check_causal(config: ModelConfig) -> None:
   """Raises ValueError if a field that causal models alone read is invalid."""
-  if config.feed_forward == "relu":
+  if not config.feed_forward.startswith("gated-"):
     raise ValueError(
-        "model.feed_forward='relu': a model of kind='causal' is gated: choose 'gated-silu' or "
-        "'gated-gelu'"
+        f"model.feed_forward={config.feed_forward!r}: a model of kind='causal' is gated: choose "
+        "'gated-silu' or 'gated-gelu'"
     )
   if config.d_kv % 2:
     raise ValueError(f"model.d_kv={config.d_kv}: must be even with kind='causal', which rotates it")

@@ -52,7 +52,7 @@ class Model:
   layout: Layout | None = None
 
   def init(self, key: PRNGKey) -> Params:
-    """Draws new params; see `t5.py` and `causal_lm.py` for the distributions."""
+    """Draws new params; see `t5.py`, `bart.py` and `causal_lm.py` for the distributions."""
     return nnx.to_pure_dict(nnx.state(make(self.config, nnx.Rngs(params=key))))
 
   def encode(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kdtw_jax.models.bart import Bart
 from kdtw_jax.models.cache import Encoded
 from kdtw_jax.models.causal_lm import CausalLM
 from kdtw_jax.models.config import ModelConfig
@@ -21,7 +22,7 @@ from kdtw_jax.models.heads import (
     WorthHead,
 )
 from kdtw_jax.models.language_model import LanguageModel
-from kdtw_jax.models.t5 import EncoderDecoder
+from kdtw_jax.models.t5 import T5
 
 
 class Headed(LanguageModel):
@@ -109,11 +110,19 @@ class Headed(LanguageModel):
     return self.value(hidden, price), self.cost_value(hidden, price)
 
 
-class HeadedEncoderDecoder(Headed, EncoderDecoder):
+class HeadedT5(Headed, T5):
   """T5 with heads."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    EncoderDecoder.__init__(self, config, rngs)
+    T5.__init__(self, config, rngs)
+    self.make_heads(config, rngs)
+
+
+class HeadedBart(Headed, Bart):
+  """BART with heads."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    Bart.__init__(self, config, rngs)
     self.make_heads(config, rngs)
 
 
@@ -125,13 +134,10 @@ class HeadedCausalLM(Headed, CausalLM):
     self.make_heads(config, rngs)
 
 
-HeadedModel = HeadedEncoderDecoder | HeadedCausalLM
+HeadedModel = HeadedT5 | HeadedBart | HeadedCausalLM
+_KINDS = {"t5": HeadedT5, "bart": HeadedBart, "causal": HeadedCausalLM}
 
 
 def make(config: ModelConfig, rngs: nnx.Rngs) -> HeadedModel:
   """Makes the model that a config describes."""
-  return (
-      HeadedCausalLM(config, rngs)
-      if config.kind == "causal"
-      else HeadedEncoderDecoder(config, rngs)
-  )
+  return _KINDS[config.kind](config, rngs)

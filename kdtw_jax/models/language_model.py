@@ -1,6 +1,6 @@
 """What every model has: the token table, the readout, and where its activations lie.
 
-Not here: what lies between them (`t5.py`, `causal_lm.py`).
+Not here: what lies between them (`encoder_decoder.py`, `causal_lm.py`).
 Letters: B batch, C positions, D width, V vocabulary, R rows of the readout matrix.
 """
 

@@ -1,10 +1,11 @@
-"""The small layers of all models: RMSNorm, dropout, embedding, feed-forward, and the heads' MLP.
+"""The small layers of all models: norms, dropout, embedding, feed-forward, and the heads' MLP.
 
-Only the heads' MLP has biases. Not here: attention (`attention.py`,
-`grouped_attention.py`) and whole blocks (`t5.py`, `causal_lm.py`).
+Only BART's and the heads' MLP have biases. Not here: attention (`attention.py`,
+`grouped_attention.py`) and whole blocks (`encoder_decoder.py`, `causal_lm.py`).
 Letters: B batch, C positions, D width, F hidden width, V vocabulary.
 """
 
+import functools
 import math
 
 from flax import nnx
@@ -16,7 +17,7 @@ from kdtw_jax.base import PRNGKey
 from kdtw_jax.devices import Names
 from kdtw_jax.models.config import ModelConfig
 
-RMS_EPSILON = 1e-6
+RMS_EPSILON, LAYER_EPSILON = 1e-6, 1e-5
 
 DropoutSeed = UInt32[Array, "2"]
 
@@ -124,6 +125,32 @@ class RMSNorm(nnx.Module):
     return (x32 * inverse * weight).astype(x.dtype)
 
 
+class LayerNorm(nnx.Module):
+  """`w · (x - mean(x)) / sqrt(var(x) + ε) + b`, statistics in float32.
+
+  Ba et al. 2016, https://arxiv.org/abs/1607.06450.
+  """
+
+  def __init__(self, width: int, param_dtype: str):
+    self.weight = nnx.Param(jnp.ones((width,), jnp.dtype(param_dtype)))
+    self.bias = nnx.Param(jnp.zeros((width,), jnp.dtype(param_dtype)))
+
+  def __call__(self, x: Float[Array, "*lead D"]) -> Float[Array, "*lead D"]:
+    """Normalises the last axis and keeps x's dtype."""
+    x32 = x.astype(jnp.float32)
+    centred = x32 - jnp.mean(x32, axis=-1, keepdims=True)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + LAYER_EPSILON)
+    weight = jnp.broadcast_to(self.weight[...].astype(jnp.float32), x.shape)
+    return with_bias(centred * inverse * weight, self.bias[...]).astype(x.dtype)
+
+
+def block_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
+  """Makes a norm of an encoder-decoder's residual stream: BART's, or T5's."""
+  if config.kind == "bart":
+    return LayerNorm(config.d_model, config.param_dtype)
+  return RMSNorm(config.d_model, config.param_dtype)
+
+
 def embedding_unit(width: int) -> float:
   """Returns the T5 value of a stored embedding entry of 1: sqrt(D), rounded to a power of two.
 
@@ -150,57 +177,51 @@ class Embedding(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-  """The feed-forward block: `wo(relu(wi x))`, or `wo(f(wi_0 x) · wi_1 x)` when gated by f.
+  """The feed-forward block: `wo(f(wi x))`, or `wo(f(wi_0 x) · wi_1 x)` when gated by f.
 
-  The two input matrices of the gated kind share one kernel `[D, 2, F]`: one product per call.
+  The two input matrices of the gated kind share one kernel `[D, 2, F]`: one product per call. With
+  biases, each of the products adds its own; a block with biases is not gated.
   """
 
-  def __init__(
-      self,
-      d_model: int,
-      d_ff: int,
-      kind: str,
-      dropout_rate: float,
-      param_dtype: str,
-      rngs: nnx.Rngs,
-  ):
-    self.kind, self.gated = kind, kind != "relu"
-    self.dropout_rate = dropout_rate
-    shape = (d_model, 2, d_ff) if self.gated else (d_model, d_ff)
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    width, hidden, dtype = config.d_model, config.d_ff, config.param_dtype
+    self.kind, self.gated = config.feed_forward, config.feed_forward.startswith("gated-")
+    self.dropout_rate, self.has_biases = config.dropout_rate, config.has_biases
+    shape = (width, 2, hidden) if self.gated else (width, hidden)
     axes = ("embed", None, "mlp") if self.gated else ("embed", "mlp")
-    self.wi = normal_param(rngs, shape, d_model**-0.5, param_dtype, axes)
-    self.wo = normal_param(rngs, (d_ff, d_model), d_ff**-0.5, param_dtype, ("mlp", "embed"))
+    self.wi = normal_param(rngs, shape, width**-0.5, dtype, axes)
+    self.wo = normal_param(rngs, (hidden, width), hidden**-0.5, dtype, ("mlp", "embed"))
+    if self.has_biases:
+      self.wi_bias = nnx.Param(jnp.zeros((hidden,), jnp.dtype(dtype)), axes=("mlp",))
+      self.wo_bias = nnx.Param(jnp.zeros((width,), jnp.dtype(dtype)))
 
   def __call__(self, x: Float[Array, "B C D"], seed: DropoutSeed | None) -> Float[Array, "B C D"]:
     """Maps each position separately, with dropout on the hidden activations."""
     hidden = project(x, self.wi[...])
+    if self.has_biases:
+      hidden = with_bias(hidden, self.wi_bias[...])
+    activation = _ACTIVATIONS[self.kind]
     if self.gated:
-      gate = hidden[:, :, 0]
-      is_silu = self.kind == "gated-silu"
-      gate = jax.nn.silu(gate) if is_silu else jax.nn.gelu(gate, approximate=True)
-      hidden = gate * hidden[:, :, 1]
+      hidden = activation(hidden[:, :, 0]) * hidden[:, :, 1]
     else:
-      hidden = jax.nn.relu(hidden)
-    return project(dropout(hidden, self.dropout_rate, seed), self.wo[...])
+      hidden = activation(hidden)
+    mapped = project(dropout(hidden, self.dropout_rate, seed), self.wo[...])
+    return with_bias(mapped, self.wo_bias[...]) if self.has_biases else mapped
 
 
-def feed_forward(config: ModelConfig, rngs: nnx.Rngs) -> FeedForward:
-  """Makes the feed-forward block that a config names."""
-  return FeedForward(
-      config.d_model,
-      config.d_ff,
-      config.feed_forward,
-      config.dropout_rate,
-      config.param_dtype,
-      rngs,
-  )
+_ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gated-gelu": functools.partial(jax.nn.gelu, approximate=True),
+    "gated-silu": jax.nn.silu,
+}
 
 
 class ScalarMLP(nnx.Module):
   """An MLP with one hidden layer and one output, in float32: `w2 · gelu(W1 x + b1) + b2`.
 
-  The only layer here with biases. Before training its output is near `bias_init`: the last layer's
-  weights have std `last_std / sqrt(F)`, and `last_std=0` gives exactly `bias_init`.
+  Before training its output is near `bias_init`: the last layer's weights have std
+  `last_std / sqrt(F)`, and `last_std=0` gives exactly `bias_init`.
   """
 
   def __init__(

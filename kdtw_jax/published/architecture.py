@@ -5,9 +5,10 @@ from typing import Any
 
 from kdtw_jax.base import PAD_ID
 from kdtw_jax.models import ModelConfig
-from kdtw_jax.published import causal_architecture, t5_architecture
+from kdtw_jax.published import bart_architecture, causal_architecture, special_ids, t5_architecture
 
-FAMILIES = {**t5_architecture.FAMILIES, **causal_architecture.FAMILIES}
+_KINDS = {"t5": t5_architecture, "bart": bart_architecture, "causal": causal_architecture}
+FAMILIES = {name: title for kind in _KINDS.values() for name, title in kind.FAMILIES.items()}
 
 
 def architecture(
@@ -31,11 +32,11 @@ def architecture(
   if family not in FAMILIES:
     raise ValueError(
         f"{where}/config.json: model_type={family!r}: must be one of {', '.join(FAMILIES)}; only "
-        "encoder-decoders of the T5 family, and causal models of these, are read"
+        "encoder-decoders of T5's and BART's families without mixtures of experts, and causal "
+        "models of these, are read"
     )
-  is_t5 = family in t5_architecture.FAMILIES
-  read = t5_architecture.architecture if is_t5 else causal_architecture.architecture
-  return read(published, tensors, where=where)
+  kind = next(kind for kind in _KINDS.values() if family in kind.FAMILIES)
+  return kind.architecture(published, tensors, where=where)
 
 
 def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -57,9 +58,11 @@ def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) 
   }
   if config.kind == "t5":
     ours["scale_decoder_outputs"] = config.scales_readout
+  if config.kind == "bart":  # a language that the decoder starts with may not be the published one
+    ours |= special_ids.generation_ids(config)
   if original is not None:
     return {**original, **ours}
-  return {**_family_of(config).config_json(config), **ours}
+  return {**_KINDS[config.kind].config_json(config), **ours}
 
 
 def generation_json(config: ModelConfig) -> dict[str, Any]:
@@ -68,9 +71,5 @@ def generation_json(config: ModelConfig) -> dict[str, Any]:
   rows = {PAD_ID, config.tau_id, *padding} - {-1}
   theirs = dict(config.renamed_ids)
   suppressed = sorted(theirs.get(row, row) for row in rows)
-  return {**_family_of(config).generation_ids(config), "suppress_tokens": suppressed}
-
-
-def _family_of(config: ModelConfig) -> Any:
-  """Returns the module of a kind of model."""
-  return causal_architecture if config.kind == "causal" else t5_architecture
+  special = causal_architecture if config.kind == "causal" else special_ids
+  return {**special.generation_ids(config), "suppress_tokens": suppressed}

@@ -21,6 +21,7 @@ PATTERNS = (
     "chat_template.jinja",
     "spiece.model",
     "tokenizer.model",
+    "sentencepiece.bpe.model",
     WEIGHTS,
     "model-*.safetensors",
     "kdtw.safetensors",

@@ -33,7 +33,7 @@ from kdtw_jax.models import HEADS, Model, ModelConfig, build
 from kdtw_jax.published.architecture import architecture, config_json, generation_json
 from kdtw_jax.published.folder import DOWNLOAD, locate, read_config
 from kdtw_jax.published.names import export_weights, import_weights
-from kdtw_jax.published.t5_architecture import check_ids
+from kdtw_jax.published.special_ids import check_ids
 from kdtw_jax.published.tensors import (
     SHARD_BYTES,
     Tensors,
@@ -107,7 +107,7 @@ def load_params(
     return devices.put(array, places.get(path))
 
   try:
-    if config.kind == "t5":
+    if config.kind != "causal":
       check_ids(read_config(folder), config)
     return import_weights(tensors, config, place_fn=place)
   except ValueError as error:

@@ -1,7 +1,8 @@
 """Conversion between the weights of transformers' models and this package's params.
 
 Arrays in, arrays out: no files, no downloads. It covers the models; the student's heads have no
-published counterpart. What is where is said per kind of model (`t5_names.py`, `causal_names.py`).
+published counterpart. What is where is said per kind of model (`t5_names.py`,
+`bart_names.py`, `causal_names.py`).
 Letters: D width, V vocabulary.
 
 Example:
@@ -21,7 +22,7 @@ import numpy as np
 
 from kdtw_jax.base import ArrayLike, Params
 from kdtw_jax.models import HEADS, ModelConfig, build
-from kdtw_jax.published import causal_names, t5_names
+from kdtw_jax.published import bart_names, causal_names, t5_names
 from kdtw_jax.published.entries import Entry
 
 TABLES = ("shared/embedding", "readout_kernel")  # parameters with a row for each token
@@ -53,6 +54,8 @@ def import_weights(
     ValueError: if a name is missing, or a shape or dtype does not match the config.
   """
   shapes = build(config).shapes
+  if config.kind == "bart":
+    bart_names.check_constants(weights)
   return traverse_util.unflatten_dict(
       {
           # A transfer holds its host array until it is done.
@@ -81,17 +84,22 @@ def export_weights(params: Params, config: ModelConfig) -> Iterator[tuple[str, n
     if "/".join(entry.path) in TABLES:
       array = _renamed(array, [(theirs, ours) for ours, theirs in config.renamed_ids])
     yield from zip(entry.names, entry.split(array), strict=True)
+  if config.kind == "bart":
+    yield from bart_names.constants(config)
 
 
 def _entries(config: ModelConfig) -> list[Entry]:
   """Lists all parameters of the model."""
-  return (causal_names if config.kind == "causal" else t5_names).entries(config)
+  kinds = {"t5": t5_names, "bart": bart_names, "causal": causal_names}
+  return kinds[config.kind].entries(config)
 
 
 def _read(
     entry: Entry, weights: Mapping[str, ArrayLike], config: ModelConfig, shapes: Params
 ) -> np.ndarray:
   """Reads one of our parameters in `param_dtype`; see `import_weights` for errors."""
+  if config.kind == "bart":
+    entry = entry._replace(names=tuple(_found(name, weights) for name in entry.names))
   missing = [name for name in entry.names if name not in weights]
   if missing:
     raise ValueError(
@@ -110,6 +118,12 @@ def _read(
     )
   # Keeps the memory order of the file: the transfer to a device transposes faster than numpy.
   return array.astype(jnp.dtype(config.param_dtype), order="K", copy=False)
+
+
+def _found(name: str, weights: Mapping[str, ArrayLike]) -> str:
+  """Returns the name in a file of a whole model, or of one saved without its readout, if tied."""
+  bare = name.removeprefix("model.")
+  return bare if name not in weights and bare in weights else name
 
 
 def _published(entry: Entry, weights: Mapping[str, ArrayLike]) -> list[np.ndarray]:

@@ -14,10 +14,10 @@ divide.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.models import ModelConfig
 from kdtw_jax.models.layers import RMS_EPSILON
 from kdtw_jax.published.fields import READOUT, sizes
+from kdtw_jax.published.special_ids import generation_ids
 
 FAMILIES = {
     "t5": "T5ForConditionalGeneration",
@@ -88,25 +88,3 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
       "layer_norm_epsilon": RMS_EPSILON,
       **generation_ids(config),
   }
-
-
-def generation_ids(config: ModelConfig) -> dict[str, Any]:
-  """Returns the special ids, as the published table has them."""
-  theirs = dict(config.renamed_ids)
-  rows = {
-      "pad_token_id": PAD_ID,
-      "eos_token_id": EOS_ID,
-      "decoder_start_token_id": config.prompt_suffix[-1],
-  }
-  return {name: theirs.get(row, row) for name, row in rows.items()}
-
-
-def check_ids(published: Mapping[str, Any], config: ModelConfig) -> None:
-  """Raises ValueError if a T5's file names other special ids than those of our vocabulary."""
-  for name, expected in generation_ids(config).items():
-    if published.get(name) not in (None, expected):
-      raise ValueError(
-          f"config.json: {name}={published[name]!r}, but {expected} with model.renamed_ids="
-          f"{config.renamed_ids} and model.prompt_suffix={config.prompt_suffix}: take all fields "
-          "from the tokenizer published with it (`model_fields`)"
-      )

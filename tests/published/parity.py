@@ -23,6 +23,8 @@ from kdtw_jax import decoding, published
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.data import load_tokenizer
 from kdtw_jax.models import Model, ModelConfig, build
+from kdtw_jax.published import special_ids
+from tests.bart_tokenizers import ENGLISH_GERMAN, write_tokenizer
 from tests.t5_tokenizer import PIECES, make_madlad
 
 # What each family's config says beyond SIZES; v1.1 and its successors have a readout of their own.
@@ -42,7 +44,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "decoder_start_token_id": 0,
         "vocab_size": PIECES,
     },
+    "m2m_100": {"class": "M2M100"},
+    "nllb": {"class": "M2M100"},
+    "bart": {"class": "Bart", "forced_bos_token_id": 0},
+    "mbart": {"class": "MBart", "scale_embedding": True},
+    "pegasus": {"class": "Pegasus", "scale_embedding": True, "activation_function": "relu"},
 }
+BARTS = ("m2m_100", "nllb", "bart", "mbart", "pegasus")
 # 3 heads of 10 are 30 wide: not d_model.
 SIZES = {
     "vocab_size": 96,
@@ -53,8 +61,20 @@ SIZES = {
     "num_layers": 2,
     "num_decoder_layers": 2,
 }
+BART_SIZES = {
+    "d_model": 32,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "max_position_embeddings": 160,
+}
+BART_STD = 0.18  # of weights: logits of size 1 to 10, and outputs of several tokens
 READOUT_STD = 0.25  # logits of size 1 to 10
 OUTPUT_SCALE = 2.0  # of attention and feed-forward, so that a tied model does not repeat its input
+LAST_KERNELS = (".o.weight", ".wo.weight", ".out_proj.weight", ".fc2.weight")
 SOURCE, TARGET, GENERATED = 150, 140, 32
 CHUNKS = (1, 1, 64, 74)  # of the cached steps; they sum to TARGET
 
@@ -77,9 +97,14 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
   kind = dict(FAMILIES[family])
   name, shard = kind.pop("class"), kind.pop("max_shard_size", "5GB")
   torch.manual_seed(seed)
-  config = getattr(transformers, f"{name}Config")(
-      **{**SIZES, "decoder_start_token_id": PAD_ID, **kind}
-  )
+  sizes = {**SIZES, "decoder_start_token_id": PAD_ID}
+  if family in BARTS:
+    write_tokenizer(family, Path(folder))
+    named = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    rows = load_tokenizer(folder, ENGLISH_GERMAN.get(family, ("", ""))).num_tokens
+    start = named["decoder_start_token_id"]
+    sizes = {**BART_SIZES, "vocab_size": rows, "decoder_start_token_id": start}
+  config = getattr(transformers, f"{name}Config")(**{**sizes, **kind})
   model = getattr(transformers, f"{name}ForConditionalGeneration")(config)
   untied = not kind.get("tie_word_embeddings", True)
   if untied:  # transformers 5 ties a fresh model's readout whatever its config says
@@ -88,11 +113,16 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
     )
   with torch.no_grad():  # fresh norms are all ones, which would hide a forgotten weight
     for parameter_name, parameter in model.named_parameters():
+      if parameter_name.endswith(".bias"):  # larger ones would decide what is written
+        parameter.add_(0.1 * torch.randn_like(parameter))
+        continue
+      if family in BARTS and parameter.requires_grad:  # Pegasus' sinusoids need none
+        parameter.add_(BART_STD * torch.randn_like(parameter))
       if "layer_norm" in parameter_name:
         parameter.add_(0.3 * torch.randn_like(parameter))
       if "relative_attention_bias" in parameter_name:
         parameter.copy_(torch.randn_like(parameter))
-      if parameter_name.endswith((".o.weight", ".wo.weight")):
+      if parameter_name.endswith(LAST_KERNELS):
         parameter.mul_(OUTPUT_SCALE)
   if family == "madlad":
     make_madlad(folder)
@@ -130,12 +160,12 @@ def torch_model(folder: Path) -> Any:
   return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype="auto").eval()
 
 
-def our_model(folder: Path, param_dtype: str = "float32") -> Model:
+def our_model(folder: Path, param_dtype: str = "float32", family: str = "") -> Model:
   """Our functions for a folder; its tokenizer, if there is one, decides the rows of the table."""
   found = published.open_published(folder)
   rows = {"vocab_size": found.config["vocab_size"]}
   if (Path(folder) / "tokenizer_config.json").is_file():
-    rows = load_tokenizer(folder).model_fields
+    rows = load_tokenizer(folder, ENGLISH_GERMAN.get(family, ("", ""))).model_fields
   return build(ModelConfig(**found.architecture, **rows, param_dtype=param_dtype))
 
 
@@ -170,7 +200,7 @@ def our_outputs(model: Model, params: Any, source: np.ndarray, inputs: np.ndarra
       )
       parts.append(model.logits(params, hidden))
       position += size
-    return encoded.states, logits, jnp.concatenate(parts, axis=1)
+    return encoded.states, encoded.mask, logits, jnp.concatenate(parts, axis=1)
 
   decoder = decoding.make_decoder(None, model.decoder_fns, max_length=GENERATED)
   written = decoder(
@@ -182,23 +212,45 @@ def our_outputs(model: Model, params: Any, source: np.ndarray, inputs: np.ndarra
       jax.random.key(0),
       decoding.make_policy("teacher"),
   )
-  names = ("encoder", "logits", "cached", "greedy")
-  return dict(
-      zip(names, map(np.asarray, (*run(params, source, inputs), written.tokens)), strict=True)
-  )
+  states, mask, logits, cached = map(np.asarray, run(params, source, inputs))
+  return {
+      "encoder": states[mask],  # those of padding are meaningless
+      "logits": logits,
+      "cached": cached,
+      "greedy": np.asarray(written.tokens),
+  }
 
 
-def torch_outputs(model: Any, source: np.ndarray, inputs: np.ndarray) -> dict:
-  """The same of transformers' model; without `cached`, whose reference are the logits."""
+def framed(source: np.ndarray, config: ModelConfig) -> np.ndarray:
+  """Sources between the constant tokens of our model, with all padding behind."""
+  before, after = config.prompt_prefix, config.prompt_suffix[1:-1]
+  rows = [[*before, *row[row != PAD_ID], *after] for row in source]
+  width = max(map(len, rows))
+  return np.array([[*row, *[PAD_ID] * (width - len(row))] for row in rows])
+
+
+def torch_outputs(model: Any, source: np.ndarray, inputs: np.ndarray, config: ModelConfig) -> dict:
+  """The same of transformers' model; without `cached`, whose reference are the logits.
+
+  Args:
+    model: transformers' model.
+    source: our ids.
+    inputs: our ids.
+    config: of our model, which renames ids and has constant tokens.
+  """
   import torch
 
-  config = model.config
-  order = np.arange(config.vocab_size)  # their id of each of ours
-  if config.pad_token_id != PAD_ID:
-    order[:3] = 1, 2, 0
-  started = np.where(inputs == PAD_ID, config.decoder_start_token_id, order[inputs])
-  ids, tokens = (torch.tensor(x, dtype=torch.long) for x in (order[source], started))
+  rows = model.config.vocab_size
+  order = np.arange(max(rows, config.vocab_size))  # their id of each of ours
+  for ours, published_id in config.renamed_ids:
+    order[ours] = published_id
+  order = order[:rows]
+  source, prefix = framed(source, config), config.decoder_prefix
+  started = np.where(inputs == PAD_ID, config.prompt_suffix[-1], inputs)
+  started = np.concatenate([np.tile(np.array(prefix, int), (len(inputs), 1)), started], axis=1)
+  ids, tokens = (torch.tensor(x, dtype=torch.long) for x in (order[source], order[started]))
   mask = torch.tensor(source != PAD_ID).long()
+  told = special_ids.generation_ids(config)
   with torch.inference_mode():
     full = model(input_ids=ids, attention_mask=mask, decoder_input_ids=tokens)
     written = model.generate(  # ours never writes padding before the end
@@ -206,21 +258,27 @@ def torch_outputs(model: Any, source: np.ndarray, inputs: np.ndarray) -> dict:
         attention_mask=mask,
         do_sample=False,
         num_beams=1,
-        max_new_tokens=GENERATED,
-        suppress_tokens=[config.pad_token_id],
+        max_new_tokens=GENERATED + len(prefix),
+        forced_eos_token_id=None,
+        suppress_tokens=[model.config.pad_token_id],
+        decoder_start_token_id=told["decoder_start_token_id"],
+        forced_bos_token_id=told.get("forced_bos_token_id"),
     )
+  if not (written[:, : 1 + len(prefix)] == tokens[:1, : 1 + len(prefix)]).all():
+    raise RuntimeError("transformers gave its decoder other tokens to begin with")
   return {
-      "encoder": full.encoder_last_hidden_state.float().numpy(),
-      "logits": full.logits.float().numpy()[..., order],
-      "greedy": np.argsort(order)[written[:, 1:].numpy()],
+      "encoder": full.encoder_last_hidden_state.float().numpy()[source != PAD_ID],
+      "logits": full.logits.float().numpy()[:, len(prefix) :, order],
+      "greedy": np.argsort(order)[written[:, 1 + len(prefix) :].numpy()],
   }
 
 
-def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
+def differences(folder: Path, family: str, seed: int = 0) -> dict[str, Any]:
   """Compares both readings of a folder, and transformers' reading of what we write.
 
   Args:
     folder: a published model in float32.
+    family: its key in FAMILIES.
     seed: of the token ids.
 
   Returns:
@@ -229,19 +287,18 @@ def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
     different ones; `weights_same` (what we export of the loaded params) and `weights_back` (what
     transformers loads from our folder), whether all bits are those of the original.
   """
-  theirs, model = torch_model(folder), our_model(folder)
+  theirs, model = torch_model(folder), our_model(folder, family=family)
   params = published.load_params(folder, model.config)
   rows = theirs.config.vocab_size
   source, inputs = random_ids(rows, seed)
   ours, reference = (
       our_outputs(model, params, source, inputs),
-      torch_outputs(theirs, source, inputs),
+      torch_outputs(theirs, source, inputs, model.config),
   )
-  kept = source != PAD_ID  # states of padding are meaningless
   shown = np.arange(rows) != model.config.tau_id
   found = {
       "max_logit": _largest(reference["logits"]),
-      "encoder": _largest(ours["encoder"][kept] - reference["encoder"][kept]),
+      "encoder": _largest(ours["encoder"] - reference["encoder"]),
   }
   for name in ("logits", "cached"):
     found[name] = _largest((ours[name][..., :rows] - reference["logits"])[..., shown])
@@ -254,8 +311,8 @@ def differences(folder: Path, seed: int = 0) -> dict[str, Any]:
   )
   with tempfile.TemporaryDirectory() as saved:
     back = export(folder, Path(saved) / "ours", params, model.config)
-    logits = torch_outputs(back, source, inputs)["logits"][..., :rows]
-    found["back"] = _largest(logits - reference["logits"])
+    again = torch_outputs(back, source, inputs, model.config)
+    found["back"] = _largest(again["logits"][..., :rows] - reference["logits"])
     found["weights_back"] = same_bits(back.state_dict(), theirs.state_dict())
   return found
 
@@ -274,7 +331,7 @@ def same_bits(found: dict[str, Any], expected: dict[str, Any]) -> bool:
   def bits(value) -> np.ndarray:
     if isinstance(value, torch.Tensor):
       value = value.detach().contiguous().view(torch.uint8).numpy()
-    return np.ascontiguousarray(value).view(np.uint8)
+    return np.squeeze(np.ascontiguousarray(value).view(np.uint8))  # final_logits_bias is [1, V]
 
   def is_same(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape[1:] == b.shape[1:] and np.array_equal(a[: len(b)], b) and not a[len(b) :].any()

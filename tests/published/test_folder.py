@@ -138,7 +138,7 @@ def test_a_truncated_shard(sharded):
 @pytest.mark.parametrize(
     "changes, match",
     [
-        ({"model_type": "bart"}, r"model_type='bart': must be one of t5, mt5, umt5"),
+        ({"model_type": "bert"}, r"model_type='bert': must be one of t5, mt5, umt5"),
         ({"model_type": None}, r"model_type=None: must be one of"),
         ({"layer_norm_epsilon": 1e-5}, r"layer_norm_epsilon=1e-05: only 1e-06 is built"),
         ({"feed_forward_proj": "gated-silu"}, r"feed_forward_proj='gated-silu': must be 'relu' or"),
