@@ -12,7 +12,8 @@ the steps that train without the teacher, in turns with those that run it: `kl`,
 consistency alone, `sampled`, from one number per token. Each with AdamW and a clipped
 gradient, batches without padding, parameters in training in float32. What a way to save memory
 costs is measured in turns with the plain step. Memory is what the compiled program says it needs
-beside its arguments (activations, gradients, logits); torch does not say.
+beside its arguments (activations, gradients, logits), and the size of what trains with its
+optimizer's state; torch does not say.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from benchmarks.timing import interleaved, show
 from kdtw_jax import config
 from kdtw_jax.base import Batch, TeacherScores
 from kdtw_jax.files import write_json
-from kdtw_jax.models import Model, Models, build, num_params, shift_right
+from kdtw_jax.models import HEADS, Model, Models, build, low_rank, num_params, shift_right
 from kdtw_jax.stages import distillation, rollouts, supervised, warm_start
 from kdtw_jax.stages.teacher_scores import score_tokens
 from kdtw_jax.training import optim
@@ -52,6 +53,7 @@ SPEED = {
     "of_torch": ".2f",
     "times_sft": ".2f",
     "memory_mb": ",.0f",
+    "state_mb": ",.0f",
     "loss": ".3f",
 }
 
@@ -65,6 +67,7 @@ _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of acti
 _PARTS = flags.DEFINE_list("microbatches", ["1"], "Parts of a batch")
 _CHUNKS = flags.DEFINE_list("readout_chunk", ["0"], "Positions whose logits are in memory; 0: all")
 _REMAT = flags.DEFINE_list("remat", ["none"], "Of none, dots, layers")
+_RANKS = flags.DEFINE_list("lora_rank", ["0"], "Rank of the change that trains; 0: all trains")
 _RUNS = flags.DEFINE_integer("runs", 5, "Timed steps of each, in turns; the median counts")
 _PEER = flags.DEFINE_bool("peer", False, "Also take sft and kl steps of T5 models in torch")
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
@@ -77,12 +80,15 @@ class Way:
   microbatches: int
   readout_chunk: int
   remat: str
+  lora_rank: int
 
 
 def ways() -> dict[str, Way]:
   """Returns all combinations of the flags, each by what it does not share with the first."""
-  flags_in_order = (_PARTS.value, _CHUNKS.value, _REMAT.value)
-  found = [Way(int(m), int(c), remat) for m, c, remat in itertools.product(*flags_in_order)]
+  flags_in_order = (_PARTS.value, _CHUNKS.value, _REMAT.value, _RANKS.value)
+  found = [
+      Way(int(m), int(c), r, int(rank)) for m, c, r, rank in itertools.product(*flags_in_order)
+  ]
   first = dataclasses.asdict(found[0])
 
   def name(way: Way) -> str:
@@ -149,7 +155,11 @@ class Ours:
     optimizer = optim.make_optimizer(stage)
     create = functools.partial(state_lib.create, optimizer=optimizer)
     frozen = None if objective == "sft" or stored else self.params[1]
-    state, key = jax.jit(create)(self.params[0]), jax.random.key(0)
+    params, key = self.params[0], jax.random.key(0)
+    if way.lora_rank:
+      params, base = low_rank.split(params, whole=HEADS, rank=way.lora_rank, key=key)
+      frozen, loss = (base, frozen), _of_changes(loss)
+    state = jax.jit(create)(params)
     step = step_lib.make_train_step(loss, optimizer, microbatches=way.microbatches)
     program = step.lower(state, frozen, data, key).compile()
 
@@ -158,7 +168,9 @@ class Ours:
       state, metrics = program(state, frozen, data, key)
       return float(metrics["loss"])
 
-    return run, {"memory_mb": program.memory_analysis().temp_size_in_bytes / 2**20}
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    needs = program.memory_analysis().temp_size_in_bytes
+    return run, {"memory_mb": needs / 2**20, "state_mb": state_bytes / 2**20}
 
   @functools.cache  # noqa: B019  one per process
   def scores(self) -> TeacherScores:
@@ -168,6 +180,16 @@ class Ours:
     )
     scores = jax.jit(score)(self.params[1], self.batch.teacher_source, self.batch.target)
     return scores._replace(top_log_probs=scores.top_log_probs.astype("float16"))
+
+
+def _of_changes(objective: step_lib.Objective) -> step_lib.Objective:
+  """Returns an objective of changes of low rank, whose frozen part begins with the kernels."""
+
+  def of_changes(trained, frozen, *args):
+    base, others = frozen
+    return objective(low_rank.combined(trained, base, scale=1.0), others, *args)
+
+  return of_changes
 
 
 class Torch:

@@ -307,6 +307,19 @@ CONTRADICTIONS = [
         "config.distillation.losses.forward_kl={'rows': 'off_policy', 'weight': 1.0}: takes off_",
     ),
     (
+        {"student.lora_rank": 4},
+        "config.student.lora_rank=4: must be 0 without config.student.pretrained",
+    ),
+    (
+        {
+            "student.lora_rank": 4,
+            "student.pretrained": "x",
+            "student.model.gate": "token",
+            "calibration.steps": 0,
+        },
+        "config.student.lora_rank=4: must be 0 with config.student.model.gate='token'",
+    ),
+    (
         {"distillation.teacher_scores": "stored"},
         "config.distillation.teacher_scores='stored': config.distillation.on_policy_fraction=0.5 "
         "has rows that the student writes anew",

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 
+from flax import traverse_util
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 import transformers
 
-from kdtw_jax import data, pair, run
+from kdtw_jax import data, pair, published, run
+from kdtw_jax.models import low_rank
 from tests.smoke_run import ROOT, environment
 from tests.test_config import load as load_config
 
@@ -142,6 +145,23 @@ def test_a_teacher_is_trained_first_where_steps_say_so(wmt, tmp_path, start):
     assert json.loads(summary)["steps"] == steps
   assert not (tmp_path / "b" / "stages" / "teacher").exists()
   assert loss_of(tmp_path / "a") == loss_of(tmp_path / "b")
+
+
+def test_a_published_student_is_changed_by_low_rank(wmt, tmp_path):
+  config = smoke_config(wmt, "wmt")
+  config.stages, config.student.lora_rank = ("tokenizer", "warm_start"), 2
+  with tfds.testing.mock_data(num_examples=64):
+    run.train_and_evaluate(config, tmp_path)
+  opened = run.open_run(config, tmp_path)
+  after, model = opened.params("warm_start"), opened.inputs.models.student
+  before = published.load_params(config.student.pretrained, model.config, None)
+  for path, kernel in traverse_util.flatten_dict(before).items():
+    now = traverse_util.flatten_dict(after)[path]
+    if path[-1] in low_rank.KERNELS:
+      change = np.asarray(now - kernel).reshape(len(kernel), -1)
+      assert np.linalg.matrix_rank(change, tol=1e-6) == 2
+    else:
+      np.testing.assert_array_equal(now, kernel)
 
 
 @pytest.mark.parametrize("source", ["jsonl", "text"])

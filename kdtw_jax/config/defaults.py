@@ -167,6 +167,10 @@ def defaults() -> ml_collections.ConfigDict:
   config.student = dict(
       sharding="fsdp+tensor",  # as of the teacher
       pretrained="",  # folder or hub id of a published model, from which sft and warm_start start
+      # rank of the change that each stage trains of each kernel, which is merged at its end; 0:
+      # all parameters train. The change is scaled by lora_alpha / lora_rank
+      lora_rank=0,
+      lora_alpha=16.0,
       model=_model(
           value_heads=True,
           value_hidden=64,

@@ -52,6 +52,21 @@ def model_faults(who: str, model: ml_collections.ConfigDict) -> Faults:
   yield from _KINDS[model.kind](who, model)
 
 
+def low_rank_faults(student: ml_collections.ConfigDict) -> Faults:
+  """Checks that what a change of low rank leaves frozen is worth keeping; as `model_faults`."""
+  if not student.lora_rank:
+    return
+  if not student.pretrained:
+    yield "student.lora_rank", (
+        "must be 0 without config.student.pretrained: what is frozen would never be trained"
+    )
+  if student.model.gate == "token":
+    yield "student.lora_rank", (
+        "must be 0 with config.student.model.gate='token', whose row of the readout would be "
+        "frozen; or choose difficulty_price"
+    )
+
+
 def num_parameters(model: ml_collections.ConfigDict, vocab_size: int) -> int:
   """Estimates the number of parameters of a model."""
   attention = 4 * model.d_model * model.num_heads * model.d_kv

@@ -13,7 +13,7 @@ import ml_collections
 
 from kdtw_jax.config import values
 from kdtw_jax.config.defaults import STAGES, defaults
-from kdtw_jax.config.model_rules import Faults, model_faults, num_parameters
+from kdtw_jax.config.model_rules import Faults, low_rank_faults, model_faults, num_parameters
 
 _TRAINING = ("teacher.train", "sft", "warm_start", "distillation", "wheels")
 _MOST_PARAMETERS = 10**12
@@ -294,6 +294,7 @@ def _models(config: ml_collections.ConfigDict) -> Faults:
           f"makes a model of {num_parameters(model, vocab_size):.0e} parameters, most are "
           f"{_MOST_PARAMETERS:.0e}: lower the sizes of config.{who}.model"
       )
+  yield from low_rank_faults(config.student)
   known = vocab_size and not (config.student.pretrained or config.tokenizer.path)
   if known and student.gate_top_k > vocab_size:
     yield "student.model.gate_top_k", f"must be <= config.tokenizer.vocab_size={vocab_size}"

@@ -203,6 +203,8 @@ RULES = {
     "*.model.remat": _one_of("none", "dots", "layers"),
     "*.model.gate": _one_of("token", "mlp", "difficulty_price"),
     "*.model.gate_alpha": _between(0, 100, above=True),
+    "student.lora_rank": _between(0, 4096),
+    "student.lora_alpha": _between(0, 10**4, above=True),
     "worth.num_sources": _between(1, 10**9),
     "worth.tolerance": _between(0, 1000),
     "worth.gain": _one_of("score", "log_mu"),

@@ -1,5 +1,6 @@
 """Encoder-decoders and causal language models for teacher and student, and the student's heads."""
 
+from kdtw_jax.models import low_rank as low_rank
 from kdtw_jax.models.cache import Cache as Cache
 from kdtw_jax.models.cache import Encoded as Encoded
 from kdtw_jax.models.cache import KeyValue as KeyValue

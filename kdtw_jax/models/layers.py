@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from kdtw_jax.base import PRNGKey
 from kdtw_jax.devices import Names
 from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.low_rank import LowRank
 
 RMS_EPSILON, LAYER_EPSILON = 1e-6, 1e-5
 
@@ -43,9 +44,11 @@ def normal_param(
 
 
 def project(
-    x: Float[Array, "B C I"], kernel: Float[Array, "I *O"]  # noqa: F821  reads I * O
+    x: Float[Array, "B C I"], kernel: Float[Array, "I *O"] | LowRank  # noqa: F821  reads I * O
 ) -> Float[Array, "B C *O"]:
   """Computes `x @ kernel` in x's dtype; a rank-3 kernel is several matrices in one product."""
+  if isinstance(kernel, LowRank):
+    return kernel.project(x)
   return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
 
 

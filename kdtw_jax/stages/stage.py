@@ -16,7 +16,7 @@ from kdtw_jax.base import Batch, BatchIterator, Params
 from kdtw_jax.data import ScoredSplit
 from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.inputs import Inputs
-from kdtw_jax.models import HEADS, Model, build, clear_tau, num_params, with_duals
+from kdtw_jax.models import HEADS, Model, build, clear_tau, low_rank, num_params, with_duals
 from kdtw_jax.terminal import print_line
 from kdtw_jax.training import loop, optim
 from kdtw_jax.training import state as state_lib
@@ -179,26 +179,36 @@ def fit(
   scored = scores() if scores is not None else None
   optimizer = optim.make_optimizer(section)
   create = functools.partial(state_lib.create, optimizer=optimizer, ema=section.ema_decay > 0)
-  params = start()
+  params, base, scale = _trained(run, name, start())
   shardings = run.model(name).shardings(jax.eval_shape(create, params, duals=duals))
   state = jax.jit(create, out_shardings=shardings)(params, duals=duals)
   del params
+
+  def whole(params: Params) -> Params:
+    return params if base is None else low_rank.combined(params, base, scale=scale)
+
+  def of_whole(params: Params, frozen: Any, *args: Any) -> Any:
+    base, others = frozen
+    if base is not None:
+      params = low_rank.combined(params, base, scale=scale)
+    return objective(params, others, *args)
 
   def prepare(state: TrainState, batch: Batch, key: jax.Array) -> Any:
     batch = devices.shard_batch(run.mesh, batch if scored is None else scored.fill(batch))
     if rollout is None:
       return batch
-    params = state.params if state.duals is None else with_duals(state.params, state.duals)
+    params = whole(state.params)
+    params = params if state.duals is None else with_duals(params, state.duals)
     return rollout(params, frozen, batch, key)
 
   result = loop.run_stage(
       name,
       state=state,
-      frozen=frozen,
+      frozen=(base, frozen),
       key=jax.random.key(run.seed(name)),
       prepare=prepare,
       step_fn=step_lib.make_train_step(
-          objective,
+          of_whole,
           optimizer,
           microbatches=section.microbatches,
           ema_decay=section.ema_decay,
@@ -212,7 +222,7 @@ def fit(
       directory=folder,
       keep=run.config.checkpoint.keep,
   )
-  state = result.state
+  state = _merged(result.state, base, scale)
   if finish is not None:
     state = finish(state)
     loop.check_finite(name, section.steps, state)
@@ -221,3 +231,28 @@ def fit(
   if state.duals is not None:
     summary["duals"] = processes.whole(state.duals).tolist()
   run.workdir.finish(name, summary)
+
+
+def _trained(run: Run, stage: str, params: Params) -> tuple[Params, Params | None, float]:
+  """Divides params into those that a stage trains and the frozen ones, None if it trains all.
+
+  The third is the scale of a change of low rank.
+  """
+  rank = 0 if stage == "teacher" else run.config.student.lora_rank
+  if not rank:
+    return params, None, 1.0
+  key = jax.random.fold_in(jax.random.key(run.seed(stage)), 1)
+  trained, base = low_rank.split(params, whole=HEADS, rank=rank, key=key)
+  print_line(stage, f"trains {num_params(trained):,} of {num_params(params):,} parameters")
+  return trained, base, run.config.student.lora_alpha / rank
+
+
+def _merged(state: TrainState, base: Params | None, scale: float) -> TrainState:
+  """Returns the state with ordinary parameters; its optimizer's state is that of the changes."""
+  if base is None:
+    return state
+  merge = jax.jit(functools.partial(low_rank.merged, scale=scale))
+  params, average = state.params, state.ema_params
+  return state._replace(
+      params=merge(params, base), ema_params=None if average is None else merge(average, base)
+  )
