@@ -6,8 +6,10 @@
 Arguments, all optional, e.g. `configs/wmt.py:pair=en-fr,student=google-t5/t5-base`:
 
     pair       source-target; English and one of cs de fr hi ru (WMT14) or fi ro tr (WMT16)
-    teacher    folder or hub id of a T5, mT5, UMT5 or ByT5 with safetensors weights
+    teacher    folder or hub id of a published model with safetensors weights
     student    likewise, with the same vocabulary
+    languages  source/target, by their names in models that are told them instead of the task:
+               NLLB eng_Latn/deu_Latn, M2M-100 en/de, MADLAD-400 /de, TranslateGemma en/de-DE
     objective  a method of distillation, see objectives.py
     smoke      the same steps in a minute, for tests: launch/smoke.sh wmt
 
@@ -37,7 +39,13 @@ WMT16 = ("fi", "ro", "tr")
 def get_config(arg=None):
   """Returns the config; the module lists the arguments."""
   args = common.parse_arg(
-      arg, ("smoke",), pair="en-de", teacher=common.TEACHER, student=common.STUDENT, objective=""
+      arg,
+      ("smoke",),
+      pair="en-de",
+      teacher=common.TEACHER,
+      student=common.STUDENT,
+      languages="",
+      objective="",
   )
   source, target = _languages(args.options.pair)
   other = target if source == "en" else source
@@ -58,6 +66,10 @@ def get_config(arg=None):
         buckets=((32, 32), (64, 64), (128, 128)),
     )
     config.decode.max_length = 128
+    if args.options.languages:
+      config.data.task = ""
+      names = _names(args.options.languages)
+      config.tokenizer.source_language, config.tokenizer.target_language = names
     if args.mode == "smoke":
       common.shrink_published(config)
     objectives.use(config, args.options.objective)
@@ -72,3 +84,12 @@ def _languages(pair):
         "of them en, e.g. en-de"
     )
   return parts
+
+
+def _names(languages):
+  source, between, target = languages.partition("/")
+  if not between:
+    raise ValueError(
+        f"config argument languages={languages!r}: must be source/target, e.g. eng_Latn/deu_Latn"
+    )
+  return source, target

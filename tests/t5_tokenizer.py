@@ -32,15 +32,19 @@ def make_t5(folder, sentences=600, extra_ids=100):
   return _make(folder, sentences, T5_IDS, extra_ids=extra_ids)
 
 
-def make_madlad(folder):
-  """One as MADLAD-400 has it: it pads with `<s>`, and its decoder starts with `<unk>`."""
+def make_madlad(folder, languages=()):
+  """One as MADLAD-400 has it: it pads with `<s>`, and its decoder starts with `<unk>`.
+
+  The published one has a piece for each language that it writes.
+  """
   config = {"model_type": "t5", "is_encoder_decoder": True, "decoder_start_token_id": 0}
   folder.mkdir(exist_ok=True)
   (folder / "config.json").write_text(json.dumps(config))
-  return _make(folder, 200, MADLAD_IDS, extra_ids=0, pad_token="<s>")
+  tags = {"user_defined_symbols": [f"<2{language}>" for language in languages]}
+  return _make(folder, 200, MADLAD_IDS | tags, extra_ids=0, pad_token="<s>")
 
 
-def _make(folder, sentences, ids, **config):
+def _make(folder, sentences, options, **config):
   source = PhrasebookSource("train", size=sentences, seed=0)
   lines = [text for i in range(sentences) for text in (source[i].source, source[i].target)]
   lines += [*tokenizer_text()[:200], *TEXTS[:2], "< > / s p a d τ"]
@@ -51,7 +55,7 @@ def _make(folder, sentences, ids, **config):
         vocab_size=PIECES,
         num_threads=1,
         minloglevel=2,
-        **ids,
+        **options,
     )
   (folder / "tokenizer_config.json").write_text(
       json.dumps({"tokenizer_class": "T5Tokenizer", **config})

@@ -46,6 +46,16 @@ def test_every_config_is_valid(name, arg):
   assert config.is_locked
 
 
+def test_a_model_that_is_told_its_languages_is_not_told_a_task():
+  assert load("wmt").data.task == "translate English to German"
+  config = load("wmt", "languages=eng_Latn/deu_Latn")
+  names = config.tokenizer.source_language, config.tokenizer.target_language
+  assert names == ("eng_Latn", "deu_Latn") and config.data.task == ""
+  assert load("wmt", "languages=/de").tokenizer.source_language == ""
+  with pytest.raises(ValueError, match="languages='de': must be source/target"):
+    load("wmt", "languages=de")
+
+
 def test_an_unknown_mode_is_refused_with_the_known_ones():
   with pytest.raises(ValueError, match="'tiny' is unknown or said twice; this file offers smoke"):
     load("demo", "tiny")

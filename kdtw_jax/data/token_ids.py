@@ -5,8 +5,9 @@ other tokens there, so a few rows change places: the token that ends an output m
 of padding to row 0, and those that were there take the places left free. A causal model's padding
 is a new row after its last token. What a chat template puts before and after a user's text is
 constant, and a part of the model. MADLAD-400 is a T5 with other ids, whose decoder starts with its
-unknown token. What the tokenizer of another encoder-decoder puts around a text is constant too, and
-so is what its decoder is given before it writes: a language, say (`languages.py`).
+unknown token, and which reads the output's language in front of a source. What the tokenizer of
+another encoder-decoder puts around a text is constant too, and so is what its decoder is given
+before it writes: a language, say (`languages.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdtw_jax.base import EOS_ID, PAD_ID, UNK_ID
-from kdtw_jax.data.languages import NONE, Languages, check_saved, chosen, known_languages
+from kdtw_jax.data.languages import (
+    NONE,
+    Languages,
+    check_saved,
+    chosen,
+    known_languages,
+    target_tags,
+    user_content,
+)
 from kdtw_jax.files import first_line, read_json_object, with_tuples
 
 TOKEN_IDS_FILE = "kdtw_token_ids.json"
@@ -92,10 +101,14 @@ def read(tokenizer: Any, folder: str | os.PathLike, languages: Languages = NONE)
     forced = next((i for file in files[::-1] for i in _as_list(file.get(_FORCED))), None)
     begin = _beginning(tokenizer, start, forced, of_languages[-1:])
     ids = _of_encoder_decoder(tokenizer, begin, size, folder)
+    if tags := target_tags(tokenizer):
+      ours = {theirs: new for new, theirs in ids.renamed}
+      tag = tags[languages[-1]]
+      ids = ids._replace(prompt_prefix=(ours.get(tag, tag), *ids.prompt_prefix))
     return ids._replace(languages=languages)
   named = (_as_list(file.get("eos_token_id")) for file in files)
   stops = {i for ids in (_as_list(tokenizer.eos_token_id), *named) for i in ids if i < size}
-  prefix, suffix, end = _template(tokenizer, str(folder))
+  prefix, suffix, end = _template(tokenizer, str(folder), languages)
   if end is None:
     end = tokenizer.eos_token_id
   if end is None or end >= size:
@@ -111,6 +124,7 @@ def read(tokenizer: Any, folder: str | os.PathLike, languages: Languages = NONE)
       tuple(sorted(ours.get(i, i) for i in stops - {end})),
       tuple(ours.get(i, i) for i in prefix),
       tuple(ours.get(i, i) for i in suffix),
+      languages=languages,
   )
 
 
@@ -184,7 +198,9 @@ def _num_published(tokenizer: Any, config: Mapping[str, Any]) -> int:
   return rows if {*range(rows, size)} <= special else size
 
 
-def _template(tokenizer: Any, where: str) -> tuple[list[int], list[int], int | None]:
+def _template(
+    tokenizer: Any, where: str, languages: Languages
+) -> tuple[list[int], list[int], int | None]:
   """Returns the ids before and after a text, and the id that ends an answer if it is a special one.
 
   A model without a template reads a text after its BOS, and a line's end after the text.
@@ -196,8 +212,9 @@ def _template(tokenizer: Any, where: str) -> tuple[list[int], list[int], int | N
   if not tokenizer.chat_template:
     bos = _as_list(tokenizer.bos_token_id)
     return bos, ids(_NO_TEMPLATE), None
-  asked = _rendered(tokenizer, where, [("user", _TEXT)], add_generation_prompt=True)
-  answered = _rendered(tokenizer, where, [("user", _TEXT), ("assistant", _ANSWER)])
+  user = ("user", user_content(tokenizer, _TEXT, languages))
+  asked = _rendered(tokenizer, where, [user], add_generation_prompt=True)
+  answered = _rendered(tokenizer, where, [user, ("assistant", _ANSWER)])
   before, _, after = asked.partition(_TEXT)
   if not after or _TEXT in after or _ANSWER not in answered:
     raise ValueError(
@@ -210,7 +227,7 @@ def _template(tokenizer: Any, where: str) -> tuple[list[int], list[int], int | N
 
 
 def _rendered(
-    tokenizer: Any, where: str, said: Sequence[tuple[str, str]], *, add_generation_prompt=False
+    tokenizer: Any, where: str, said: Sequence[tuple[str, Any]], *, add_generation_prompt=False
 ) -> str:
   """Renders a conversation with the chat template; without thinking, where a model can."""
   messages = [{"role": role, "content": content} for role, content in said]

@@ -7,8 +7,9 @@ import pytest
 
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.data import check_same_vocabulary, load_tokenizer
+from tests import causal_tokenizer
 from tests.bart_tokenizers import ENGLISH_GERMAN, FAMILIES, write_tokenizer
-from tests.t5_tokenizer import make_t5
+from tests.t5_tokenizer import make_madlad, make_t5
 
 # What transformers puts around a text, and what its decoder is given before it writes.
 AROUND = {
@@ -88,6 +89,46 @@ def test_what_a_config_does_not_say_right_is_named(folders, tmp_path):
   assert load_tokenizer(tmp_path, ENGLISH_GERMAN["nllb"]).ids.languages == ENGLISH_GERMAN["nllb"]
   with pytest.raises(ValueError, match="target_language='ace_Latn': .* saved with 'deu_Latn'"):
     load_tokenizer(tmp_path, ("eng_Latn", "ace_Latn"))
+
+
+def test_madlad_reads_the_language_of_the_output_before_a_source(tmp_path):
+  folder = make_madlad(tmp_path, languages=("de", "fr"))
+  tokenizer, theirs = load_tokenizer(folder, ("", "de")), theirs_of("", folder)
+  ids = tokenizer.ids
+  assert tokenizer.pieces(ids.prompt_prefix) == ["<2de>"] and ids.decoder_prefix == ()
+  published = {ours: theirs for ours, theirs in ids.renamed}
+  whole = [*ids.prompt_prefix, *tokenizer.encode(TEXT), *ids.prompt_suffix[:-1]]
+  assert [published.get(i, i) for i in whole] == theirs(f"<2de> {TEXT}")["input_ids"]
+  for languages, message in (
+      (("", ""), "target_language='': the model in .* has 2 languages, such as de, fr"),
+      (("en", "de"), "source_language='en': the model in .* is told no such: set it to ''"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      load_tokenizer(folder, languages)
+
+
+def test_a_template_that_states_languages_is_told_them(tmp_path):
+  """TranslateGemma's wants them beside the text, and puts them into words."""
+  template = (
+      "{% for m in messages %}<|start|>{{ m.role }}\n{% if m.role == 'user' %}"
+      "Translate {{ m.content[0].source_lang_code }} to {{ m.content[0].target_lang_code }}:\n"
+      "{{ m.content[0].text }}{% else %}{{ m.content }}{% endif %}<|end|>\n{% endfor %}"
+      "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+  )
+  folder = causal_tokenizer.make(tmp_path / "a", template=template)
+  tokenizer, theirs = load_tokenizer(folder, ("en", "de-DE")), theirs_of("", folder)
+  part = {"type": "text", "source_lang_code": "en", "target_lang_code": "de-DE", "text": TEXT}
+  expected = theirs.apply_chat_template(
+      [{"role": "user", "content": [part]}], add_generation_prompt=True, return_dict=False
+  )
+  ids = tokenizer.ids
+  published = {ours: theirs for ours, theirs in ids.renamed}
+  whole = [*ids.prompt_prefix, *tokenizer.encode(TEXT), *ids.prompt_suffix]
+  assert [published.get(i, i) for i in whole] == expected
+  tokenizer.save(tmp_path / "saved")
+  assert load_tokenizer(tmp_path / "saved").ids == ids
+  with pytest.raises(ValueError, match="target_language='': the chat template of .* states the"):
+    load_tokenizer(folder, ("en", ""))
 
 
 def test_a_language_that_is_the_published_start_gives_way_to_the_named_one(folders, tmp_path):
