@@ -60,6 +60,8 @@ def chosen(tokenizer: Any, languages: Languages, folder: str | os.PathLike) -> l
 
 def target_tags(tokenizer: Any) -> Mapping[str, int]:
   """Returns the published ids of what MADLAD-400 puts before a source, by the output's language."""
+  if not type(tokenizer).__name__.startswith("T5"):  # MADLAD's is T5's
+    return {}
   found = ((_TAG.fullmatch(piece), i) for piece, i in tokenizer.get_vocab().items())
   return {tag[1]: i for tag, i in found if tag}
 
