@@ -157,7 +157,8 @@ class Ours:
     frozen = None if objective == "sft" or stored else self.params[1]
     params, key = self.params[0], jax.random.key(0)
     if way.lora_rank:
-      params, base = low_rank.split(params, whole=HEADS, rank=way.lora_rank, key=key)
+      base = low_rank.frozen_of(params, whole=HEADS)
+      params = low_rank.draw(params, key, whole=HEADS, rank=way.lora_rank)
       frozen, loss = (base, frozen), _of_changes(loss)
     state = jax.jit(create)(params)
     step = step_lib.make_train_step(loss, optimizer, microbatches=way.microbatches)

@@ -349,9 +349,9 @@ def test_the_examples_of_the_site_print_what_they_say(page, own_registries):
 SHORTER = (  # the demo in fewer stages and steps, on short phrases, and one width to compile
     "--config.data.buckets=((20, 16),)",
     "--config.stages=('tokenizer','teacher','warm_start','wheels','worth')",
-    "--config.teacher.train.steps=180",
-    "--config.warm_start.steps=240",
-    "--config.wheels.steps=80",
+    "--config.teacher.train.steps=130",
+    "--config.warm_start.steps=180",
+    "--config.wheels.steps=60",
     "--config.wheels.warmup_steps=20",
     "--config.calibration.steps=20",
     "--config.worth.num_sources=128",

@@ -56,38 +56,39 @@ class LowRank:
     return jnp.tensordot(x, self.kernel.astype(x.dtype), axes=1) + change
 
 
-def split(
-    params: Params, *, whole: Collection[str], rank: int, key: PRNGKey
-) -> tuple[Params, Params]:
-  """Divides params into what trains and what is frozen.
+def draw(params: Params, key: PRNGKey, *, whole: Collection[str], rank: int) -> Params:
+  """Makes what trains: a change of each kernel that changes nothing yet, and the heads.
 
   Args:
     params: of a model.
-    whole: names of its heads, which train as they are.
-    rank: r; at most the width of the narrowest kernel makes sense.
     key: draws A, of std I^-0.5.
+    whole: names of the model's heads, which train as they are.
+    rank: r; at most the width of the narrowest kernel makes sense.
 
   Returns:
-    `(trained, frozen)`: the changes, and the heads by their names; and all other parameters, which
-    are not copied.
+    The changes, and the heads by their names.
   """
-  trained = {name: head for name, head in params.items() if name in whole}
-  frozen = {name: part for name, part in params.items() if name not in whole}
-  changes = {}
-  for number, (path, kernel) in enumerate(sorted(traverse_util.flatten_dict(frozen).items())):
+  changes, kernels = {}, traverse_util.flatten_dict(frozen_of(params, whole=whole))
+  for number, (path, kernel) in enumerate(sorted(kernels.items())):
     if path[-1] in KERNELS:
       width, *out = kernel.shape
       down = jax.random.normal(jax.random.fold_in(key, number), (width, rank)) * width**-0.5
       changes[path] = {"down": down, "up": jnp.zeros((rank, *out))}
-  return {**trained, _CHANGES: traverse_util.unflatten_dict(changes)}, frozen
+  heads = {name: head for name, head in params.items() if name in whole}
+  return {**heads, _CHANGES: traverse_util.unflatten_dict(changes)}
+
+
+def frozen_of(params: Params, *, whole: Collection[str]) -> Params:
+  """Returns the parameters that stay as they are: all but the heads."""
+  return {name: part for name, part in params.items() if name not in whole}
 
 
 def combined(trained: Params, frozen: Params, *, scale: float) -> Params:
   """Puts both parts together to params with a `LowRank` for each kernel; computes nothing.
 
   Args:
-    trained: from `split`, or as training left it.
-    frozen: from `split`.
+    trained: from `draw`, or as training left it.
+    frozen: from `frozen_of`.
     scale: c.
   """
   return _together(trained, frozen, lambda w, a, b: LowRank(w, a, b, scale))

@@ -184,20 +184,18 @@ def fit(
   state = jax.jit(create, out_shardings=shardings)(params, duals=duals)
   del params
 
-  def whole(params: Params) -> Params:
+  def whole(params: Params, base: Params | None) -> Params:
     return params if base is None else low_rank.combined(params, base, scale=scale)
 
   def of_whole(params: Params, frozen: Any, *args: Any) -> Any:
     base, others = frozen
-    if base is not None:
-      params = low_rank.combined(params, base, scale=scale)
-    return objective(params, others, *args)
+    return objective(whole(params, base), others, *args)
 
   def prepare(state: TrainState, batch: Batch, key: jax.Array) -> Any:
     batch = devices.shard_batch(run.mesh, batch if scored is None else scored.fill(batch))
     if rollout is None:
       return batch
-    params = whole(state.params)
+    params = whole(state.params, base)
     params = params if state.duals is None else with_duals(params, state.duals)
     return rollout(params, frozen, batch, key)
 
@@ -222,7 +220,7 @@ def fit(
       directory=folder,
       keep=run.config.checkpoint.keep,
   )
-  state = _merged(result.state, base, scale)
+  state = result.state if base is None else _merged(run.model(name), result.state, base, scale)
   if finish is not None:
     state = finish(state)
     loop.check_finite(name, section.steps, state)
@@ -242,16 +240,18 @@ def _trained(run: Run, stage: str, params: Params) -> tuple[Params, Params | Non
   if not rank:
     return params, None, 1.0
   key = jax.random.fold_in(jax.random.key(run.seed(stage)), 1)
-  trained, base = low_rank.split(params, whole=HEADS, rank=rank, key=key)
+  draw = functools.partial(low_rank.draw, whole=HEADS, rank=rank)
+  shardings = run.model(stage).shardings(jax.eval_shape(draw, params, key))
+  trained = jax.jit(draw, out_shardings=shardings)(params, key)
   print_line(stage, f"trains {num_params(trained):,} of {num_params(params):,} parameters")
-  return trained, base, run.config.student.lora_alpha / rank
+  scale = run.config.student.lora_alpha / rank
+  return trained, low_rank.frozen_of(params, whole=HEADS), scale
 
 
-def _merged(state: TrainState, base: Params | None, scale: float) -> TrainState:
+def _merged(model: Model, state: TrainState, base: Params, scale: float) -> TrainState:
   """Returns the state with ordinary parameters; its optimizer's state is that of the changes."""
-  if base is None:
-    return state
-  merge = jax.jit(functools.partial(low_rank.merged, scale=scale))
+  fn = functools.partial(low_rank.merged, scale=scale)
+  merge = jax.jit(fn, out_shardings=model.shardings(model.shapes))
   params, average = state.params, state.ema_params
   return state._replace(
       params=merge(params, base), ema_params=None if average is None else merge(average, base)

@@ -21,9 +21,11 @@ BART = {"kind": "bart", "d_kv": 8}
 def parts(model):
   """(trained, frozen) of a model, the changes not zero any more."""
   params = model.init(jax.random.key(0))
-  trained, frozen = low_rank.split(params, whole=HEADS, rank=2, key=jax.random.key(1))
+  trained = low_rank.draw(params, jax.random.key(1), whole=HEADS, rank=2)
   rng = np.random.default_rng(2)
-  return jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), trained), frozen
+  return jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), trained), low_rank.frozen_of(
+      params, whole=HEADS
+  )
 
 
 @pytest.fixture(scope="module", params=[{}, CAUSAL, BART], ids=["t5", "causal", "bart"])
@@ -34,7 +36,8 @@ def model(request):
 
 def test_every_kernel_of_a_layer_is_changed_and_nothing_else(model):
   params = model.init(jax.random.key(0))
-  trained, frozen = low_rank.split(params, whole=HEADS, rank=2, key=jax.random.key(1))
+  trained = low_rank.draw(params, jax.random.key(1), whole=HEADS, rank=2)
+  frozen = low_rank.frozen_of(params, whole=HEADS)
   assert {*trained} - {"changes"} == {*params} & {*HEADS}
   start = low_rank.merged(trained, frozen, scale=SCALE)
   jax.tree.map(np.testing.assert_array_equal, start, params)  # B is zero
