@@ -2,18 +2,17 @@
 
     python -m benchmarks.train --student=t5-small --teacher=t5-base --peer --out=FILE.json
     python -m benchmarks.train --student=t5-small --teacher=t5-base --objectives=sft \
-        --microbatches=1,4 --readout_chunk=0,16 --remat=none,layers
-
+        --microbatches=1,4 --readout_chunk=0,16 --remat=none,layers --lora_rank=0,16
     python -m benchmarks.train --student=t5-small --teacher=t5-base --objectives=stored
 
 Three objectives of the stages: `sft`, the cross-entropy of references; `kl`, the teacher's
 distribution on references; `pcl`, path consistency and the distribution on references. `stored` has
 the steps that train without the teacher, in turns with those that run it: `kl`, and path
-consistency alone, `sampled`, from one number per token. Each with AdamW and a clipped
-gradient, batches without padding, parameters in training in float32. What a way to save memory
-costs is measured in turns with the plain step. Memory is what the compiled program says it needs
-beside its arguments (activations, gradients, logits), and the size of what trains with its
-optimizer's state; torch does not say.
+consistency alone, `sampled`, from one number per token. Each with AdamW and a clipped gradient,
+batches without padding, parameters in training in float32. What a way to save memory costs is
+measured in turns with the plain step. Memory is what the compiled program says it needs beside its
+arguments (activations, gradients, logits), and the size of what trains with its optimizer's state;
+torch does not say.
 """
 
 from collections.abc import Callable
