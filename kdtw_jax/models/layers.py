@@ -48,7 +48,8 @@ def project(
 ) -> Float[Array, "B C *O"]:
   """Computes `x @ kernel` in x's dtype; a rank-3 kernel is several matrices in one product."""
   if isinstance(kernel, LowRank):
-    return kernel.project(x)
+    change = project(project(x, kernel.down) * kernel.scale, kernel.up)
+    return project(x, kernel.kernel) + change
   return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
 
 

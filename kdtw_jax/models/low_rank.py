@@ -18,7 +18,7 @@ from typing import Any
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from kdtw_jax.base import Params, PRNGKey
 
@@ -48,12 +48,6 @@ class LowRank:
   def __getitem__(self, whole: Any) -> "LowRank":
     """Returns itself, as `kernel[...]` of an array does."""
     return self
-
-  def project(self, x: Float[Array, "B C I"]) -> Float[Array, "B C *O"]:
-    """Computes x W + c · (x A) B, in x's dtype."""
-    low = jnp.tensordot(x, self.down.astype(x.dtype), axes=1)
-    change = jnp.tensordot(low * self.scale, self.up.astype(x.dtype), axes=1)
-    return jnp.tensordot(x, self.kernel.astype(x.dtype), axes=1) + change
 
 
 def draw(params: Params, key: PRNGKey, *, whole: Collection[str], rank: int) -> Params:
