@@ -307,6 +307,10 @@ CONTRADICTIONS = [
         "config.distillation.losses.forward_kl={'rows': 'off_policy', 'weight': 1.0}: takes off_",
     ),
     (
+        {"tokenizer.source_language": "en", "student.pretrained": "x"},
+        "config.tokenizer.target_language='': must be named, as the language of sources is",
+    ),
+    (
         {"student.lora_rank": 4},
         "config.student.lora_rank=4: must be 0 without config.student.pretrained",
     ),

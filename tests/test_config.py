@@ -51,7 +51,10 @@ def test_a_model_that_is_told_its_languages_is_not_told_a_task():
   config = load("wmt", "languages=eng_Latn/deu_Latn")
   names = config.tokenizer.source_language, config.tokenizer.target_language
   assert names == ("eng_Latn", "deu_Latn") and config.data.task == ""
-  assert load("wmt", "languages=/de").tokenizer.source_language == ""
+  alone = load("wmt", "languages=/de")  # MADLAD-400 is told no language of a source
+  assert alone.tokenizer.source_language == ""
+  for valid in (config, alone):
+    config_lib.validate(valid)
   with pytest.raises(ValueError, match="languages='de': must be source/target"):
     load("wmt", "languages=de")
 

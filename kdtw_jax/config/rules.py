@@ -301,7 +301,7 @@ def _models(config: ml_collections.ConfigDict) -> Faults:
 
 
 def _languages(config: ml_collections.ConfigDict) -> Faults:
-  """Checks that a published model is told both of its languages."""
+  """Checks that a published model is told the language of its outputs if it is told any."""
   languages = {name: config.tokenizer[f"{name}_language"] for name in ("source", "target")}
   published = (
       config.student.pretrained,
@@ -310,8 +310,8 @@ def _languages(config: ml_collections.ConfigDict) -> Faults:
       config.tokenizer.path,
   )
   for name, language in languages.items():
-    if not language and any(languages.values()):
-      yield f"tokenizer.{name}_language", "must be named, as the other language is"
+    if not language and name == "target" and any(languages.values()):
+      yield f"tokenizer.{name}_language", "must be named, as the language of sources is"
     elif language and not any(published):
       yield f"tokenizer.{name}_language", "must be '' without a published model"
 
