@@ -4,13 +4,13 @@ import functools
 
 from compiled_loops import copies_in_loops
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_pair import ended_sources, lively, written_alone
 
 from kdtw_jax import base
 from kdtw_jax.decoding import make_decoder, make_policy
-from kdtw_jax.models import ModelConfig, build, shift_right
+from kdtw_jax.models import ModelConfig, build
 
 B, T, S, V = 3, 12, 7, 31
 SHARED = {
@@ -30,19 +30,11 @@ TEACHER = build(ModelConfig(**SHARED, d_model=20, d_ff=40, d_kv=10, positions="m
 
 @functools.cache
 def params():
-  """Random params, scaled so that an untrained model does not repeat one token for ever."""
-  return tuple(
-      jax.tree.map(lambda leaf: 2.5 * leaf, jax.jit(model.init)(jax.random.key(seed)))
-      for seed, model in enumerate((STUDENT, TEACHER))
-  )
+  return lively(STUDENT, 0), lively(TEACHER, 1)
 
 
 def sources():
-  """The student reads two tokens more; rows have unequal lengths."""
-  source = np.random.default_rng(0).integers(4, V, (B, S)).astype(np.int32)
-  source[1, 4:] = base.PAD_ID
-  source[[0, 1, 2], [S - 1, 3, S - 1]] = base.EOS_ID
-  return np.concatenate([np.full((B, 2), 7, np.int32), source], axis=1), source
+  return ended_sources(B, S, V)
 
 
 def decoder(chunk=3, pass_rows=None):
@@ -55,27 +47,9 @@ def run(name, dial=None, pass_rows=None):
   return jax.tree.map(np.asarray, decoder(3, pass_rows)(*args, make_policy(name, dial)))
 
 
-@functools.cache
-def written_alone() -> np.ndarray:
-  """The teacher's greedy tokens `[B, T]` by passes over everything, without a cache or a loop."""
-  model, weights, source = TEACHER, params()[1], sources()[1]
-  tokens = np.zeros((B, T), np.int32)
-
-  @jax.jit
-  def following(targets):
-    hidden = model.hidden(weights, model.encode(weights, source), shift_right(targets))
-    return jnp.argmax(model.logits(weights, hidden).at[..., base.PAD_ID].set(-1e9), axis=-1)
-
-  done = np.zeros(B, bool)
-  for t in range(T):
-    tokens[:, t] = np.where(done, base.PAD_ID, following(tokens)[:, t])
-    done |= tokens[:, t] == base.EOS_ID
-  return tokens
-
-
 @pytest.mark.parametrize("name, dial, pass_rows", [("handover", 1e9, None), ("speculative", 3, 1)])
 def test_who_always_has_the_teacher_writes_its_output(name, dial, pass_rows):
-  expected = written_alone()
+  expected = written_alone(TEACHER, params()[1], sources()[1], T)
   assert len(np.unique(expected)) > 5  # and not one token for ever
   found = run(name, dial, pass_rows)
   np.testing.assert_array_equal(found.tokens, expected)

@@ -4,13 +4,13 @@ import functools
 
 from compiled_loops import copies_in_loops
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_pair import ended_sources, lively, written_alone
 
 from kdtw_jax import base
 from kdtw_jax.decoding import make_decoder, make_policy
-from kdtw_jax.models import ModelConfig, build, shift_right
+from kdtw_jax.models import ModelConfig, build
 
 B, T, S, V = 3, 13, 7, 31
 SHARED = {
@@ -50,19 +50,11 @@ TEACHER = build(
 
 @functools.cache
 def params():
-  """Random params, scaled so that an untrained model does not repeat one token for ever."""
-  return tuple(
-      jax.tree.map(lambda leaf: 2.5 * leaf, jax.jit(model.init)(jax.random.key(seed)))
-      for seed, model in enumerate((STUDENT, TEACHER))
-  )
+  return lively(STUDENT, 0), lively(TEACHER, 1)
 
 
 def sources():
-  """The student reads two tokens more; rows have unequal lengths."""
-  source = np.random.default_rng(0).integers(4, V, (B, S)).astype(np.int32)
-  source[1, 4:] = base.PAD_ID
-  source[[0, 1, 2], [S - 1, 3, S - 1]] = base.EOS_ID
-  return np.concatenate([np.full((B, 2), 7, np.int32), source], axis=1), source
+  return ended_sources(B, S, V)
 
 
 def run(name, dial=None, pass_rows=None, **fields):
@@ -73,29 +65,13 @@ def run(name, dial=None, pass_rows=None, **fields):
   return jax.tree.map(np.asarray, decoder(*args, make_policy(name, dial, **fields)))
 
 
-def written_alone(model, weights, source) -> np.ndarray:
-  """Greedy tokens `[B, T]` by passes over everything, without a cache or a loop."""
-  tokens = np.zeros((B, T), np.int32)
-
-  @jax.jit
-  def following(targets):
-    hidden = model.hidden(weights, model.encode(weights, source), shift_right(targets))
-    return jnp.argmax(model.logits(weights, hidden).at[..., base.PAD_ID].set(-1e9), axis=-1)
-
-  done = np.zeros(B, bool)
-  for t in range(T):
-    tokens[:, t] = np.where(done, base.PAD_ID, following(tokens)[:, t])
-    done |= tokens[:, t] == base.EOS_ID
-  return tokens
-
-
 def test_each_alone_writes_its_greedy_output():
   student, teacher = sources()
   for name, model, weights, source in (
       ("student", STUDENT, params()[0], student),
       ("teacher", TEACHER, params()[1], teacher),
   ):
-    expected = written_alone(model, weights, source)
+    expected = written_alone(model, weights, source, T)
     np.testing.assert_array_equal(run(name).tokens, expected)
     assert len(np.unique(expected)) > 5  # and not one token for ever
 
@@ -103,7 +79,7 @@ def test_each_alone_writes_its_greedy_output():
 @pytest.mark.parametrize("pass_rows", [None, 1, 2])
 @pytest.mark.parametrize("name, dial", [("speculative", 3), ("handover", 1e9)])
 def test_who_always_has_the_teacher_writes_its_output(name, dial, pass_rows):
-  expected = written_alone(TEACHER, params()[1], sources()[1])
+  expected = written_alone(TEACHER, params()[1], sources()[1], T)
   np.testing.assert_array_equal(run(name, dial, pass_rows).tokens, expected)
 
 

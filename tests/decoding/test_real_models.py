@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_pair import lively
 
 from kdtw_jax import base
 from kdtw_jax.decoding import decode, make_decoder, make_policy
@@ -38,12 +39,6 @@ TEACHER_CONFIG = ModelConfig(
     tie_embeddings=False,
 )
 STUDENT, TEACHER = build(STUDENT_CONFIG), build(TEACHER_CONFIG)
-
-
-def lively(model, seed):
-  """Random params, scaled so that an untrained model does not repeat one token for ever."""
-  params = jax.jit(model.init)(jax.random.key(seed))
-  return jax.tree.map(lambda leaf: leaf * 2.5, params)
 
 
 @functools.cache
