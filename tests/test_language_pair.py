@@ -92,5 +92,5 @@ def test_published_models_of_languages_need_them_named(folder):
   with pytest.raises(ValueError, match="source_language='eng_Latn': must be '' without a publ"):
     config_lib.validate(config)
   config.student.pretrained = str(folder / "model")
-  with pytest.raises(ValueError, match="target_language='': must be named, as the other"):
+  with pytest.raises(ValueError, match="target_language='': must be named, as the language of s"):
     config_lib.validate(config)
