@@ -209,7 +209,10 @@ def enlarge(config: ml_collections.ConfigDict) -> None:
 
 
 def shrink(config: ml_collections.ConfigDict) -> None:
-  """Shrinks a config to the smallest run through every stage, in place; for tests."""
+  """Shrinks a config to the smallest run through every stage, in place; for tests.
+
+  Constants of a step are equal in all tasks, which then share its compiled program.
+  """
   config.xla_flags = fast_compile_flags()
   config.teacher.model.update(
       d_model=32,
@@ -233,6 +236,8 @@ def shrink(config: ml_collections.ConfigDict) -> None:
   stages = (config.teacher.train, config.sft, config.warm_start, config.distillation, config.wheels)
   for stage in stages:
     stage.update(steps=8, batch_size=16, warmup_steps=2, log_every=4, checkpoint_every=4)
+    stage.ema_decay = 0.95
+  config.wheels.max_difficulty = 4.0
   config.distillation.value_warmup_steps = config.wheels.value_warmup_steps = 2
   config.calibration.update(steps=2, batch_size=16)
   config.worth.update(num_sources=16, batch_size=16, steps=4)

@@ -226,19 +226,15 @@ def test_user_errors_are_one_clear_line(finished, cache, tmp_path):
   assert other.returncode == 1 and "Traceback" not in other.stderr
   assert "belongs to a run with another config" in other.stderr
   assert "config.seed: 0 != 1" in other.stderr
-  bad = start(cache, tmp_path, "--config.wheels.alpha=0.0")
-  assert bad.returncode == 1 and "config.wheels.alpha=0.0: must be > 0" in bad.stderr
   unknown = start(cache, tmp_path, "--config.wheels.alfa=0.5")
   assert unknown.returncode != 0 and "alfa" in unknown.stderr
   missing = start(
       cache, tmp_path, f"--config.data.path={tmp_path}/none", config="configs/multi30k.py:smoke"
   )
   assert missing.returncode == 1 and "none" in missing.stderr and "Traceback" not in missing.stderr
-  alone = start(cache, tmp_path / "x", "--config.stages=('wheels',)")
-  assert alone.returncode == 1 and "add it to config.stages" in alone.stderr
 
 
-def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
+def test_a_first_try_that_fails_does_not_block_the_second(tmp_path):
   """What is wrong in a later stage is said before the first one trains."""
   only = ("tokenizer", "teacher", "warm_start", "wheels")
   for field, value, message in (
@@ -248,7 +244,7 @@ def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
       ("evaluation.methods", ("randem",), "evaluation.methods: 'randem' is not a method"),
       ("data.prompt_length", 5, "config.data.prompt_length=5: the instruction"),
       ("stages", ("evaluation",), "stage 'evaluation' needs stage 'wheels'"),
-      ("stages", ("worth",), "stage 'worth' needs stage 'wheels', which is not done"),
+      ("stages", ("worth",), "needs stage 'wheels', which is not done: add it to config.stages"),
   ):
     config = load_config("demo", "smoke")
     config.stages = only
@@ -256,8 +252,9 @@ def test_a_first_try_that_fails_does_not_block_the_second(cache, tmp_path):
     with pytest.raises(ValueError, match=message):
       run.train_and_evaluate(config, tmp_path)
     assert not (tmp_path / "stages" / "teacher").exists()
-  done = start(cache, tmp_path, "--config.stages=('tokenizer','teacher')", "--config.seed=3")
-  assert done.returncode == 0, done.stderr
+  config = load_config("demo", "smoke")
+  config.mesh.data, config.seed, config.stages = 1, 3, ("tokenizer", "sft")
+  run.train_and_evaluate(config, tmp_path)
 
 
 def test_a_resume_may_change_what_made_nothing(finished, cache, tmp_path):
@@ -321,6 +318,10 @@ def test_the_same_job_runs_on_real_text(cache, tmp_path):
       cache,
       tmp_path,
       f"--config.data.path={data}/multi30k",
+      "--config.tokenizer.vocab_size=500",  # the sizes, and so the programs, of the smoke run
+      "--config.data.buckets=((40,40),)",
+      "--config.data.over_long=truncate",
+      "--config.decode.max_length=40",
       "--config.stages=('tokenizer','teacher','warm_start','wheels','evaluation')",
       "--config.evaluation.methods=('random',)",
       "--config.evaluation.time_every_method=False",

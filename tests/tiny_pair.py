@@ -15,17 +15,16 @@ PACES = {"paced": 2.0, "hard": 1.0, "prefix": 1.0, "ledger": 4.0}  # κ by form
 DUALS = (5.0, 4.0, 3.0, 2.0, 1.0, 0.5)  # at the six knots
 
 
-def save(folder, *, mode="smoke", vocab_size=300, task="", seed=0):
-  """Saves a pair trained for shares up to 0.3, that reads up to 23 tokens; gives the folder."""
+def save(folder, *, mode="smoke", vocab_size=300, task="", seed=0, tokenizer=None):
+  """Saves a pair trained for shares up to 0.3, that reads up to 23 tokens; gives the folder.
+
+  The tokenizer is one of `vocab_size`, trained here, unless another is given.
+  """
   config = load("demo", mode)
   config.data.update(num_train=200, buckets=((24, 24),), prompt_length=0, task=task)
   config.decode.update(max_length=24, chunk=25)  # one width, so that tests compile less
   config_lib.validate(config)
-  source = data.load_split(config.data, "train")
-  text = [side for i in range(len(source)) for side in (source[i].source, source[i].target)]
-  tokenizer = data.train_tokenizer(
-      [*text, *data.tokenizer_text(task)], vocab_size=vocab_size, seed=seed
-  )
+  tokenizer = tokenizer or _trained_tokenizer(config.data, vocab_size, seed)
   models = config_models.build_models(config, tokenizer)
   student_params, teacher_params = (
       model.init(jax.random.key(seed + i)) for i, model in enumerate(models)
@@ -42,3 +41,11 @@ def save(folder, *, mode="smoke", vocab_size=300, task="", seed=0):
       paces=PACES,
   )
   return folder
+
+
+def _trained_tokenizer(settings, vocab_size, seed):
+  source = data.load_split(settings, "train")
+  text = [side for i in range(len(source)) for side in (source[i].source, source[i].target)]
+  return data.train_tokenizer(
+      [*text, *data.tokenizer_text(settings.task)], vocab_size=vocab_size, seed=seed
+  )

@@ -62,6 +62,9 @@ def run(args: argparse.Namespace) -> None:
   shared = _shared_pair(folder) if args.teacher else None
   measured = Path(args.pair) / "metrics.json"
   instruction = data.state_budget(0, largest=1.0, task=trained.config["data"]["task"]).instruction
+  if trained.student.config.kind == "t5":  # a tag of MADLAD-400 is text, too
+    tag = "".join(trained.tokenizer.pieces(trained.student.config.prompt_prefix))
+    instruction = f"{tag} {instruction}".lstrip()
   text = card(
       trained.config["name"],
       instruction,

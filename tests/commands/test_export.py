@@ -9,10 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from kdtw_jax import published
+from kdtw_jax import data, published
 from kdtw_jax.commands import cli
 from kdtw_jax.pair import load_pair
 from tests import tiny_pair
+from tests.t5_tokenizer import make_madlad
 
 RESULTS = Path(__file__).parents[2] / "results/multi30k/seed0/metrics.json"
 TEXTS = ["The flight takes 5 hours.", "The letter arrived.", "Thank you."]
@@ -59,14 +60,19 @@ def test_only_an_earlier_export_is_replaced(workdir, tmp_path):
 
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")  # the library's own deprecations are not ours to fail on
-@pytest.mark.parametrize("mode", ["smoke", "causal_smoke"])
-def test_the_code_of_the_card_writes_what_the_student_writes_alone(mode, workdir, tmp_path, capsys):
+@pytest.mark.parametrize("kind", ["t5", "causal", "madlad"])
+def test_the_code_of_the_card_writes_what_the_student_writes_alone(kind, workdir, tmp_path, capsys):
   pytest.importorskip("torch")
-  if mode != "smoke":
+  if kind != "t5":
     workdir = tmp_path / "run"
-    tiny_pair.save(workdir / "pair", mode=mode)
+  if kind == "causal":
+    tiny_pair.save(workdir / "pair", mode="causal_smoke")
+  if kind == "madlad":  # reads `<2de>` before a source
+    folder = make_madlad(tmp_path / "tokenizer", languages=("de", "fr"))
+    tiny_pair.save(workdir / "pair", tokenizer=data.load_tokenizer(folder, ("", "de")))
   card = export(workdir, tmp_path / "out")
   code = re.search(r"^```python\n(.*?)^```", card, re.DOTALL | re.MULTILINE)[1]
+  assert ("'<2de> " in code) == (kind == "madlad")
   alone = load_pair(workdir).write(TEXTS, 0)
   for text, expected in zip(TEXTS, alone, strict=True):
     capsys.readouterr()
