@@ -21,7 +21,7 @@ from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer, check_same_vocabulary, load_tokenizer
 from kdtw_jax.files import write_json
 from kdtw_jax.live import Lanes, Stream
-from kdtw_jax.models import Model, Models, knows_worth
+from kdtw_jax.models import Model, Models, knows_worth, with_int8
 from kdtw_jax.reader import Reader, Written
 from kdtw_jax.writer import BATCH, Writer
 
@@ -298,6 +298,8 @@ def load_pair(directory: str | os.PathLike) -> Pair:
   duals = pair_checks.checked_duals(student.duals, student.model, config, where)
   pair_checks.check_finite(student.params, str(where))
   pair_checks.check_finite(teacher_params, published_teacher or str(directory / "teacher"))
+  if config["teacher"]["int8"]:
+    teacher_params = with_int8(teacher_params)
   return Pair(
       config=config,
       tokenizer=tokenizer,

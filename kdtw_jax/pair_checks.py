@@ -46,6 +46,7 @@ def _is_text(value: object) -> bool:
 _FIELDS: dict[str, Callable[[object], bool]] = {
     "student.pretrained": _is_text,
     "teacher.pretrained": _is_text,
+    "teacher.int8": lambda value: isinstance(value, bool),
     "data.task": _is_text,
     "data.prompt_length": _is_whole,
     "data.buckets": lambda value: _are_buckets(value) and bool(value),

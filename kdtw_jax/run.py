@@ -140,7 +140,7 @@ def hand_on(run: Run) -> None:
       "models": run.inputs.models,
       "tokenizer": run.inputs.tokenizer,
       "student_params": processes.to_first(run.params(run.pair_stage)),
-      "teacher_params": processes.to_first(run.params("teacher")),
+      "teacher_params": processes.to_first(run.stored("teacher")),
       "duals": np.asarray(summary["duals"]),
       "shortest": run.inputs.shortest_output(),
       "prices": summary.get("prices"),

@@ -53,8 +53,16 @@ _TEXT = (
     "held_out",
 )
 _TOKENIZER = ("seed", "tokenizer", "data.seed", *(f"data.{name}" for name in _TEXT), *_MODELS)
-_TEACHER = ("seed", "tokenizer", "data", *_MODELS, "teacher")
-_PAIR = (*_TEACHER, "student", "budgets.knots", "budgets.train", "scores", "warm_start")
+_TEACHER = ("seed", "tokenizer", "data", *_MODELS, "teacher.model", "teacher.train")
+_PAIR = (
+    *_TEACHER,
+    "teacher.int8",
+    "student",
+    "budgets.knots",
+    "budgets.train",
+    "scores",
+    "warm_start",
+)
 MADE_BY = {
     "tokenizer": _TOKENIZER,
     "teacher": _TEACHER,

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from flax import traverse_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,6 +31,20 @@ def test_a_pair_loads_by_its_folder_or_its_workdir(saved):
 def edit_json(path, edit):
   value = json.loads(path.read_text(encoding="utf-8"))
   path.write_text(json.dumps(edit(value) or value), encoding="utf-8")
+
+
+def test_a_teacher_may_be_read_in_eight_bits(saved, tmp_path):
+  folder = shutil.copytree(saved, tmp_path / "pair")
+  edit_json(folder / "pair.json", lambda saved: saved["config"]["teacher"].update(int8=True))
+  eight, whole = load_pair(folder), load_pair(saved)
+  for path, kernel in traverse_util.flatten_dict(whole.teacher_params).items():
+    found = traverse_util.flatten_dict(eight.teacher_params)[path]
+    if path[-1] == "wi":
+      assert found.values.dtype == jnp.int8 and found.values.shape == kernel.shape
+  texts = tiny_pair.TEXTS[:2]
+  assert [out.calls for out in eight.write(texts, 0.2)] == [
+      out.calls for out in whole.write(texts, 0.2)
+  ]
 
 
 def forget_checksums(folder):

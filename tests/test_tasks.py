@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from flax import traverse_util
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -162,6 +163,17 @@ def test_a_published_student_is_changed_by_low_rank(wmt, tmp_path):
       assert np.linalg.matrix_rank(change, tol=1e-6) == 2
     else:
       np.testing.assert_array_equal(now, kernel)
+
+
+def test_a_published_teacher_may_be_read_in_eight_bits(wmt, tmp_path):
+  config = smoke_config(wmt, "wmt")
+  config.stages, config.teacher.int8 = ("tokenizer", "warm_start"), True
+  with tfds.testing.mock_data(num_examples=64):
+    run.train_and_evaluate(config, tmp_path)
+  teacher = run.open_run(config, tmp_path).params("teacher")
+  kernels = [leaf for leaf in jax.tree.leaves(teacher) if leaf.dtype == np.int8]
+  assert kernels and loss_of(tmp_path) != loss_of(wmt)
+  assert loss_of(tmp_path) == pytest.approx(loss_of(wmt), rel=1e-3)
 
 
 @pytest.mark.parametrize("source", ["jsonl", "text"])

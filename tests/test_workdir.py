@@ -104,8 +104,16 @@ def test_every_student_has_a_price_for_each_knot():
 def test_later_stages_depend_on_earlier_ones(tmp_path):
   for stage in ("warm_start", "distillation", "wheels"):
     fields = set(MADE_BY[stage])
-    assert {"teacher", "student", "warm_start", stage, "budgets.train"} <= fields
-  assert "distillation" in MADE_BY["wheels"] and "teacher" not in MADE_BY["sft"]
+    assert {"teacher.train", "student", "warm_start", stage, "budgets.train"} <= fields
+  assert "distillation" in MADE_BY["wheels"] and "teacher.train" not in MADE_BY["sft"]
+
+
+def test_eight_bits_make_another_student_and_the_same_teacher(tmp_path):
+  begun(tmp_path, "teacher")
+  Workdir(tmp_path, config(**{"teacher.int8": True})).check()
+  begun(tmp_path, "warm_start", **{"teacher.int8": True})
+  with pytest.raises(ValueError, match="'warm_start' was made by .* config.teacher.int8: True != "):
+    Workdir(tmp_path, config()).check()
 
 
 def test_a_stage_is_taken_only_from_a_run_that_made_the_same(tmp_path):

@@ -162,6 +162,8 @@ def defaults() -> ml_collections.ConfigDict:
       sharding="fsdp+tensor",
       checkpoint="",  # workdir of a finished run whose teacher to use
       pretrained="",  # folder or hub id of a published model; train.steps=0 does not train it
+      # kernels of layers in eight bits, with a scale for each output, once the teacher is trained
+      int8=False,
       train=_training(label_smoothing=0.1),
   )
   config.student = dict(

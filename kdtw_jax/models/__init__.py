@@ -15,3 +15,4 @@ from kdtw_jax.models.functional import shift_right as shift_right
 from kdtw_jax.models.functional import with_duals as with_duals
 from kdtw_jax.models.heads import HEADS as HEADS
 from kdtw_jax.models.heads import knows_worth as knows_worth
+from kdtw_jax.models.int8 import with_int8 as with_int8

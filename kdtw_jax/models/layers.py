@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, UInt32
 from kdtw_jax.base import PRNGKey
 from kdtw_jax.devices import Names
 from kdtw_jax.models.config import ModelConfig
+from kdtw_jax.models.int8 import Int8
 from kdtw_jax.models.low_rank import LowRank
 
 RMS_EPSILON, LAYER_EPSILON = 1e-6, 1e-5
@@ -44,12 +45,18 @@ def normal_param(
 
 
 def project(
-    x: Float[Array, "B C I"], kernel: Float[Array, "I *O"] | LowRank  # noqa: F821  reads I * O
+    x: Float[Array, "B C I"],
+    kernel: Float[Array, "I *O"] | Int8 | LowRank,  # noqa: F821  reads I * O
 ) -> Float[Array, "B C *O"]:
   """Computes `x @ kernel` in x's dtype; a rank-3 kernel is several matrices in one product."""
   if isinstance(kernel, LowRank):
     change = project(project(x, kernel.down) * kernel.scale, kernel.up)
     return project(x, kernel.kernel) + change
+  if isinstance(kernel, Int8):
+    # Otherwise XLA makes a float copy of the kernel before a loop, and the loop reads that.
+    x, values = jax.lax.optimization_barrier((x, kernel.values))
+    product = jnp.tensordot(x, values.astype(x.dtype), axes=1)
+    return product * jnp.broadcast_to(kernel.unit.astype(x.dtype), product.shape)
   return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
 
 

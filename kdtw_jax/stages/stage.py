@@ -16,7 +16,16 @@ from kdtw_jax.base import Batch, BatchIterator, Params
 from kdtw_jax.data import ScoredSplit
 from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.inputs import Inputs
-from kdtw_jax.models import HEADS, Model, build, clear_tau, low_rank, num_params, with_duals
+from kdtw_jax.models import (
+    HEADS,
+    Model,
+    build,
+    clear_tau,
+    low_rank,
+    num_params,
+    with_duals,
+    with_int8,
+)
 from kdtw_jax.terminal import print_line
 from kdtw_jax.training import loop, optim
 from kdtw_jax.training import state as state_lib
@@ -89,7 +98,16 @@ class Run:
     return self.load(stage)
 
   def load(self, stage: str) -> Params:
-    """Loads the parameters of a finished stage onto the mesh.
+    """Loads the parameters of a finished stage onto the mesh, as the run computes with them.
+
+    Raises:
+      ValueError: if the stage is not done, or its results are damaged.
+    """
+    params = self.stored(stage)
+    return with_int8(params) if stage == "teacher" and self.config.teacher.int8 else params
+
+  def stored(self, stage: str) -> Params:
+    """Loads the parameters of a finished stage onto the mesh, as the stage left them.
 
     Raises:
       ValueError: if the stage is not done, or its results are damaged.

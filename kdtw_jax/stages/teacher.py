@@ -11,7 +11,8 @@ def train(run: Run) -> None:
   """Trains the teacher, unless the config names one that is already trained."""
   section = run.config.teacher
   if section.checkpoint or config_models.teacher_is_published(run.config):
-    millions = num_params(run.params("teacher")) / 1e6
+    run.params("teacher")  # refused here, if it cannot be read
+    millions = num_params(run.model("teacher").shapes) / 1e6
     name = section.checkpoint or section.pretrained
     print_line("teacher", f"{name}: {millions:,.1f} M parameters")
     return

@@ -114,6 +114,7 @@ def _made_of(run: Run, temperature: float | None) -> dict[str, Any]:
   made_of = {
       "teacher": processes.first_alone(lambda: _weights_digest(run)),
       "teacher.dtype": [model.dtype, model.param_dtype],
+      "teacher.int8": config.teacher.int8,
       "tokenizer": run.inputs.tokenizer.digest(),
       "data": run.inputs.fingerprint("train"),
       "data.task": config.data.task,
