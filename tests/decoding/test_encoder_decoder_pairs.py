@@ -46,7 +46,6 @@ PAIRS = {  # fields of the student and of the teacher
         {**GEMMA, "qk_norm": False, "tie_embeddings": False, "encoder": (("windows", (2,)),)},
     ),
 }
-pairs = pytest.mark.parametrize("kind", PAIRS)
 
 
 @functools.cache
@@ -82,8 +81,14 @@ def teachers_output(kind):
   return written_alone(models(kind)[1], params(kind)[1], sources()[1], T)
 
 
-@pairs
-@pytest.mark.parametrize("name, dial, pass_rows", [("handover", 1e9, None), ("speculative", 3, 1)])
+@pytest.mark.parametrize(
+    "kind, name, dial, pass_rows",
+    [
+        ("bart", "handover", 1e9, None),
+        ("bart", "speculative", 3, 1),
+        ("t5gemma", "speculative", 3, 1),
+    ],
+)
 def test_who_always_has_the_teacher_writes_its_output(kind, name, dial, pass_rows):
   expected = teachers_output(kind)
   assert len(np.unique(expected)) > 5  # and not one token for ever
@@ -93,7 +98,7 @@ def test_who_always_has_the_teacher_writes_its_output(kind, name, dial, pass_row
     np.testing.assert_array_equal(found.teacher_calls, (expected != base.PAD_ID).sum(axis=1))
 
 
-@pairs
+@pytest.mark.parametrize("kind", PAIRS)
 def test_no_loop_copies_a_cache(kind):
   weights = tuple(jax.eval_shape(m.init, jax.random.key(0)) for m in models(kind))
   args = (*weights, *sources(), np.zeros((B,), np.float32), jax.random.key(0))

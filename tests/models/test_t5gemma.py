@@ -70,16 +70,6 @@ def test_padding_and_batch_mates_change_nothing(family, text):
   assert np.abs(model.forward(SOURCE[:, ::-1].copy(), target) - both)[0].max() > 1e-2
 
 
-def test_constant_tokens_are_those_that_one_could_write_into_the_source(text):
-  plain = tiny("t5gemma", prompt_prefix=(), prompt_suffix=(24,))
-  written = np.array([[20, 21, *SOURCE[1, :3], 22, 23, EOS_ID]], np.int32)
-  np.testing.assert_allclose(
-      tiny("t5gemma").forward(SOURCE[1:2], text[1][1:2]),
-      plain.forward(written, text[1][1:2]),
-      **CLOSE,
-  )
-
-
 @pytest.mark.parametrize(
     ("family", "window", "seen"),
     [("t5gemma", 2, (3, 4, 5, 6, 7)), ("t5gemma2", 4, (4, 5, 6, 7)), ("t5gemma2", 3, (4, 5, 6))],
@@ -116,10 +106,9 @@ def test_any_ragged_chunking_equals_one_full_pass(family, text):
   assert_ragged_chunks_are_one_pass(tiny(family), SOURCE, text[1])
 
 
-@families
-def test_every_parameter_is_used_pure_padding_is_finite_and_dropout_needs_its_key(family, text):
+def test_every_parameter_is_used_pure_padding_is_finite_and_dropout_needs_its_key(text):
   made = tiny(
-      family,
+      "t5gemma",
       dropout_rate=0.5,
       prompt_prefix=(),
       prompt_suffix=(9,),
@@ -127,10 +116,9 @@ def test_every_parameter_is_used_pure_padding_is_finite_and_dropout_needs_its_ke
       num_encoder_layers=1,
       num_decoder_layers=1,
       windows=(3,),
-      encoder=tuple(pair for pair in FAMILIES[family]["encoder"] if pair[0] != "windows"),
+      encoder=INSIDE,
   )
-  model, params = made.model, made.params
-  source, target = SOURCE.copy(), text[1].copy()
+  model, source, target = made.model, SOURCE.copy(), text[1].copy()
   source[0], target[0] = PAD_ID, PAD_ID
 
   def loss(params, key):
@@ -139,17 +127,14 @@ def test_every_parameter_is_used_pure_padding_is_finite_and_dropout_needs_its_ke
     budget = model.budget(params, encoded)
     return jnp.square(model.logits(params, hidden)[..., 4:]).mean() + budget.sum(), hidden
 
-  run = fast_jit(jax.grad(loss, has_aux=True))
-  (gradient, one), (_, two) = run(params, jax.random.key(0)), run(params, None)
+  gradient, hidden = fast_jit(jax.grad(loss, has_aux=True))(made.params, jax.random.key(0))
   for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
     assert np.isfinite(leaf).all(), path
     is_idle = path[0].key == "gate" or path[-1].key == "duals"
     assert is_idle or np.abs(leaf).max() > 0, path
-  assert np.abs(one - two).max() > 0.1 and 0.4 < float((one == 0).mean()) < 0.6
-  encoded = model.encode(params, SOURCE)
-  assert np.isfinite(model.price(params, encoded)).all()
-  width = dict(FAMILIES[family]["encoder"]).get("d_model", 16)
-  assert encoded.states.shape[-1] == params["price"]["query"].shape[0] == width
+  assert 0.4 < float((hidden == 0).mean()) < 0.6
+  assert float((made.forward(source, target) == 0).mean()) < 0.1  # no key
+  assert made.encode(source).states.shape[-1] == made.params["price"]["query"].shape[0] == 12
 
 
 def test_impossible_fields_are_named():
