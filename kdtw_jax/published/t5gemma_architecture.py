@@ -25,6 +25,7 @@ _STACKS = {
     "t5gemma": {"encoder": "t5_gemma_module", "decoder": "t5_gemma_module"},
     "t5gemma2": {"encoder": "t5gemma2_text", "decoder": "t5gemma2_decoder"},
 }
+_VOCABULARIES = {"t5gemma": 256_000, "t5gemma2": 262_208}  # where a file leaves them out
 _OF_A_STACK = ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")
 _POSITIONS = "max_position_embeddings"
 _NO_VISION = {
@@ -51,7 +52,8 @@ def with_common_fields(published: Mapping[str, Any]) -> dict[str, Any]:
   if published.get("model_type") not in FAMILIES:
     return dict(published)
   encoder, decoder = _stack(published, "encoder"), _stack(published, "decoder")
-  fields = {name: decoder[name] for name in _OF_A_STACK if name in decoder}
+  fields: dict[str, Any] = {"vocab_size": _VOCABULARIES[published["model_type"]]}
+  fields |= {name: decoder[name] for name in _OF_A_STACK if name in decoder}
   if most := [stack[_POSITIONS] for stack in (encoder, decoder) if stack.get(_POSITIONS)]:
     fields[_POSITIONS] = min(most)
   return fields | {name: value for name, value in published.items() if value is not None}
