@@ -4,6 +4,7 @@ Not here: reading a published folder (published/).
 """
 
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 import ml_collections
@@ -15,6 +16,15 @@ from kdtw_jax.devices import Layout
 from kdtw_jax.models import Model, ModelConfig, Models, build
 
 Config = ml_collections.ConfigDict | dict
+
+# Fields of a model made here that the config of a run does not have.
+_OF_ITS_KIND: dict[str, dict[str, Any]] = {
+    "bart": {"scale_embedding": True},  # sinusoids of size 1 are added to the embeddings
+    "t5gemma": {
+        **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+        "qk_norm": False,
+    },
+}
 
 
 def build_models(config: Config, tokenizer: AnyTokenizer, mesh: Mesh | None = None) -> Models:
@@ -44,8 +54,8 @@ def build_model(
     most = found.config.get("max_position_embeddings")
     if most and fields["kind"] != "t5":
       _check_context(config, who, tokenizer, most, fields["kind"] == "causal")
-  elif fields["kind"] == "bart":  # sinusoids of size 1 are added to the embeddings
-    fields["scale_embedding"] = True
+  else:
+    fields |= _OF_ITS_KIND.get(fields["kind"], {})
   return build(
       ModelConfig(
           **fields, **tokenizer.model_fields, price_knots=tuple(config["budgets"]["knots"])

@@ -31,6 +31,13 @@ TOKENIZER = functools.cache(
 )
 
 
+T5GEMMA = {
+    "kind": "t5gemma",
+    "feed_forward": "gated-gelu",
+    **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+    "qk_norm": False,
+    "d_kv": 6,
+}
 CAUSAL = {"kind": "causal", "feed_forward": "gated-silu", "num_key_heads": 2, "num_heads": 4}
 
 
@@ -300,6 +307,11 @@ def test_a_whole_student_stands_beside_a_split_teacher():
             (1, 8, 1),
             {"d_model": 12},
             "config.mesh.fsdp=8: does not divide config.teacher.model.d_m",
+        ),
+        (
+            (1, 8, 1),
+            {**T5GEMMA, "encoder": (("d_model", 12),)},
+            "config.mesh.fsdp=8: does not divide config.teacher.model.d_model=12",
         ),
     ],
 )

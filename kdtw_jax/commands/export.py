@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> None:
       metrics=read_metrics(measured) if measured.is_file() else None,
       where=args.push or "FOLDER",
       is_pair=args.teacher,
-      prompt=_published_prompt(trained) if trained.student.config.kind == "causal" else None,
+      prompt=_published_prompt(trained),
+      is_causal=trained.student.config.kind == "causal",
   )
   student, teacher = pair_folder.student_of(folder), folder / "teacher"
   with replaced_folder(out) as unfinished:
@@ -120,14 +121,16 @@ def _push(out: Path, name: str, *, private: bool) -> None:
   print(f"{page}: uploaded")
 
 
-def _published_prompt(trained: "Pair") -> tuple[list[int], list[int]]:
-  """Returns the published ids around a text of a causal student."""
+def _published_prompt(trained: "Pair") -> tuple[list[int], list[int]] | None:
+  """Returns the published ids around a text; None if the published tokenizer puts them there."""
   config = trained.student.config
+  if config.kind in ("t5", "bart"):
+    return None
   theirs = dict(config.renamed_ids)
   prefix, suffix = (
       [theirs.get(i, i) for i in ids] for ids in (config.prompt_prefix, config.prompt_suffix)
   )
-  return prefix, suffix
+  return prefix, suffix if config.kind == "causal" else suffix[:-1]
 
 
 _PLACES = (("data", "path"), ("data", "tfds_data_dir"), ("tokenizer", "path"))
@@ -164,6 +167,7 @@ def card(
     where: str = "FOLDER",
     is_pair: bool = False,
     prompt: tuple[list[int], list[int]] | None = None,
+    is_causal: bool = False,
 ) -> str:
   """Returns the model card.
 
@@ -175,14 +179,21 @@ def card(
     metrics: the run's results, if it was evaluated.
     where: the folder or the hub id.
     is_pair: True if the teacher lies beside the student.
-    prompt: ids that come before and after a text of a causal model; None for an encoder-decoder.
+    prompt: ids that come before and after a text; None if its tokenizer puts them there.
+    is_causal: True if the model is a decoder alone, whose output follows the prompt.
   """
-  code = _CODE if prompt is None else _CAUSAL_CODE
+  code = _CODE if prompt is None else _PROMPT_CODE
   prefix, suffix = prompt or ((), ())
   return _CARD.format(
       name=name,
       code=code.format(
-          instruction=instruction, max_length=max_length, where=where, prefix=prefix, suffix=suffix
+          instruction=instruction,
+          max_length=max_length,
+          where=where,
+          prefix=prefix,
+          suffix=suffix,
+          kind="CausalLM" if is_causal else "Seq2SeqLM",
+          output="written[0, ids.shape[1] :]" if is_causal else "written[0]",
       ),
       pair=_PAIR.format(where=where) if is_pair else "",
       licence=licence,
@@ -236,19 +247,19 @@ ids = model.generate(**tokenizer(text, return_tensors="pt"), max_new_tokens={max
 print(tokenizer.decode(ids[0], skip_special_tokens=True))
 """
 
-_CAUSAL_CODE = """\
+_PROMPT_CODE = """\
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelFor{kind}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{where}")
-model = AutoModelForCausalLM.from_pretrained("{where}")
+model = AutoModelFor{kind}.from_pretrained("{where}")
 text = {instruction!r} + "YOUR TEXT"
 before, after = {prefix}, {suffix}  # what the student was trained with around a text
 ids = [*before, *tokenizer(text, add_special_tokens=False)["input_ids"], *after]
 ids = torch.tensor([ids])
 seen = torch.ones_like(ids)  # nothing is padding
 written = model.generate(ids, attention_mask=seen, max_new_tokens={max_length})
-print(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
+print(tokenizer.decode({output}, skip_special_tokens=True))
 """
 
 _PAIR = """

@@ -23,10 +23,10 @@ def _model(**fields: Any) -> dict[str, Any]:
       d_model=64, d_ff=256, num_heads=4, d_kv=16, num_encoder_layers=2, num_decoder_layers=1
   )
   kinds = dict(
-      # t5 | bart, encoder-decoders, the second as Pegasus | causal, a decoder that reads a prompt
+      # t5 | bart, as Pegasus | t5gemma: encoder-decoders | causal: a decoder that reads a prompt
       kind="t5",
-      num_key_heads=0,  # of a causal model; 0: as many as num_heads
-      # relu | gelu (bart) | gated-gelu | gated-silu; causal models are gated, bart is not
+      num_key_heads=0,  # of causal models and t5gemma; 0: as many as num_heads
+      # relu | gelu (bart) | gated-gelu | gated-silu; causal and t5gemma are gated, bart is not
       feed_forward="relu",
       tie_embeddings=True,
       dropout_rate=0.0,

@@ -7,12 +7,13 @@ import ml_collections
 Faults = Iterator[tuple[str, str]]
 
 
-def _causal(who: str, model: ml_collections.ConfigDict) -> Faults:
-  """Checks the fields of a causal model."""
+def _rotating(who: str, model: ml_collections.ConfigDict) -> Faults:
+  """Checks the fields of a causal model or a T5Gemma."""
+  of = f"with kind={model.kind!r}"
   if not model.feed_forward.startswith("gated-"):
-    yield f"{who}.model.feed_forward", "must be gated-silu or gated-gelu with kind='causal'"
+    yield f"{who}.model.feed_forward", f"must be gated-silu or gated-gelu {of}"
   if model.d_kv % 2:
-    yield f"{who}.model.d_kv", "must be even with kind='causal', which rotates pairs of entries"
+    yield f"{who}.model.d_kv", f"must be even {of}, which rotates pairs of entries"
   if model.num_heads % (model.num_key_heads or model.num_heads):
     yield f"{who}.model.num_key_heads", f"must divide num_heads={model.num_heads}"
 
@@ -36,7 +37,7 @@ def _t5(who: str, model: ml_collections.ConfigDict) -> Faults:
     yield f"{who}.model.feed_forward", "must be another with kind='t5', e.g. gated-gelu"
 
 
-_KINDS = {"t5": _t5, "bart": _bart, "causal": _causal}
+_KINDS = {"t5": _t5, "bart": _bart, "t5gemma": _rotating, "causal": _rotating}
 
 
 def model_faults(who: str, model: ml_collections.ConfigDict) -> Faults:
@@ -75,4 +76,5 @@ def num_parameters(model: ml_collections.ConfigDict, vocab_size: int) -> int:
     return vocab_size * model.d_model + model.num_decoder_layers * (attention + feed_forward)
   encoder = model.num_encoder_layers * (attention + feed_forward)
   decoder = model.num_decoder_layers * (2 * attention + feed_forward)
-  return vocab_size * model.d_model + encoder + decoder
+  tables = 2 if model.kind == "t5gemma" else 1
+  return tables * vocab_size * model.d_model + encoder + decoder

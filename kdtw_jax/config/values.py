@@ -191,7 +191,7 @@ RULES = {
     "*.model.num_*_layers": _size(256),
     "*.model.*_hidden": _size(2**16),
     "*.model.gate_top_k": _size(1000),
-    "*.model.kind": _one_of("t5", "bart", "causal"),
+    "*.model.kind": _one_of("t5", "bart", "t5gemma", "causal"),
     "*.model.num_key_heads": _between(0, 512),
     "*.model.feed_forward": _one_of("relu", "gelu", "gated-gelu", "gated-silu"),
     "*.model.dropout_rate": _between(0, 1, below=True),

@@ -1,7 +1,8 @@
 """Tokenizers of published models, with room for the student's `<τ>`.
 
 T5, mT5, UMT5, ByT5 and Pegasus have our ids of pad and EOS. Those of MADLAD-400, of BART, mBART,
-M2M-100 and NLLB, and of causal models (Qwen, Llama, Gemma) become ours (`token_ids.py`).
+M2M-100 and NLLB, and of causal models (Qwen, Llama, Gemma) and T5Gemma become ours
+(`token_ids.py`).
 
 A published vocabulary has no `<τ>`. It gets the first id after the tokenizer's own ids. In the
 published tables that row is padding (T5: row 32100 of 32128) or is appended. Every model's table is

@@ -7,7 +7,8 @@ is a new row after its last token. What a chat template puts before and after a 
 constant, and a part of the model. MADLAD-400 is a T5 with other ids, whose decoder starts with its
 unknown token, and which reads the output's language in front of a source. What the tokenizer of
 another encoder-decoder puts around a text is constant too, and so is what its decoder is given
-before it writes: a language, say (`languages.py`).
+before it writes: a language, say (`languages.py`). T5Gemma's encoder reads what a causal Gemma
+does, its template included, and its decoder starts with BOS.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from kdtw_jax.files import first_line, read_json_object, with_tuples
 TOKEN_IDS_FILE = "kdtw_token_ids.json"
 _TEXT, _ANSWER = "kdtwtext", "kdtwanswer"  # stand for texts in a template
 _NO_TEMPLATE = "\n"  # between a text and its output, for a model that has no chat template
+_ASKED_IN_TURNS = ("t5gemma", "t5gemma2")  # encoder-decoders with a chat template, or plain text
 _FORCED = "forced_bos_token_id"  # what transformers writes before a model does
 _DATE = "26 Jul 2024"  # the default of Llama 3's template, which states the day otherwise
 
@@ -94,10 +96,11 @@ def read(tokenizer: Any, folder: str | os.PathLike, languages: Languages = NONE)
   files = [_json_of(Path(folder) / name) for name in ("config.json", "generation_config.json")]
   special = tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
   start = files[0].get("decoder_start_token_id")
-  if special == (PAD_ID, EOS_ID, UNK_ID) and start in (None, PAD_ID):
+  in_turns = files[0].get("model_type") in _ASKED_IN_TURNS
+  if special == (PAD_ID, EOS_ID, UNK_ID) and start in (None, PAD_ID) and not in_turns:
     return TokenIds(len(tokenizer))
   size = _num_published(tokenizer, files[0])
-  if files[0].get("is_encoder_decoder"):
+  if files[0].get("is_encoder_decoder") and not in_turns:
     forced = next((i for file in files[::-1] for i in _as_list(file.get(_FORCED))), None)
     begin = _beginning(tokenizer, start, forced, of_languages[-1:])
     ids = _of_encoder_decoder(tokenizer, begin, size, folder)
@@ -116,7 +119,16 @@ def read(tokenizer: Any, folder: str | os.PathLike, languages: Languages = NONE)
         f"{folder}: its tokenizer names no token that ends an output, or one that the model has no "
         f"row for (eos_token={tokenizer.eos_token!r}): copy both from the same model"
     )
-  renamed = _renamed(size, end)
+  pad = size
+  if in_turns:
+    pad, start = tokenizer.pad_token_id, tokenizer.bos_token_id if start is None else start
+    if pad is None or start is None:
+      raise ValueError(
+          f"{folder}: its tokenizer names no token of padding or of the beginning (pad_token_id="
+          f"{pad}, bos_token_id={start}): copy tokenizer_config.json from the model again"
+      )
+    suffix = [*(suffix if tokenizer.chat_template else ()), start]
+  renamed = () if (pad, end) == (PAD_ID, EOS_ID) else _renamed(pad, end)
   ours = {theirs: new for new, theirs in renamed}
   return TokenIds(
       size,
@@ -247,9 +259,14 @@ def _rendered(
 
 
 def _json_of(path: Path) -> dict[str, Any]:
-  """Reads a file that may be missing; a multimodal model's text fields count as its own."""
+  """Reads a file that may be missing.
+
+  Fields of a multimodal model's text, and those that only its decoder has, count as its own.
+  """
   found = read_json_object(path, remedy="download the model again") if path.is_file() else {}
-  return {**found, **(found.get("text_config") or {})}
+  decoder = found.get("decoder")
+  said = {**decoder, **found} if isinstance(decoder, Mapping) else found
+  return {**said, **(found.get("text_config") or {})}
 
 
 def _as_list(ids: Any) -> list[int]:

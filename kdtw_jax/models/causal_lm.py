@@ -11,7 +11,8 @@ after it and rolled back. The decoder's first input stands for the prompt's last
 Qwen2: https://arxiv.org/abs/2407.10671; Qwen3: https://arxiv.org/abs/2505.09388; Llama 3:
 https://arxiv.org/abs/2407.21783; Gemma 2: https://arxiv.org/abs/2408.00118; Gemma 3:
 https://arxiv.org/abs/2503.19786. A window is a mask over a cache of full length, because what a
-ring buffer forgets cannot be rolled back. Not here: the student's heads (`heads.py`).
+ring buffer forgets cannot be rolled back. Not here: the blocks (`rotated_layer.py`) and the
+student's heads (`heads.py`).
 Letters: B batch, S source length, P prompt length, T target length, C new tokens, L cache length,
 D width, H head size, V vocabulary.
 """
@@ -20,75 +21,19 @@ from flax import nnx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kdtw_jax.base import MASKED_LOGIT, PAD_ID, PRNGKey
-from kdtw_jax.models.cache import Cache, Encoded, KeyValue, append, as_memory, empty_memory
+from kdtw_jax.base import PRNGKey
+from kdtw_jax.models.cache import Cache, Encoded, KeyValue, empty_memory
 from kdtw_jax.models.config import ModelConfig
-from kdtw_jax.models.grouped_attention import GroupedAttention, Memory
 from kdtw_jax.models.language_model import LanguageModel
-from kdtw_jax.models.layers import DropoutSeed, FeedForward, RMSNorm, dropout, dropout_seeds
-from kdtw_jax.models.rotary import Rotation, frequencies, rotation
-
-Bias = dict[int, Array]  # by the window of a layer, 0 for none
-
-_DROPOUTS = 4  # of a layer
-
-
-class CausalLayer(nnx.Module):
-  """A block: causal self-attention and feed-forward, each on the normalised residual stream."""
-
-  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    self.dropout_rate = config.dropout_rate
-    self.self_attention_norm = _norm(config)
-    self.self_attention = GroupedAttention(config, rngs)
-    self.feed_forward_norm = _norm(config)
-    self.feed_forward = FeedForward(config, rngs)
-    self.post_norms = config.post_norms
-    if config.post_norms:
-      self.self_attention_post_norm = _norm(config)
-      self.feed_forward_post_norm = _norm(config)
-
-  def __call__(
-      self,
-      x: Float[Array, "B C D"],
-      rotate: Rotation,
-      bias: Float[Array, "#B 1 C L"],
-      seeds: tuple[DropoutSeed | None, ...],
-      prompt: Memory | None = None,
-      past: tuple[KeyValue, Int[Array, " B"]] | None = None,
-  ) -> tuple[Float[Array, "B C D"], KeyValue]:
-    """Applies the block; with a past, appends the C inputs to it and attends to it.
-
-    Args:
-      x: the residual stream.
-      rotate: the rotation of the C positions.
-      bias: MASKED_LOGIT at those of the L keys that a position does not see; L = C without a past.
-      seeds: seeds of the layer's dropouts; None switches one off.
-      prompt: keys and values of the prompt, which are seen too, and their bias.
-      past: cache of this layer, and the index of each row's first new input in it.
-
-    Returns:
-      The residual stream, and the layer's own keys and values, with those of the past.
-    """
-    q, k, v = self.self_attention.project(self.self_attention_norm(x), rotate)
-    memory = as_memory(k, v) if past is None else append(past[0], k, v, past[1])
-    memories = [(memory, bias)] if prompt is None else [prompt, (memory, bias)]
-    mixed = self.self_attention.attend(q, memories, seeds[0])
-    if self.post_norms:
-      mixed = self.self_attention_post_norm(mixed)
-    x = x + dropout(mixed, self.dropout_rate, seeds[1])
-    mapped = self.feed_forward(self.feed_forward_norm(x), seeds[2])
-    if self.post_norms:
-      mapped = self.feed_forward_post_norm(mapped)
-    return x + dropout(mapped, self.dropout_rate, seeds[3]), memory
-
-
-class CausalStack(nnx.Module):
-  """The layers `layer_0`, `layer_1`, ... and the last norm."""
-
-  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    for i in range(config.num_decoder_layers):
-      setattr(self, f"layer_{i}", CausalLayer(config, rngs))
-    self.final_norm = _norm(config)
+from kdtw_jax.models.layers import dropout, dropout_seeds
+from kdtw_jax.models.rotated_layer import (
+    DROPOUTS,
+    Bias,
+    RotatedLayer,
+    RotatedStack,
+    rotation_of,
+    seen_bias,
+)
 
 
 class CausalLM(LanguageModel):
@@ -97,12 +42,12 @@ class CausalLM(LanguageModel):
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     unit = config.d_model**0.5 if config.scale_embedding else 1.0
     super().__init__(config, unit, config.d_model**-0.5, rngs)
-    self.decoder = CausalStack(config, rngs)
+    self.decoder = RotatedStack(RotatedLayer, config.num_decoder_layers, config, rngs)
     self.make_readout(rngs)
 
   def encode(self, source: Int[Array, "B S"], dropout_key: PRNGKey | None = None) -> Encoded:
     """Reads the prompts of sources that end with EOS, padded with PAD_ID at their end."""
-    tokens, mask = self._prompt(source)
+    tokens, mask = self.prompt(source)
     index = jnp.arange(tokens.shape[1])
     x, memory = self._layers(
         tokens, index[None], self._biases(index[None, :, None], index[None, None]), dropout_key
@@ -135,20 +80,6 @@ class CausalLM(LanguageModel):
     hidden, filled = self._after(prompts, cache.source_mask, tokens, positions, None, past)
     return hidden, cache._replace(self_attention=filled)
 
-  def _prompt(self, source: Int[Array, "B S"]) -> tuple[Int[Array, "B P"], Bool[Array, "B P"]]:
-    """Puts the prompt's prefix before each source and its suffix, but for its last, after it."""
-    prefix = jnp.asarray(self.config.prompt_prefix, jnp.int32)
-    suffix = jnp.asarray((*self.config.prompt_suffix[:-1], PAD_ID), jnp.int32)
-    closing, width = len(suffix) - 1, source.shape[1]
-    lengths = jnp.maximum(jnp.sum(source != PAD_ID, axis=1) - 1, 0)  # without EOS
-    inside = jnp.arange(len(prefix) + width - 1 + closing)[None] - len(prefix)
-    after = inside - lengths[:, None]
-    text = jnp.take_along_axis(source, jnp.clip(inside, 0, width - 1), axis=1)
-    tokens = jnp.where(after < 0, text, suffix[jnp.clip(after, 0, closing)])
-    if len(prefix):
-      tokens = jnp.where(inside < 0, prefix[jnp.clip(inside, -len(prefix), -1)], tokens)
-    return tokens, after < closing
-
   def _after(
       self,
       prompts: tuple[KeyValue, ...],
@@ -180,20 +111,19 @@ class CausalLM(LanguageModel):
       past: tuple[KeyValue, ...] | None = None,
       positions: Int[Array, " B"] | None = None,
   ) -> tuple[Float[Array, "B C D"], tuple[KeyValue, ...]]:
-    """Runs all layers; see `CausalLayer` for what each is given."""
+    """Runs all layers; see `RotatedLayer` for what each is given."""
     config = self.config
-    seeds = dropout_seeds(dropout_key, _DROPOUTS * config.num_decoder_layers + 1)
-    rotate = {window: self._rotation(absolute, window) for window in own}
+    seeds = dropout_seeds(dropout_key, DROPOUTS * config.num_decoder_layers + 1)
+    rotate = self.decoder.by_window(lambda window: rotation_of(config, absolute, window))
     x = dropout(self.embed(tokens), config.dropout_rate, seeds[-1])
     memories = []
-    for i, window in enumerate(self._windows()):
-      layer: CausalLayer = getattr(self.decoder, f"layer_{i}")
+    for i, (layer, window) in enumerate(self.decoder.with_windows()):
       run = self.rematerialised(layer) if past is None else layer
       x, memory = run(
           x,
           rotate[window],
           own[window],
-          seeds[_DROPOUTS * i : _DROPOUTS * (i + 1)],
+          seeds[DROPOUTS * i : DROPOUTS * (i + 1)],
           None if prompts is None or seen is None else (prompts[i], seen[window]),
           None if past is None or positions is None else (past[i], positions),
       )
@@ -201,28 +131,6 @@ class CausalLM(LanguageModel):
       memories.append(self.by_heads(memory))
     return self.decoder.final_norm(x), tuple(memories)
 
-  def _windows(self) -> tuple[int, ...]:
-    """Returns the window of each layer, 0 for none."""
-    return self.config.windows or (0,) * self.config.num_decoder_layers
-
-  def _rotation(self, absolute: Int[Array, "#B C"], window: int) -> Rotation:
-    """Computes the rotation in layers with a window, or without one (0)."""
-    config = self.config
-    if window:
-      return rotation(absolute, frequencies(config.d_kv, config.local_rope_theta))
-    return rotation(absolute, frequencies(config.d_kv, config.rope_theta, config.rope_scaling))
-
   def _biases(self, queries: Int[Array, "#B C 1"], keys: Int[Array, "#B 1 L"]) -> Bias:
     """Returns 0 where a query sees a key and MASKED_LOGIT elsewhere, by window."""
-    biases = {}
-    for window in set(self._windows()):
-      is_seen = keys <= queries
-      if window:
-        is_seen &= queries - keys < window
-      biases[window] = jnp.where(is_seen, 0.0, MASKED_LOGIT).astype(jnp.float32)[:, None]
-    return biases
-
-
-def _norm(config: ModelConfig) -> RMSNorm:
-  """Makes a norm of the residual stream."""
-  return RMSNorm(config.d_model, config.param_dtype, config.norm_epsilon, config.norm_offset)
+    return self.decoder.by_window(lambda window: seen_bias(queries - keys, window))

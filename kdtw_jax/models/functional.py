@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int
 
 from kdtw_jax.base import PAD_ID, ArrayLike, DecoderFns, Params, PRNGKey, StepOutput, Worth
 from kdtw_jax.devices import Layout, Names
+from kdtw_jax.models import config_checks
 from kdtw_jax.models.cache import Cache, Encoded, take_rows
 from kdtw_jax.models.config import ModelConfig
 from kdtw_jax.models.headed import HeadedModel, make
@@ -34,8 +35,8 @@ class Model:
   """The pure functions of a model; hashable, so that it can be a static argument of jit.
 
   Params are nested dicts of arrays with stable string keys: `shared`, `encoder`, `decoder`,
-  `readout_kernel` (untied), and the heads `gate`, `price`, `value`, `cost_value`,
-  `worth`.
+  `readout_kernel` (untied), `source_tokens` (an encoder's own table), and the heads `gate`,
+  `price`, `value`, `cost_value`, `worth`.
 
   Attributes:
     config: the architecture.
@@ -52,7 +53,7 @@ class Model:
   layout: Layout | None = None
 
   def init(self, key: PRNGKey) -> Params:
-    """Draws new params; see `t5.py`, `bart.py` and `causal_lm.py` for the distributions."""
+    """Draws new params; see the modules of the kinds for the distributions."""
     return nnx.to_pure_dict(nnx.state(make(self.config, nnx.Rngs(params=key))))
 
   def encode(
@@ -223,7 +224,7 @@ def build(config: ModelConfig, layout: Layout | None = None) -> Model:
   Raises:
     ValueError: if a field of the config is invalid.
   """
-  config.validate()
+  config_checks.check(config)
   abstract = nnx.eval_shape(lambda: make(config, _OneKey(jax.random.key(0))))
   state = nnx.state(abstract)
   axes = {

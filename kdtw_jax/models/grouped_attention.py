@@ -1,9 +1,9 @@
-"""Attention of causal models: rotated queries and keys, several queries per key head.
+"""Attention of causal models and T5Gemma: rotated queries and keys, several queries per key head.
 
 Ainslie et al. 2023, https://arxiv.org/abs/2305.13245. The keys of a query lie in up to two places,
-the prompt's memory and the output's, which are read without being joined. Not here: masks, which
-are arguments, and the cache (`cache.py`).
-Letters: B batch, C queries, L keys, D width, N heads, K key heads, G = N / K, H head size.
+the memory of a prompt or source and that of the output, which are read without being joined. Not
+here: masks, which are arguments, and the cache (`cache.py`).
+Letters: B batch, C queries, L keys, D and I widths, N heads, K key heads, G = N / K, H head size.
 """
 
 from collections.abc import Sequence
@@ -73,18 +73,19 @@ def attend(
 
 
 class GroupedAttention(nnx.Module):
-  """Causal self-attention. Kernels are `q [D, N*H]`, `kv [D, 2, K*H]` and `out [N*H, D]`.
+  """An attention. Kernels are `q [D, N*H]`, `kv [I, 2, K*H]` and `out [N*H, D]`.
 
-  Biases, where the config asks for them, have the shapes of what the kernels give.
+  I is D, or the width of another sequence whose keys and values are read. Biases, where the config
+  asks for them, have the shapes of what the kernels give.
   """
 
-  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs, read_width: int | None = None):
     self.config = config
     width, dtype = config.d_model, config.param_dtype
     inner, keys = config.num_heads * config.d_kv, config.key_heads * config.d_kv
-    std = width**-0.5
-    self.q = normal_param(rngs, (width, inner), std, dtype, ("embed", "heads"))
-    self.kv = normal_param(rngs, (width, 2, keys), std, dtype, ("embed", None, "heads"))
+    self.q = normal_param(rngs, (width, inner), width**-0.5, dtype, ("embed", "heads"))
+    read = width if read_width is None else read_width
+    self.kv = normal_param(rngs, (read, 2, keys), read**-0.5, dtype, ("embed", None, "heads"))
     self.out = normal_param(rngs, (inner, width), inner**-0.5, dtype, ("heads", "embed"))
     if config.qkv_bias:
       self.q_bias = nnx.Param(jnp.zeros((inner,), jnp.dtype(dtype)), axes=("heads",))
@@ -99,16 +100,32 @@ class GroupedAttention(nnx.Module):
       self, x: Float[Array, "B C D"], rotation: Rotation
   ) -> tuple[Float[Array, "B C N H"], Float[Array, "B C K H"], Float[Array, "B C K H"]]:
     """Computes the queries, keys and values of each position; queries and keys are rotated."""
-    lead = x.shape[:2]
-    q, kv = project(x, self.q[...]), project(x, self.kv[...])
+    return self.queries(x, rotation), *self.keys_and_values(x, rotation)
+
+  def queries(
+      self, x: Float[Array, "B C D"], rotation: Rotation | None = None
+  ) -> Float[Array, "B C N H"]:
+    """Computes the queries of each position, rotated if there is a rotation."""
+    q = project(x, self.q[...])
     if self.config.qkv_bias:
-      q, kv = with_bias(q, self.q_bias[...]), with_bias(kv, self.kv_bias[...])
-    q = q.reshape(*lead, self.config.num_heads, -1)
-    kv = kv.reshape(*lead, 2, self.config.key_heads, -1)
+      q = with_bias(q, self.q_bias[...])
+    q = q.reshape(*x.shape[:2], self.config.num_heads, -1)
+    if self.config.qk_norm:
+      q = self.q_norm(q)
+    return q if rotation is None else rotation(q)
+
+  def keys_and_values(
+      self, x: Float[Array, "B C I"], rotation: Rotation | None = None
+  ) -> tuple[Float[Array, "B C K H"], Float[Array, "B C K H"]]:
+    """Computes the keys and values of each position; keys are rotated if there is a rotation."""
+    kv = project(x, self.kv[...])
+    if self.config.qkv_bias:
+      kv = with_bias(kv, self.kv_bias[...])
+    kv = kv.reshape(*x.shape[:2], 2, self.config.key_heads, -1)
     k, v = kv[:, :, 0], kv[:, :, 1]
     if self.config.qk_norm:
-      q, k = self.q_norm(q), self.k_norm(k)
-    return rotation(q), rotation(k), v
+      k = self.k_norm(k)
+    return k if rotation is None else rotation(k), v
 
   def attend(
       self, q: Float[Array, "B C N H"], memories: Sequence[Memory], seed: DropoutSeed | None

@@ -23,6 +23,7 @@ from kdtw_jax.models.heads import (
 )
 from kdtw_jax.models.language_model import LanguageModel
 from kdtw_jax.models.t5 import T5
+from kdtw_jax.models.t5gemma import T5Gemma
 
 
 class Headed(LanguageModel):
@@ -126,6 +127,14 @@ class HeadedBart(Headed, Bart):
     self.make_heads(config, rngs)
 
 
+class HeadedT5Gemma(Headed, T5Gemma):
+  """T5Gemma with heads."""
+
+  def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    T5Gemma.__init__(self, config, rngs)
+    self.make_heads(config, rngs)
+
+
 class HeadedCausalLM(Headed, CausalLM):
   """A causal language model with heads."""
 
@@ -134,8 +143,8 @@ class HeadedCausalLM(Headed, CausalLM):
     self.make_heads(config, rngs)
 
 
-HeadedModel = HeadedT5 | HeadedBart | HeadedCausalLM
-_KINDS = {"t5": HeadedT5, "bart": HeadedBart, "causal": HeadedCausalLM}
+HeadedModel = HeadedT5 | HeadedBart | HeadedT5Gemma | HeadedCausalLM
+_KINDS = {"t5": HeadedT5, "bart": HeadedBart, "t5gemma": HeadedT5Gemma, "causal": HeadedCausalLM}
 
 
 def make(config: ModelConfig, rngs: nnx.Rngs) -> HeadedModel:

@@ -101,11 +101,10 @@ class PriceHead(nnx.Module):
   """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    self.norm = RMSNorm(config.d_model, config.param_dtype)
-    self.query = normal_param(rngs, (config.d_model,), config.d_model**-0.5, config.param_dtype)
-    self.mlp = ScalarMLP(
-        config.d_model, config.gate_hidden, BUDGET_INIT, GATE_LAST_STD, config.param_dtype, rngs
-    )
+    width, dtype = config.encoder_config.d_model, config.param_dtype
+    self.norm = RMSNorm(width, dtype)
+    self.query = normal_param(rngs, (width,), width**-0.5, dtype)
+    self.mlp = ScalarMLP(width, config.gate_hidden, BUDGET_INIT, GATE_LAST_STD, dtype, rngs)
     self.knots = tuple(config.price_knots)
     self.duals = nnx.Param(jnp.full((len(self.knots),), PRICE_INIT, jnp.float32))
 

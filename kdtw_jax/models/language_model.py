@@ -1,7 +1,8 @@
 """What every model has: the token table, the readout, and where its activations lie.
 
-Not here: what lies between them (`encoder_decoder.py`, `causal_lm.py`).
-Letters: B batch, C positions, D width, V vocabulary, R rows of the readout matrix.
+Not here: what lies between them (`encoder_decoder.py`, `causal_lm.py`, `t5gemma.py`).
+Letters: B batch, C positions, S source length, P prompt length, D width, V vocabulary, R rows of
+the readout matrix.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 from flax import nnx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from kdtw_jax.base import EOS_ID, MASKED_LOGIT, PAD_ID
@@ -48,9 +49,37 @@ class LanguageModel(nnx.Module):
     first = self.config.prompt_suffix[-1]
     return inputs if first == PAD_ID else jnp.where(inputs == PAD_ID, first, inputs)
 
-  def embed(self, tokens: Int[Array, "B C"]) -> Float[Array, "B C D"]:
-    """Looks up embeddings in the compute dtype; the table stays split along its width."""
-    x = self.shared(tokens, self.config.compute_dtype)
+  def prompt(self, source: Int[Array, "B S"]) -> tuple[Int[Array, "B P"], Bool[Array, "B P"]]:
+    """Puts the prompt's prefix before each source and its suffix, but for its last, after it.
+
+    Args:
+      source: ends with EOS, which the suffix replaces, and PAD_ID behind it.
+
+    Returns:
+      The prompts, and True at their tokens.
+    """
+    prefix = jnp.asarray(self.config.prompt_prefix, jnp.int32)
+    suffix = jnp.asarray((*self.config.prompt_suffix[:-1], PAD_ID), jnp.int32)
+    closing, width = len(suffix) - 1, source.shape[1]
+    lengths = jnp.maximum(jnp.sum(source != PAD_ID, axis=1) - 1, 0)  # without EOS
+    inside = jnp.arange(len(prefix) + width - 1 + closing)[None] - len(prefix)
+    after = inside - lengths[:, None]
+    text = jnp.take_along_axis(source, jnp.clip(inside, 0, width - 1), axis=1)
+    tokens = jnp.where(after < 0, text, suffix[jnp.clip(after, 0, closing)])
+    if len(prefix):
+      tokens = jnp.where(inside < 0, prefix[jnp.clip(inside, -len(prefix), -1)], tokens)
+    return tokens, after < closing
+
+  def embed(
+      self, tokens: Int[Array, "B C"], table: Embedding | None = None
+  ) -> Float[Array, "B C D"]:
+    """Looks up embeddings in the compute dtype; the table stays split along its width.
+
+    Args:
+      tokens: ids.
+      table: another than that of the readout, if there is one.
+    """
+    x = (self.shared if table is None else table)(tokens, self.config.compute_dtype)
     if self.layout is not None:
       x = self.layout.constrain(x, "replica", None, "embed")
     return self.by_rows(x)

@@ -5,9 +5,20 @@ from typing import Any
 
 from kdtw_jax.base import PAD_ID
 from kdtw_jax.models import ModelConfig
-from kdtw_jax.published import bart_architecture, causal_architecture, special_ids, t5_architecture
+from kdtw_jax.published import (
+    bart_architecture,
+    causal_architecture,
+    special_ids,
+    t5_architecture,
+    t5gemma_architecture,
+)
 
-_KINDS = {"t5": t5_architecture, "bart": bart_architecture, "causal": causal_architecture}
+_KINDS = {
+    "t5": t5_architecture,
+    "bart": bart_architecture,
+    "t5gemma": t5gemma_architecture,
+    "causal": causal_architecture,
+}
 FAMILIES = {name: title for kind in _KINDS.values() for name, title in kind.FAMILIES.items()}
 
 
@@ -32,8 +43,8 @@ def architecture(
   if family not in FAMILIES:
     raise ValueError(
         f"{where}/config.json: model_type={family!r}: must be one of {', '.join(FAMILIES)}; only "
-        "encoder-decoders of T5's and BART's families without mixtures of experts, and causal "
-        "models of these, are read"
+        "encoder-decoders of T5's, BART's and T5Gemma's families without mixtures of experts, and "
+        "causal models of these, are read"
     )
   kind = next(kind for kind in _KINDS.values() if family in kind.FAMILIES)
   return kind.architecture(published, tensors, where=where)
@@ -60,9 +71,10 @@ def config_json(config: ModelConfig, original: Mapping[str, Any] | None = None) 
     ours["scale_decoder_outputs"] = config.scales_readout
   if config.kind == "bart":  # a language that the decoder starts with may not be the published one
     ours |= special_ids.generation_ids(config)
-  if original is not None:
-    return {**original, **ours}
-  return {**_KINDS[config.kind].config_json(config), **ours}
+  found = _KINDS[config.kind].config_json(config) if original is None else original
+  if config.kind == "t5gemma":
+    return t5gemma_architecture.completed({**found, **ours}, config)
+  return {**found, **ours}
 
 
 def generation_json(config: ModelConfig) -> dict[str, Any]:
@@ -71,5 +83,4 @@ def generation_json(config: ModelConfig) -> dict[str, Any]:
   rows = {PAD_ID, config.tau_id, *padding} - {-1}
   theirs = dict(config.renamed_ids)
   suppressed = sorted(theirs.get(row, row) for row in rows)
-  special = causal_architecture if config.kind == "causal" else special_ids
-  return {**special.generation_ids(config), "suppress_tokens": suppressed}
+  return {**special_ids.generation_ids(config), "suppress_tokens": suppressed}

@@ -4,15 +4,16 @@ Families: Qwen2 (and 2.5), Qwen3, Llama (3, 3.1, 3.2), Gemma 2 and Gemma 3. Of a
 (4b and above) the text model inside is read, and written as one. transformers 5 writes rotary
 positions as `rope_parameters`, by type of layer if there are two; older files have `rope_theta`,
 `rope_scaling` and, for Gemma's layers with a window, `rope_local_base_freq`. Both are read; the
-older names are written, which both versions read.
+older names are written, which both versions read. Either stack of a T5Gemma says the same fields
+(`t5gemma_architecture.py`), so its parts are read here, too.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.models import ModelConfig
 from kdtw_jax.published.fields import READOUT, sizes
+from kdtw_jax.published.special_ids import generation_ids
 
 FAMILIES = {
     "qwen2": "Qwen2ForCausalLM",
@@ -39,7 +40,15 @@ _UNBUILT = ("mlp_bias", "use_bidirectional_attention")
 _CAPS = {"score_cap": "attn_logit_softcapping", "logit_cap": "final_logit_softcapping"}  # Gemma's
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 # If a file does not say which layers have a window: all but every so many, or all from this one on.
-_PERIODS, _FIRST_SLIDING = {"gemma2": 2, "gemma3_text": 6}, 28
+_PERIODS = {
+    "gemma2": 2,
+    "gemma3_text": 6,
+    "t5_gemma_module": 2,
+    "t5gemma2_text": 6,
+    "t5gemma2_decoder": 6,
+}
+_FIRST_SLIDING = 28
+_GEMMA3 = ("gemma3_text", "t5gemma2_text", "t5gemma2_decoder")  # blocks as in Gemma 3
 # What a family's file means where it leaves out a field: `text_config` of Gemma 3 4b has four.
 _GEMMA = {
     "num_attention_heads": 8,
@@ -50,15 +59,21 @@ _GEMMA = {
     "sliding_window": 4096,
     "use_sliding_window": True,
 }
+_GEMMA2_CAPS = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
+_GEMMA3_SIZES = {
+    **_GEMMA,
+    "vocab_size": 262_208,
+    "max_position_embeddings": 131_072,
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 1e4,
+}
+_T5GEMMA_SIZES = {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26}
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "gemma2": {**_GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
-    "gemma3_text": {
-        **_GEMMA,
-        "vocab_size": 262_208,
-        "max_position_embeddings": 131_072,
-        "rope_theta": 1e6,
-        "rope_local_base_freq": 1e4,
-    },
+    "gemma2": {**_GEMMA, **_GEMMA2_CAPS},
+    "gemma3_text": _GEMMA3_SIZES,
+    "t5_gemma_module": {**_GEMMA, **_GEMMA2_CAPS, **_T5GEMMA_SIZES, "vocab_size": 256_000},
+    "t5gemma2_text": {**_GEMMA3_SIZES, **_T5GEMMA_SIZES},
+    "t5gemma2_decoder": {**_GEMMA3_SIZES, **_T5GEMMA_SIZES},
 }
 _OF_THE_WHOLE = ("eos_token_id", "dtype", "torch_dtype")  # said beside `text_config`
 _READ_ELSEWHERE = ("vocab_size", "max_position_embeddings")  # so their defaults must be filled in
@@ -104,7 +119,7 @@ def architecture(
       "d_kv": head_size,
       "feed_forward": _FEED_FORWARDS[kind],
       "tie_embeddings": READOUT not in tensors,
-      "qk_norm": family in ("qwen3", "gemma3_text"),
+      "qk_norm": family in ("qwen3", *_GEMMA3),
       "qkv_bias": has_bias or family == "qwen2",
       "out_bias": has_bias,
       "post_norms": is_gemma,
@@ -168,7 +183,7 @@ def _rope(published: dict[str, Any], has_windows: bool, where: str) -> dict[str,
         f"{', '.join(_ROPE_SCALINGS)}"
     )
   # Gemma 3 scales no positions in layers with a window, and all others scale all layers alike.
-  is_gemma3 = published["model_type"] == "gemma3_text"
+  is_gemma3 = published["model_type"] in _GEMMA3
   scaled_inside = inside.get("rope_type", "default") if is_gemma3 else kind
   if has_windows and scaled_inside != "default":
     raise _unbuilt(published | {"rope_type": scaled_inside}, "rope_type", where, " with windows")
@@ -224,13 +239,3 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
     windows = config.windows or (0,) * config.num_decoder_layers
     written["layer_types"] = [_SLIDING if size else _FULL for size in windows]
   return written
-
-
-def generation_ids(config: ModelConfig) -> dict[str, Any]:
-  """Returns the special ids, as the published table has them."""
-  theirs = dict(config.renamed_ids)
-  stops = [theirs.get(row, row) for row in (EOS_ID, *config.stop_ids)]
-  return {
-      "eos_token_id": stops if len(stops) > 1 else stops[0],
-      "pad_token_id": theirs.get(PAD_ID, PAD_ID),
-  }

@@ -9,11 +9,13 @@ from kdtw_jax.models import ModelConfig
 from kdtw_jax.published.entries import Entry, copied, kernel, tables
 
 # Where a multimodal model has its text model: as on the hub, and as in memory since transformers
-# 4.52. What lies elsewhere (`vision_tower`, `multi_modal_projector`) is of no text model.
+# 4.52; the last is T5Gemma 2's encoder. What lies elsewhere (`vision_tower`,
+# `multi_modal_projector`) is of no text model.
 _TEXT_PREFIXES = {
     "language_model.model.": "model.",
     "language_model.lm_head.": "lm_head.",
     "model.language_model.": "model.",
+    "model.encoder.text_model.": "model.encoder.",
 }
 
 

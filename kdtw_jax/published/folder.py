@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdtw_jax.files import read_json_object
-from kdtw_jax.published import causal_architecture, hub
+from kdtw_jax.published import causal_architecture, hub, t5gemma_architecture
 
 DOWNLOAD = "download the model again"
 WEIGHTS = "model.safetensors"
@@ -73,7 +73,7 @@ def pinned(name: str) -> str:
 def read_config(folder: Path) -> dict[str, Any]:
   """Reads config.json, of the text model inside; raises ValueError if it is no JSON object."""
   found = read_json_object(Path(folder) / "config.json", remedy=DOWNLOAD)
-  return causal_architecture.text_part(found)
+  return t5gemma_architecture.with_common_fields(causal_architecture.text_part(found))
 
 
 def weight_files(folder: Path) -> dict[str, Path] | Path:

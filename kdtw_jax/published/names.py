@@ -2,7 +2,7 @@
 
 Arrays in, arrays out: no files, no downloads. It covers the models; the student's heads have no
 published counterpart. What is where is said per kind of model (`t5_names.py`,
-`bart_names.py`, `causal_names.py`).
+`bart_names.py`, `t5gemma_names.py`, `causal_names.py`).
 Letters: D width, V vocabulary.
 
 Example:
@@ -22,10 +22,17 @@ import numpy as np
 
 from kdtw_jax.base import ArrayLike, Params
 from kdtw_jax.models import HEADS, ModelConfig, build
-from kdtw_jax.published import bart_names, causal_names, t5_names
+from kdtw_jax.published import bart_names, causal_names, t5_names, t5gemma_names
 from kdtw_jax.published.entries import Entry
 
-TABLES = ("shared/embedding", "readout_kernel")  # parameters with a row for each token
+_KINDS: dict[str, Any] = {
+    "t5": t5_names,
+    "bart": bart_names,
+    "t5gemma": t5gemma_names,
+    "causal": causal_names,
+}
+# Parameters with a row for each token.
+TABLES = ("shared/embedding", "source_tokens/embedding", "readout_kernel")
 
 
 def import_weights(
@@ -84,14 +91,13 @@ def export_weights(params: Params, config: ModelConfig) -> Iterator[tuple[str, n
     if "/".join(entry.path) in TABLES:
       array = _renamed(array, [(theirs, ours) for ours, theirs in config.renamed_ids])
     yield from zip(entry.names, entry.split(array), strict=True)
-  if config.kind == "bart":
-    yield from bart_names.constants(config)
+  if config.kind in ("bart", "t5gemma"):
+    yield from _KINDS[config.kind].constants(config)
 
 
 def _entries(config: ModelConfig) -> list[Entry]:
   """Lists all parameters of the model."""
-  kinds = {"t5": t5_names, "bart": bart_names, "causal": causal_names}
-  return kinds[config.kind].entries(config)
+  return _KINDS[config.kind].entries(config)
 
 
 def _read(

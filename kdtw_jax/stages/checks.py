@@ -138,8 +138,9 @@ def check_mesh(config: ml_collections.ConfigDict, who: str, model: Model) -> Non
     if axis not in config[who].sharding.split("+"):
       continue
     for name in sizes:
-      size = getattr(model.config, name)
-      if size % parts:
+      of_both = (getattr(of, name) for of in (model.config, model.config.encoder_config))
+      size = next((size for size in of_both if size % parts), None)
+      if size is not None:
         pretrained = config[who].pretrained
         owner = f"of config.{who}.pretrained={pretrained!r}" if pretrained else "of the model"
         field = name if pretrained else f"config.{who}.model.{name}"

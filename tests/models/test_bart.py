@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_models import cached_model, fast_jit
+from tiny_models import assert_ragged_chunks_are_one_pass, cached_model, fast_jit, lively
 
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.models import build, shift_right
@@ -45,12 +45,7 @@ families = pytest.mark.parametrize("family", ["bart", "m2m"])
 @functools.cache
 def tiny(family, **changes):
   """A tiny model of the family in which no bias is zero, and no norm the identity."""
-  made = cached_model(**BART, **{**FAMILIES[family], **changes})
-  keys = iter(jax.random.split(jax.random.key(1), 200))
-  params = jax.tree.map(
-      lambda leaf: leaf + 0.2 * jax.random.normal(next(keys), leaf.shape), made.params
-  )
-  return dataclasses.replace(made, params=params)
+  return lively(cached_model(**BART, **{**FAMILIES[family], **changes}))
 
 
 @families
@@ -95,23 +90,7 @@ def test_constant_tokens_are_those_that_one_could_write_into_source_and_inputs(f
 
 @families
 def test_any_ragged_chunking_equals_one_full_pass(family, text):
-  """Rows go on, stay or go back by themselves; what a row wrote beyond its place is stale."""
-  model = tiny(family)
-  source, target = text
-  full, cache = model.forward(source, target), model.start(source, LENGTH)
-  inputs = np.pad(shift_right(target), ((0, 0), (0, 3)), constant_values=7)
-  offsets = np.zeros(4, np.int32)
-  for size, kept in ((3, (0, 1, 2, 3)), (1, (1, 0, 1, 1)), (3, (3, 3, 3, 3)), (3, (-2, 2, -3, 1))):
-    chunk = np.take_along_axis(inputs, offsets[:, None] + np.arange(size)[None], axis=1)
-    hidden, cache = model.extend(cache, chunk, offsets)
-    for row, offset in enumerate(offsets):
-      end = min(offset + size, LENGTH)
-      np.testing.assert_allclose(hidden[row, : end - offset], full[row, offset:end], **CLOSE)
-    offsets = np.clip(offsets + np.array(kept), 0, LENGTH - 1).astype(np.int32)
-  wrong = np.full((4, 3), 7, np.int32)
-  late, same = model.extend(cache, wrong, jnp.full((4,), LENGTH, jnp.int32))
-  jax.tree.map(np.testing.assert_array_equal, cache, same)  # writes past the end are dropped
-  assert np.isfinite(late).all()
+  assert_ragged_chunks_are_one_pass(tiny(family), *text)
 
 
 def test_a_row_of_pure_padding_is_finite_and_dropout_needs_its_key(text):

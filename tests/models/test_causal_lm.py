@@ -227,7 +227,7 @@ def test_angles_are_those_of_the_paper():
         ({"renamed_ids": ((0, 5),)}, "must name the same rows on both sides"),
         ({"rope_theta": 0.0}, "rope_theta=0.0: must be above 0"),
         ({"logit_cap": -1.0}, "logit_cap=-1.0: must be >= 0"),
-        ({"kind": "mamba"}, "kind='mamba': must be one of t5, bart, causal"),
+        ({"kind": "mamba"}, "kind='mamba': must be one of t5, bart, t5gemma, causal"),
     ],
 )
 def test_invalid_fields_are_named(changes, message):

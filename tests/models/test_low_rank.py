@@ -16,6 +16,13 @@ from tests.models.tiny_models import cached_model
 SCALE = 0.5
 CAUSAL = {"kind": "causal", "feed_forward": "gated-silu", "num_key_heads": 1}
 BART = {"kind": "bart", "d_kv": 8}
+T5GEMMA = {
+    "kind": "t5gemma",
+    "feed_forward": "gated-gelu",
+    **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+    "qk_norm": False,
+    "encoder": (("d_model", 12),),
+}
 
 
 def parts(model):
@@ -28,7 +35,9 @@ def parts(model):
   )
 
 
-@pytest.fixture(scope="module", params=[{}, CAUSAL, BART], ids=["t5", "causal", "bart"])
+@pytest.fixture(
+    scope="module", params=[{}, CAUSAL, BART, T5GEMMA], ids=["t5", "causal", "bart", "t5gemma"]
+)
 def model(request):
   heads = {"value_heads": True, "gate": "difficulty_price"}
   return cached_model(**request.param, **heads, num_decoder_layers=1, dropout_rate=0.0).model

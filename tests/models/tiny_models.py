@@ -4,6 +4,8 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from kdtw_jax.models import Model, ModelConfig, build, shift_right
 
@@ -66,3 +68,36 @@ class TinyModel:
 def cached_model(**changes) -> TinyModel:
   model = build(dataclasses.replace(TINY, **changes))
   return TinyModel(model, model.init(jax.random.key(0)))
+
+
+def lively(made: TinyModel) -> TinyModel:
+  """The model with noise in each parameter: no bias is zero, and no norm the identity."""
+  keys = iter(jax.random.split(jax.random.key(1), 200))
+  params = jax.tree.map(
+      lambda leaf: leaf + 0.2 * jax.random.normal(next(keys), leaf.shape), made.params
+  )
+  return dataclasses.replace(made, params=params)
+
+
+def assert_ragged_chunks_are_one_pass(model: TinyModel, source, target) -> None:
+  """Rows go on, stay or go back by themselves; what a row wrote beyond its place is stale.
+
+  For four rows.
+  """
+  rows, length = target.shape
+  full, cache = model.forward(source, target), model.start(source, length)
+  inputs = np.pad(shift_right(target), ((0, 0), (0, 3)), constant_values=7)
+  offsets = np.zeros(rows, np.int32)
+  for size, kept in ((3, (0, 1, 2, 3)), (1, (1, 0, 1, 1)), (3, (3, 3, 3, 3)), (3, (-2, 2, -3, 1))):
+    chunk = np.take_along_axis(inputs, offsets[:, None] + np.arange(size)[None], axis=1)
+    hidden, cache = model.extend(cache, chunk, offsets)
+    for row, offset in enumerate(offsets):
+      end = min(offset + size, length)
+      np.testing.assert_allclose(
+          hidden[row, : end - offset], full[row, offset:end], rtol=0, atol=1e-5
+      )
+    offsets = np.clip(offsets + np.array(kept), 0, length - 1).astype(np.int32)
+  wrong = np.full((rows, 3), 7, np.int32)
+  late, same = model.extend(cache, wrong, jnp.full((rows,), length, jnp.int32))
+  jax.tree.map(np.testing.assert_array_equal, cache, same)  # writes past the end are dropped
+  assert np.isfinite(late).all()

@@ -49,7 +49,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bart": {"class": "Bart", "forced_bos_token_id": 0},
     "mbart": {"class": "MBart", "scale_embedding": True},
     "pegasus": {"class": "Pegasus", "scale_embedding": True, "activation_function": "relu"},
+    "t5gemma": {"class": "T5Gemma", "max_shard_size": "40KB"},
+    "t5gemma2": {"class": "T5Gemma2"},
 }
+GEMMAS = ("t5gemma", "t5gemma2")
 BARTS = ("m2m_100", "nllb", "bart", "mbart", "pegasus")
 # 3 heads of 10 are 30 wide: not d_model.
 SIZES = {
@@ -70,6 +73,33 @@ BART_SIZES = {
     "encoder_layers": 1,
     "decoder_layers": 2,
     "max_position_embeddings": 160,
+}
+# Each stack has sizes of its own, and layers with a window and without.
+GEMMA_SIZES = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 10,
+    "num_hidden_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "sliding_window": 9,
+    "query_pre_attn_scalar": 12,
+    "max_position_embeddings": 512,
+}
+GEMMA_INSIDE = {**GEMMA_SIZES, "num_key_value_heads": 1, "sliding_window": 6}
+GEMMA_CAPS = {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 9.0}
+GEMMA_ROPE = {"rope_theta": 1e6, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+GEMMA_STD = {"embed_tokens": 0.15, "out_proj": 0.3}  # of weights; else 0.2
+VISION = {
+    "model_type": "siglip_vision_model",
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 14,
+    "patch_size": 14,
 }
 BART_STD = 0.18  # of weights: logits of size 1 to 10, and outputs of several tokens
 READOUT_STD = 0.25  # logits of size 1 to 10
@@ -94,9 +124,12 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
   import torch
   import transformers
 
+  torch.manual_seed(seed)
+  if family in GEMMAS:
+    _write_gemma(family, folder, dtype)
+    return
   kind = dict(FAMILIES[family])
   name, shard = kind.pop("class"), kind.pop("max_shard_size", "5GB")
-  torch.manual_seed(seed)
   sizes = {**SIZES, "decoder_start_token_id": PAD_ID}
   if family in BARTS:
     write_tokenizer(family, Path(folder))
@@ -135,6 +168,42 @@ def write_checkpoint(family: str, folder: Path, seed: int, dtype: str = "float32
     raise RuntimeError(f"{family}: transformers {'tied' if untied else 'untied'} the readout")
 
 
+def _write_gemma(family: str, folder: Path, dtype: str) -> None:
+  """Writes a T5Gemma, untied and in shards, or a T5Gemma 2 that sees."""
+  import torch
+  import transformers
+
+  if family == "t5gemma":
+    wide = {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 1}
+    inside = {**GEMMA_INSIDE, **wide, "layer_types": ["sliding_attention"], **GEMMA_CAPS}
+    config = transformers.T5GemmaConfig(
+        encoder=inside,
+        decoder={**GEMMA_SIZES, **GEMMA_CAPS},
+        vocab_size=96,
+        tie_word_embeddings=False,
+    )
+    model = transformers.T5GemmaForConditionalGeneration(config)
+  else:
+    config = transformers.T5Gemma2Config(
+        encoder={
+            "text_config": {**GEMMA_INSIDE, **GEMMA_ROPE},
+            "vision_config": VISION,
+            "mm_tokens_per_image": 1,
+        },
+        decoder={**GEMMA_SIZES, **GEMMA_ROPE},
+    )
+    model = transformers.T5Gemma2ForConditionalGeneration(config)
+  with torch.no_grad():
+    for name, parameter in model.named_parameters():
+      if "norm" in name:
+        parameter.add_(0.3 * torch.randn_like(parameter))
+      elif "vision" not in name:
+        std = GEMMA_STD.get(name.split(".")[-2], 0.2)
+        parameter.copy_(std * torch.randn_like(parameter))
+  shard = FAMILIES[family].get("max_shard_size", "5GB")
+  model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
+
+
 def as_on_the_hub(path: Path, *, tied: bool) -> None:
   """Makes of a config.json by transformers 5 one as the models were published with."""
   config = json.loads(path.read_text(encoding="utf-8"))
@@ -153,6 +222,12 @@ def file_tensors(folder: Path) -> dict[str, Any]:
   }
 
 
+def of_text(tensors: dict[str, Any]) -> dict[str, Any]:
+  """Those of a model that sees which a text reaches."""
+  apart = ("vision_tower", "multi_modal_projector", "eoi_embedding")
+  return {name: x for name, x in tensors.items() if not any(part in name for part in apart)}
+
+
 def torch_model(folder: Path) -> Any:
   """What transformers makes of a folder, in evaluation mode and the dtype of the file."""
   import transformers
@@ -164,6 +239,8 @@ def our_model(folder: Path, param_dtype: str = "float32", family: str = "") -> M
   """Our functions for a folder; its tokenizer, if there is one, decides the rows of the table."""
   found = published.open_published(folder)
   rows = {"vocab_size": found.config["vocab_size"]}
+  if family in GEMMAS:  # a chat template, and BOS for the decoder
+    rows |= {"prompt_prefix": (2, 20), "prompt_suffix": (21, 22, 2)}
   if (Path(folder) / "tokenizer_config.json").is_file():
     rows = load_tokenizer(folder, ENGLISH_GERMAN.get(family, ("", ""))).model_fields
   return build(ModelConfig(**found.architecture, **rows, param_dtype=param_dtype))
@@ -223,8 +300,10 @@ def our_outputs(model: Model, params: Any, source: np.ndarray, inputs: np.ndarra
 
 def framed(source: np.ndarray, config: ModelConfig) -> np.ndarray:
   """Sources between the constant tokens of our model, with all padding behind."""
-  before, after = config.prompt_prefix, config.prompt_suffix[1:-1]
-  rows = [[*before, *row[row != PAD_ID], *after] for row in source]
+  before, after = config.prompt_prefix, config.prompt_suffix[:-1]
+  # A T5Gemma gives up the last token of a source, its EOS; the others keep it.
+  ends = (-1, 0) if config.kind == "t5gemma" else (None, 1)
+  rows = [[*before, *row[row != PAD_ID][: ends[0]], *after[ends[1] :]] for row in source]
   width = max(map(len, rows))
   return np.array([[*row, *[PAD_ID] * (width - len(row))] for row in rows])
 
@@ -306,14 +385,13 @@ def differences(folder: Path, family: str, seed: int = 0) -> dict[str, Any]:
   found["greedy_same"] = written[0] == written[1]
   found["greedy_tokens"] = sum(map(len, written[1]))
   found["greedy_distinct"] = len(set(itertools.chain(*written[1])))
-  found["weights_same"] = same_bits(
-      dict(published.export_weights(params, model.config)), file_tensors(folder)
-  )
+  written = dict(published.export_weights(params, model.config))
+  found["weights_same"] = same_bits(of_text(written), of_text(file_tensors(folder)))
   with tempfile.TemporaryDirectory() as saved:
     back = export(folder, Path(saved) / "ours", params, model.config)
     again = torch_outputs(back, source, inputs, model.config)
     found["back"] = _largest(again["logits"][..., :rows] - reference["logits"])
-    found["weights_back"] = same_bits(back.state_dict(), theirs.state_dict())
+    found["weights_back"] = same_bits(of_text(back.state_dict()), of_text(theirs.state_dict()))
   return found
 
 

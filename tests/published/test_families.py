@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 import parity
 
 from kdtw_jax import published
-from kdtw_jax.base import PAD_ID
+from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.models import shift_right
 
 pytestmark = [
@@ -27,7 +27,8 @@ TOLERANCE = 1e-5  # float32 sums in another order; logits are of size 1 to 10
 @pytest.mark.parametrize("family", parity.FAMILIES)
 def test_a_family_in_and_out(family, figures, tmp_path):
   parity.write_checkpoint(family, tmp_path, seed=list(parity.FAMILIES).index(family))
-  assert (tmp_path / "model.safetensors").is_file() == (family != "flan_t5")  # that one is sharded
+  is_sharded = family in ("flan_t5", "t5gemma")
+  assert (tmp_path / "model.safetensors").is_file() != is_sharded
   found = figures[family] = parity.differences(tmp_path, family)
   assert found["max_logit"] > 1  # outputs near zero would agree with anything
   for what in ("encoder", "logits", "cached", "back"):
@@ -36,17 +37,21 @@ def test_a_family_in_and_out(family, figures, tmp_path):
   assert found["weights_same"] and found["weights_back"]
 
 
-@pytest.mark.parametrize("family", ["t5", "flan_t5", "umt5", "madlad", "nllb", "bart", "pegasus"])
+@pytest.mark.parametrize(
+    "family", ["t5", "flan_t5", "umt5", "madlad", "nllb", "bart", "pegasus", "t5gemma", "t5gemma2"]
+)
 def test_a_bfloat16_checkpoint_keeps_its_bits(family, tmp_path):
   parity.write_checkpoint(family, tmp_path / "theirs", seed=1, dtype="bfloat16")
   config = parity.our_model(tmp_path / "theirs", param_dtype="bfloat16", family=family).config
   params = published.load_params(tmp_path / "theirs", config)
   assert {str(leaf.dtype) for leaf in jax.tree.leaves(params)} == {"bfloat16"}
   original = parity.file_tensors(tmp_path / "theirs")
-  assert parity.same_bits(dict(published.export_weights(params, config)), original)
+  written = parity.of_text(dict(published.export_weights(params, config)))
+  assert parity.same_bits(written, parity.of_text(original))
   back = parity.export(tmp_path / "theirs", tmp_path / "ours", params, config)
   assert str(back.dtype) == "torch.bfloat16"
-  assert parity.same_bits(back.state_dict(), parity.torch_model(tmp_path / "theirs").state_dict())
+  theirs = parity.torch_model(tmp_path / "theirs")
+  assert parity.same_bits(*(parity.of_text(x.state_dict()) for x in (back, theirs)))
   wide = parity.our_model(tmp_path / "theirs", family=family).config
   assert_same_bits(
       jax.tree.map(
@@ -70,6 +75,15 @@ def test_the_comparison_of_bits_sees_a_changed_bit():
   assert not parity.same_bits({"a": weights["a"]}, weights)
 
 
+GEMMA = {
+    "kind": "t5gemma",
+    **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+    "qk_norm": False,
+    "d_kv": 6,
+    "num_key_heads": 1,
+    "feed_forward": "gated-gelu",
+    "query_scale": 8**-0.5,
+}
 STUDENTS = {
     "tied": {"gate": "token", "tau_id": 36, "num_tokens": 36},
     "untied": {
@@ -89,6 +103,28 @@ STUDENTS = {
     "untied, scaled": {"tie_embeddings": False, "scale_readout": True},
     "tied, unscaled": {"scale_readout": False},
     "pegasus": {"kind": "bart", "d_kv": 6, "gate": "token", "tau_id": 36, "num_tokens": 36},
+    "t5gemma": {
+        **GEMMA,
+        "encoder": (("d_model", 8), ("num_heads", 1), ("windows", (3, 0))),
+        "windows": (2,),
+        "tie_embeddings": False,
+        "score_cap": 5.0,
+        "logit_cap": 9.0,
+        "gate": "token",
+        "tau_id": 36,
+        "num_tokens": 36,
+        "prompt_prefix": (2, 30),
+        "prompt_suffix": (31, 2),
+    },
+    "t5gemma2": {
+        **GEMMA,
+        "merged_attention": True,
+        "qk_norm": True,
+        "rope_theta": 1e6,
+        "rope_scaling": ("linear", 8.0),
+        "encoder": (("d_ff", 24), ("windows", (3, 0))),
+        "renamed_ids": ((1, 5), (5, 1)),
+    },
     "bart": {
         "kind": "bart",
         "d_kv": 6,
@@ -112,7 +148,8 @@ def test_a_student_of_ours_is_a_model_of_transformers(kind, tmp_path):
   published.save_model(tmp_path / "student", params, config, duals=duals)
   rng = np.random.default_rng(0)
   source, target = (rng.integers(4, 36, (2, length)).astype(np.int32) for length in (9, 8))
-  source[1, 4:] = PAD_ID
+  source[:, -1], source[1, 4:] = EOS_ID, PAD_ID
+  source[1, 3] = EOS_ID
 
   def run(params):
     hidden = model.hidden(params, model.encode(params, source), shift_right(target))
@@ -132,7 +169,7 @@ def test_a_student_of_ours_is_a_model_of_transformers(kind, tmp_path):
   assert published.load_model(tmp_path / "student").model.config == said
   content = json.loads((tmp_path / "student" / "config.json").read_text())
   family = "umt5" if config.bias_per_layer else "t5"
-  assert content["model_type"] == (kind if config.kind == "bart" else family)
+  assert content["model_type"] == (family if config.kind == "t5" else kind)
 
 
 def test_rows_without_a_token_are_never_generated(tmp_path):
