@@ -1,14 +1,15 @@
 """The zoo of distillation: every objective of configs/objectives.py from the same student.
 
-    python -m benchmarks.objectives --config=configs/multi30k.py --config.data.path=DIR \
-        --base=runs/m30k-0 --rates=1e-4,3e-4,1e-3 --out=results/multi30k/objectives0.json
-    python -m benchmarks.objectives --table results/multi30k/objectives*.json
+    python -m benchmarks.objectives --config=configs/multi30k.py:objective=path_consistency \
+        --config.data.path=DIR --base=runs/m30k-0 --rates=1e-4,3e-4 --out=results/objectives0.json
+    python -m benchmarks.objectives --table results/objectives*.json
 
-`--base` is a workdir of the same config whose stages up to `warm_start` are done. Each objective at
-each learning rate is a separate, resumable run in `BASE/objectives/NAME-RATE`: the same steps,
-batches and seed, and half of the rows the student's own where the objective has such rows. The rate
-is that of the best score on validation, where the student writes alone; test is decoded with that
-one only. With `--table`, the mean over the files, one per seed, and the range.
+`--base` is a workdir of the same config whose stages up to `warm_start` are done, however its
+student is distilled; the config says how long V learns alone before path consistency. Each
+objective at each learning rate is a separate, resumable run in `BASE/objectives/NAME-RATE`: the
+same steps, batches and seed, and half of the rows the student's own where the objective has such
+rows. The rate is that of the best score on validation, where the student writes alone; test is
+decoded with that one only. With `--table`, the mean over the files, one per seed, and the range.
 """
 
 import json
