@@ -22,9 +22,8 @@ from kdtw_jax.evaluation import metrics
 from kdtw_jax.evaluation.bootstrap import paired_bootstrap
 from kdtw_jax.evaluation.outputs import Outputs, Runner
 from kdtw_jax.files import write_json
-from kdtw_jax.models import Model, shift_right, with_int8
+from kdtw_jax.models import Model, shift_right
 from kdtw_jax.run import open_run
-from kdtw_jax.stages.stage import Run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config of the run")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Workdir of the run, with its stage `teacher`")
@@ -37,11 +36,14 @@ def main(argv):
   del argv
   logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs there
   config = _CONFIG.value
-  run = open_run(config, Path(_WORKDIR.value))
-  whole = run.stored("teacher")
-  eight = with_int8(whole)
-  before, runner = outputs(run, whole)
-  after, _ = outputs(run, eight)
+  runs = []
+  for in_eight_bits in (False, True):
+    config.teacher.int8 = in_eight_bits
+    runs.append(open_run(config.copy_and_resolve_references(), Path(_WORKDIR.value)))
+  whole, eight = (run.params("teacher") for run in runs)
+  runners = [run.runner("test") for run in runs]
+  before, after = (runner.run("test", decoding.TeacherAlone(), None) for runner in runners)
+  runner = runners[0]
   found = {
       "megabytes": [megabytes(whole), megabytes(eight)],
       "test": [runner.scores("test", written) for written in (before, after)],
@@ -52,7 +54,7 @@ def main(argv):
       "same_outputs": sum(a == b for a, b in zip(before.texts, after.texts, strict=True))
       / len(before.texts),
       "references": on_references(
-          run.model("teacher"), runner, (whole, eight), config.evaluation.batch_size
+          runs[0].model("teacher"), runner, (whole, eight), config.evaluation.batch_size
       ),
       "hardware": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
   }
@@ -64,17 +66,6 @@ def main(argv):
 def megabytes(params: Params) -> float:
   """Returns the size of params."""
   return sum(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e6
-
-
-def outputs(run: Run, params: Params) -> tuple[Outputs, Runner]:
-  """Decodes test by a teacher with these params; returns what decoded it, too."""
-  splits = {"test": run.inputs.source("test")}, {"test": run.inputs.tokenised("test")}
-  runner = Runner(
-      *(run.config, run.inputs.models, run.mesh, run.inputs.tokenizer, params),
-      sources=splits[0],
-      tokenised=splits[1],
-  )
-  return runner.run("test", decoding.TeacherAlone(), None), runner
 
 
 def difference(
