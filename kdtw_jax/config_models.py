@@ -14,16 +14,14 @@ from kdtw_jax.base import Params
 from kdtw_jax.data import AnyTokenizer
 from kdtw_jax.devices import Layout
 from kdtw_jax.models import Model, ModelConfig, Models, build
+from kdtw_jax.models.config_checks import GEMMA_BLOCKS
 
 Config = ml_collections.ConfigDict | dict
 
 # Fields of a model made here that the config of a run does not have.
 _OF_ITS_KIND: dict[str, dict[str, Any]] = {
     "bart": {"scale_embedding": True},  # sinusoids of size 1 are added to the embeddings
-    "t5gemma": {
-        **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
-        "qk_norm": False,
-    },
+    "t5gemma": {**GEMMA_BLOCKS, "qk_norm": False},
 }
 
 

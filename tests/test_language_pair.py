@@ -1,8 +1,6 @@
 """A pair of two NLLB: told its languages once, it knows them wherever it goes."""
 
-import contextlib
 import functools
-import io
 
 import jax
 import numpy as np
@@ -10,9 +8,8 @@ import pytest
 
 from kdtw_jax import config as config_lib
 from kdtw_jax import config_models, data, pair, published
-from kdtw_jax.commands import cli
 from kdtw_jax.models import ModelConfig, build
-from tests import bart_tokenizers
+from tests import bart_tokenizers, exported_card
 from tests.test_config import load
 
 LANGUAGES = bart_tokenizers.ENGLISH_GERMAN["nllb"]
@@ -74,14 +71,8 @@ def test_a_pair_writes_what_transformers_writes_by_the_code_on_its_card(folder):
     assert loaded.tokenizer.pieces(given) == ["</s>", "deu_Latn"]
   written = loaded.write(TEXT, budget=0)
   assert len(written.tokens) == 24 and len({*written.tokens}) > 2 and written.calls == 0
-  out = folder / "exported"
-  with contextlib.redirect_stdout(io.StringIO()):
-    cli.main(["export", f"--pair={folder / 'pair'}", f"--out={out}"])
-  code = (out / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-  said = io.StringIO()
-  with contextlib.redirect_stdout(said):
-    exec(code.replace("FOLDER", str(out)).replace("YOUR TEXT", TEXT))
-  assert said.getvalue().strip() == written.text
+  found = exported_card.output(folder / "pair", folder / "exported", TEXT)
+  assert found == written.text
 
 
 def test_published_models_of_languages_need_them_named(folder):

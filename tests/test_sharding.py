@@ -14,6 +14,7 @@ from kdtw_jax import config as config_lib
 from kdtw_jax.data.example import InMemorySource
 from kdtw_jax.evaluation.outputs import Runner
 from kdtw_jax.models import ModelConfig, Models, build
+from kdtw_jax.models.config_checks import GEMMA_BLOCKS
 from kdtw_jax.stages import checks, rollouts, supervised
 from kdtw_jax.training import optim
 from kdtw_jax.training import state as state_lib
@@ -34,7 +35,7 @@ TOKENIZER = functools.cache(
 T5GEMMA = {
     "kind": "t5gemma",
     "feed_forward": "gated-gelu",
-    **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+    **GEMMA_BLOCKS,
     "qk_norm": False,
     "d_kv": 6,
 }

@@ -1,8 +1,6 @@
 """A pair of two T5Gemma that are asked in turns, from a published folder to an export."""
 
-import contextlib
 import functools
-import io
 import json
 
 import jax
@@ -12,9 +10,9 @@ import pytest
 from kdtw_jax import config as config_lib
 from kdtw_jax import config_models, data, pair, published
 from kdtw_jax.base import EOS_ID, PAD_ID
-from kdtw_jax.commands import cli
 from kdtw_jax.models import ModelConfig, build
-from tests import causal_tokenizer
+from kdtw_jax.models.config_checks import GEMMA_BLOCKS
+from tests import causal_tokenizer, exported_card
 from tests.test_config import load
 
 NAMED = {"model_type": "t5gemma", "is_encoder_decoder": True, "decoder": {"eos_token_id": [302, 5]}}
@@ -28,7 +26,7 @@ def folder(tmp_path_factory):
   tokenizer = data.load_tokenizer(causal_tokenizer.make(base / "tokenizer", bos=True, **NAMED))
   sizes = ModelConfig(
       kind="t5gemma",
-      **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+      **GEMMA_BLOCKS,
       qk_norm=False,
       tie_embeddings=False,
       feed_forward="gated-gelu",
@@ -99,14 +97,8 @@ def test_a_pair_writes_what_transformers_writes_by_the_code_on_its_card(folder):
   )
   written = pair.load_pair(folder / "pair").write(TEXT, budget=0)
   assert len({*written.tokens}) > 2 and written.calls == 0
-  out = folder / "exported"
-  with contextlib.redirect_stdout(io.StringIO()):
-    cli.main(["export", f"--pair={folder / 'pair'}", f"--out={out}"])
-  code = (out / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-  said = io.StringIO()
-  with contextlib.redirect_stdout(said):
-    exec(code.replace("FOLDER", str(out)).replace("YOUR TEXT", TEXT))
-  assert said.getvalue().strip() == written.text.strip()
+  found = exported_card.output(folder / "pair", folder / "exported", TEXT)
+  assert found == written.text.strip()
 
 
 def test_texts_that_are_longer_than_either_stack_are_refused(folder):

@@ -33,6 +33,9 @@ ENCODER_FIELDS = (  # that a T5Gemma's encoder may have otherwise than its decod
     "windows",
 )
 
+# What every T5Gemma has.
+GEMMA_BLOCKS = dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True)
+
 
 def check(config: ModelConfig) -> None:
   """Checks every field.
@@ -167,7 +170,7 @@ def _check_encoder_decoder(config: ModelConfig) -> None:
 def _check_t5gemma(config: ModelConfig) -> None:
   """Raises ValueError if a field of either stack is invalid, or both do not go together."""
   blocks = {
-      **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+      **GEMMA_BLOCKS,
       "qk_norm": config.merged_attention,
       "qkv_bias": False,
       "out_bias": False,

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-import re
 import shutil
 
 import jax
@@ -12,7 +11,7 @@ import pytest
 from kdtw_jax import data, published
 from kdtw_jax.commands import cli
 from kdtw_jax.pair import load_pair
-from tests import tiny_pair
+from tests import exported_card, tiny_pair
 from tests.t5_tokenizer import make_madlad
 
 RESULTS = Path(__file__).parents[2] / "results/multi30k/seed0/metrics.json"
@@ -61,7 +60,7 @@ def test_only_an_earlier_export_is_replaced(workdir, tmp_path):
 @pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")  # the library's own deprecations are not ours to fail on
 @pytest.mark.parametrize("kind", ["t5", "causal", "madlad"])
-def test_the_code_of_the_card_writes_what_the_student_writes_alone(kind, workdir, tmp_path, capsys):
+def test_the_code_of_the_card_writes_what_the_student_writes_alone(kind, workdir, tmp_path):
   pytest.importorskip("torch")
   if kind != "t5":
     workdir = tmp_path / "run"
@@ -71,10 +70,8 @@ def test_the_code_of_the_card_writes_what_the_student_writes_alone(kind, workdir
     folder = make_madlad(tmp_path / "tokenizer", languages=("de", "fr"))
     tiny_pair.save(workdir / "pair", tokenizer=data.load_tokenizer(folder, ("", "de")))
   card = export(workdir, tmp_path / "out")
-  code = re.search(r"^```python\n(.*?)^```", card, re.DOTALL | re.MULTILINE)[1]
+  code = exported_card.code(card)
   assert ("'<2de> " in code) == (kind == "madlad")
   alone = load_pair(workdir).write(TEXTS, 0)
   for text, expected in zip(TEXTS, alone, strict=True):
-    capsys.readouterr()
-    exec(code.replace("FOLDER", str(tmp_path / "out")).replace("YOUR TEXT", text), {})
-    assert capsys.readouterr().out.strip() == expected.text.strip()
+    assert exported_card.run(code, tmp_path / "out", text) == expected.text.strip()

@@ -11,6 +11,7 @@ from random_pair import ended_sources, lively, written_alone
 from kdtw_jax import base
 from kdtw_jax.decoding import make_decoder, make_policy
 from kdtw_jax.models import ModelConfig, build
+from kdtw_jax.models.config_checks import GEMMA_BLOCKS
 
 B, T, S, V = 3, 12, 7, 31
 SHARED = {
@@ -33,7 +34,7 @@ BART = {
 GEMMA = {
     "kind": "t5gemma",
     "feed_forward": "gated-gelu",
-    **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+    **GEMMA_BLOCKS,
     "windows": (4,),
     "prompt_prefix": (20,),
     "prompt_suffix": (21, 22),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kdtw_jax.models import HEADS, low_rank
+from kdtw_jax.models.config_checks import GEMMA_BLOCKS
 from kdtw_jax.stages import supervised
 from kdtw_jax.training import step
 from tests import tiny
@@ -19,7 +20,7 @@ BART = {"kind": "bart", "d_kv": 8}
 T5GEMMA = {
     "kind": "t5gemma",
     "feed_forward": "gated-gelu",
-    **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+    **GEMMA_BLOCKS,
     "qk_norm": False,
     "encoder": (("d_model", 12),),
 }

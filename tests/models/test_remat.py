@@ -9,6 +9,7 @@ import pytest
 
 from kdtw_jax.models import build, shift_right
 from kdtw_jax.models.config import REMATS
+from kdtw_jax.models.config_checks import GEMMA_BLOCKS
 from tests.models.tiny_models import TINY
 
 ROWS, LENGTH = 8, 48
@@ -16,12 +17,7 @@ WIDE = dataclasses.replace(TINY, d_model=32, d_ff=96, num_heads=4, d_kv=8, num_e
 KINDS = {
     "t5": {},
     "causal": dict(kind="causal", feed_forward="gated-silu", windows=(8, 0)),
-    "t5gemma": dict(
-        kind="t5gemma",
-        feed_forward="gated-gelu",
-        **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
-        qk_norm=False,
-    ),
+    "t5gemma": dict(kind="t5gemma", feed_forward="gated-gelu", **GEMMA_BLOCKS, qk_norm=False),
 }
 
 

@@ -15,6 +15,7 @@ import parity
 from kdtw_jax import published
 from kdtw_jax.base import EOS_ID, PAD_ID
 from kdtw_jax.models import shift_right
+from kdtw_jax.models.config_checks import GEMMA_BLOCKS
 
 pytestmark = [
     pytest.mark.parity,
@@ -77,7 +78,7 @@ def test_the_comparison_of_bits_sees_a_changed_bit():
 
 GEMMA = {
     "kind": "t5gemma",
-    **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+    **GEMMA_BLOCKS,
     "qk_norm": False,
     "d_kv": 6,
     "num_key_heads": 1,

@@ -9,10 +9,11 @@ from safetensors.numpy import load_file, save_file
 from tiny_folders import assert_same_bits, edit_json, saved, without_heads
 
 from kdtw_jax import published
+from kdtw_jax.models.config_checks import GEMMA_BLOCKS
 
 GEMMA = {
     "kind": "t5gemma",
-    **dict.fromkeys(("post_norms", "norm_offset", "scale_embedding"), True),
+    **GEMMA_BLOCKS,
     "qk_norm": False,
     "d_kv": 6,
     "num_key_heads": 1,
