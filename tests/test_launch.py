@@ -46,13 +46,19 @@ def assert_whole(venv):
   assert lines[0] == f"{venv}/bin/python" and f"from {venv}/" in lines[1]
 
 
-def test_an_environment_is_made_once(tmp_path):
+@pytest.mark.slow
+def test_an_environment_is_made_once_and_anew_without_its_python(tmp_path):
   venv = tmp_path / "venv"
   make(venv)
   assert_whole(venv)
   (venv / "installed").touch()
   make(venv)
   assert (venv / "installed").exists()
+  for python in venv.glob("bin/python*"):  # as after an upgrade of the system's
+    python.unlink()
+    python.symlink_to(tmp_path / "gone")
+  make(venv)
+  assert_whole(venv)
 
 
 @pytest.mark.slow
@@ -65,17 +71,6 @@ def test_an_environment_is_made_anew_after_a_kill(tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
   assert process.returncode == -signal.SIGKILL
   assert (venv / "bin" / "python").exists() and not (venv / "bin" / "activate").exists()
-  make(venv)
-  assert_whole(venv)
-
-
-@pytest.mark.slow
-def test_an_environment_without_its_python_is_made_anew(tmp_path):
-  venv = tmp_path / "venv"
-  make(venv)
-  for python in venv.glob("bin/python*"):  # as after an upgrade of the system's
-    python.unlink()
-    python.symlink_to(tmp_path / "gone")
   make(venv)
   assert_whole(venv)
 

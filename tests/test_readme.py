@@ -356,8 +356,10 @@ SHORTER = (  # the demo in fewer stages, steps and layers, on short phrases of o
     "--config.wheels.steps=60",
     "--config.wheels.warmup_steps=20",
     "--config.calibration.steps=20",
-    "--config.worth.num_sources=128",
+    "--config.worth.num_sources=64",
+    "--config.worth.batch_size=64",
     "--config.worth.steps=300",
+    f"--config.xla_flags={config_lib.fast_compile_flags()} --xla_backend_optimization_level=1",
 )
 
 

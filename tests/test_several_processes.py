@@ -17,9 +17,9 @@ from tests.smoke_run import ROOT, command, environment
 pytestmark = pytest.mark.usefixtures("heard_signals")
 SMALL = (
     "--config.stages=('tokenizer','teacher','warm_start','wheels','worth','evaluation')",
-    "--config.data.buckets=((40,12),)",
+    "--config.data.buckets=((40,6),)",
     "--config.data.over_long=truncate",
-    "--config.decode.max_length=12",  # each token takes a few messages
+    "--config.decode.max_length=6",  # each token takes a few messages
     "--config.teacher.train.steps=40",
     "--config.teacher.train.checkpoint_every=20",
     "--config.evaluation.batch_size=4",
