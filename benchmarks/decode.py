@@ -1,4 +1,4 @@
-"""Decoding speed of all methods in one run, against memory bandwidth and against transformers.
+"""Decoding speed of all methods in one run, against memory bandwidth and against other engines.
 
     python -m benchmarks.decode --student=t5-small --teacher=t5-base --peer --out=FILE.json
     python -m benchmarks.decode --student=causal-mini --teacher=qwen3-0.6b --peer --out=FILE.json
@@ -6,15 +6,16 @@
 Sizes have names. Weights are random, so the decisions that matter are forced: a handover asks with
 a given probability; a draft is accepted with a given probability, in speculation as in checks of
 whole outputs; and where help is routed, a given share of the outputs gets it. All outputs have the
-same length. `--peer` (extra: pip install torch transformers) gives the same weights to
-transformers' `generate`. Timed runs are interleaved. Seconds are medians, and ratios to the teacher
-alone are of the same turn, with their quartiles. Trust the ratios within one run: machines differ,
-and each machine varies over time.
+same length. `--peer` (extra `parity`) gives the same weights to transformers' `generate`, and on a
+CPU those of a T5 to CTranslate2, in float32 and in int8, with one thread or one per core, whichever
+is faster. Timed runs are interleaved. Seconds are medians, and ratios are of the same turn, with
+their quartiles. Trust the ratios within one run: machines differ, and each varies over time.
 """
 
 import dataclasses
 import functools
 import itertools
+import os
 import platform
 import sys
 
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from benchmarks.peer import Peer
+from benchmarks.peer import CTranslate2, Peer
 from benchmarks.random_models import NAMES, bytes_per_step, model_of, sources, streaming_seconds
 from benchmarks.timing import interleaved, show
 from kdtw_jax import decoding
@@ -44,7 +45,7 @@ _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Weights
 _ACCEPT = flags.DEFINE_float("accept", 0.75, "Probability that a draft is accepted")
 _HELPED = flags.DEFINE_list("helped", ["0.5"], "Shares of the outputs that get help")
 _RUNS = flags.DEFINE_integer("runs", 11, "Timed runs of each method, interleaved")
-_PEER = flags.DEFINE_bool("peer", False, "Also time transformers on the same weights")
+_PEER = flags.DEFINE_bool("peer", False, "Also time transformers and CTranslate2 on these weights")
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 
 
@@ -190,33 +191,46 @@ class Ours:
       }
     return found
 
-  def against(self, peer: Peer, batches: list[int]) -> dict:
-    """Times both engines in turns; returns seconds, ratio, and whether the outputs agree."""
+  def against(self, peer: Peer, converted: CTranslate2 | None, batches: list[int]) -> dict:
+    """Times all engines in turns; returns seconds, ratios, and whether the outputs agree."""
     found = {}
     for batch in batches:
+      source = sources(batch, _SOURCE.value, self.names[0])
       for index, who in enumerate(("student", "teacher")):
-        system = System(decoding.make_policy(who))
-        found[f"{who}, batch {batch}"] = self._against(peer, system, batch, index)
-    system = System(decoding.make_policy("speculative", 1))
-    found["speculative, batch 1"] = self._against(peer, system, 1, 1, assisted=True)
-    return found
+        mine = self.call(batch, System(decoding.make_policy(who)))
+        engines = {"transformers": [peer.call(source, index)]}
+        if converted is not None:
+          for kind, threads in itertools.product(("float32", "int8"), {1, os.cpu_count() or 1}):
+            call = converted.call(source, index, compute_type=kind, threads=threads)
+            engines.setdefault(f"CTranslate2, {kind}", []).append(call)
+        found |= self._compared(f"{who}, batch {batch}", batch, mine, engines)
+    mine = self.call(1, System(decoding.make_policy("speculative", 1)))
+    source = sources(1, _SOURCE.value, self.names[0])
+    assisted = peer.call(source, 1, assisted=True)
+    return found | self._compared("speculative, batch 1", 1, mine, {"transformers": [assisted]})
 
-  def _against(
-      self, peer: Peer, system: System, batch: int, who: int, assisted: bool = False
-  ) -> dict:
-    mine = self.call(batch, system)
-    theirs = peer.call(sources(batch, _SOURCE.value, self.names[0]), who, assisted=assisted)
-    times = interleaved({"ours": mine, "theirs": theirs}, max(3, _RUNS.value // 2))
-    seconds = {name: float(np.median(found)) for name, found in times.items()}
-    per_token = 1e3 / (batch * _LENGTH.value)
-    # Ours never writes padding or `<τ>`; theirs is set up likewise outside of the timed runs.
-    same = np.mean(np.asarray(mine.results[0].tokens) == theirs(0, suppress_tokens=[0, 3]))
-    return {
-        "ms_per_token": seconds["ours"] * per_token,
-        "peer_ms_per_token": seconds["theirs"] * per_token,
-        "times_faster": seconds["theirs"] / seconds["ours"],
-        "same_tokens": float(same),
+  def _compared(self, title: str, batch: int, mine, engines: dict[str, list]) -> dict:
+    """Compares with each engine at the fastest of its settings."""
+    theirs = {
+        f"{name} {i}": call for name, calls in engines.items() for i, call in enumerate(calls)
     }
+    times = interleaved({"ours": mine, **theirs}, max(3, _RUNS.value // 2))
+    per_token = 1e3 / (batch * _LENGTH.value)
+    found = {}
+    for engine, calls in engines.items():
+      medians = [float(np.median(times[f"{engine} {i}"])) for i in range(len(calls))]
+      fastest = int(np.argmin(medians))
+      ratio = times[f"{engine} {fastest}"] / times["ours"]
+      # Ours never writes padding or `<τ>`; theirs is set up likewise outside of the timed runs.
+      same = np.asarray(mine.results[0].tokens) == calls[fastest](0, silent=(0, 3))
+      found[f"{title}, {engine}"] = {
+          "ms_per_token": float(np.median(times["ours"])) * per_token,
+          "peer_ms_per_token": medians[fastest] * per_token,
+          "times_faster": float(np.median(ratio)),
+          "quartiles": [float(np.quantile(ratio, q)) for q in (0.25, 0.75)],
+          "same_tokens": float(np.mean(same)),
+      }
+    return found
 
 
 # Output -------------------------------------------------------------------------------------------
@@ -272,8 +286,12 @@ def main(argv):
   if _PEER.value:
     peer = Peer(ours.models, ours.params, _DTYPE.value, _LENGTH.value)
     report["peer_versions"] = peer.versions
-    report["peer"] = ours.against(peer, [1, max(batches)])
-    show(console, f"transformers {peer.versions['transformers']}", report["peer"], PEER)
+    converted = None
+    if jax.default_backend() == "cpu" and not any(peer.are_causal):
+      converted = CTranslate2(peer)
+      report["peer_versions"]["ctranslate2"] = converted.version
+    report["peer"] = ours.against(peer, converted, [1, max(batches)])
+    show(console, "other engines", report["peer"], PEER)
     if _OUT.value:
       write_json(_OUT.value, report)
 

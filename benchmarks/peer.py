@@ -1,6 +1,11 @@
-"""Weights of ours in transformers: for decode.py its greedy `generate`, for train.py its models."""
+"""Weights of ours in other engines: for decode.py their greedy decoding, for train.py the models.
+
+Needs torch and ctranslate2, the extra `parity`.
+"""
 
 import importlib.metadata
+from pathlib import Path
+import tempfile
 
 import numpy as np
 
@@ -45,7 +50,7 @@ class Peer:
     mask = self.torch.ones_like(source)
     always = {"assistant_model": self.models[0]} if assisted else {}
 
-    def run(_, **more):
+    def run(_, silent: tuple[int, ...] = ()):
       with self.torch.inference_mode():
         out = self.models[who].generate(
             input_ids=source,
@@ -53,9 +58,60 @@ class Peer:
             do_sample=False,
             num_beams=1,
             max_new_tokens=self.length,
+            suppress_tokens=[*silent] or None,
             **always,
-            **more,
         )
       return out[:, start:].cpu().numpy()
+
+    return run
+
+
+class CTranslate2:
+  """The same weights in CTranslate2, with greedy decoding to the same length; T5 alone."""
+
+  def __init__(self, peer: Peer):
+    import ctranslate2
+    import tokenizers
+    import transformers
+
+    self.engine, self.length = ctranslate2, peer.length
+    self.version = importlib.metadata.version("ctranslate2")
+    self._folders = tempfile.TemporaryDirectory(prefix="converted-")
+    self.folders = []
+    for number, model in enumerate(peer.models):
+      exported, converted = (Path(self._folders.name, f"{kind}{number}") for kind in ("hf", "ct2"))
+      model.save_pretrained(exported)
+      names = {self._name(i): i for i in range(model.config.vocab_size)}
+      words = tokenizers.Tokenizer(tokenizers.models.WordLevel(names, unk_token=self._name(2)))
+      special = {
+          f"{kind}_token": self._name(i)
+          for kind, i in (("pad", PAD_ID), ("eos", EOS_ID), ("unk", 2))
+      }
+      transformers.PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(
+          exported
+      )
+      self.engine.converters.TransformersConverter(str(exported)).convert(str(converted))
+      self.folders.append(converted)
+
+  @staticmethod
+  def _name(token: int) -> str:
+    return f"t{token}"
+
+  def call(self, source: np.ndarray, who: int, *, compute_type: str, threads: int):
+    """Makes a function that decodes and returns the tokens; `who` is 0 for the student."""
+    translator = self.engine.Translator(
+        str(self.folders[who]), compute_type=compute_type, intra_threads=threads
+    )
+    texts = [[self._name(token) for token in row] for row in source]
+
+    def run(_, silent: tuple[int, ...] = ()):
+      found = translator.translate_batch(
+          texts,
+          beam_size=1,
+          min_decoding_length=self.length,
+          max_decoding_length=self.length,
+          suppress_sequences=[[self._name(token)] for token in silent] or None,
+      )
+      return np.array([[int(name[1:]) for name in each.hypotheses[0]] for each in found])
 
     return run
