@@ -94,5 +94,6 @@ def _paragraphs(config):
     stage.update(steps=1000, batch_size=16)
   config.distillation.update(steps=150, batch_size=16, warmup_steps=50)
   config.wheels.update(steps=400, batch_size=16)
+  config.worth.num_sources = 384
   config.calibration.batch_size = 32
   config.evaluation.batch_size = 32

@@ -22,6 +22,15 @@ def path_consistency(stage: ml_collections.ConfigDict) -> None:
   stage.losses.forward_kl.update(weight=1.0, rows="off_policy")
 
 
+def average_path_consistency(stage: ml_collections.ConfigDict) -> None:
+  """Path consistency for nats per token in place of nats per output, which pay for brevity.
+
+  The average-reward criterion; ours for distillation. See `losses.average_reward`.
+  """
+  path_consistency(stage)
+  stage.average_reward = True
+
+
 def sampled_path_consistency(stage: ml_collections.ConfigDict) -> None:
   """Path consistency on sampled terms, on own rows and references alike, as in the paper.
 
@@ -106,6 +115,7 @@ OBJECTIVES: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
     fn.__name__: fn
     for fn in (
         path_consistency,
+        average_path_consistency,
         sampled_path_consistency,
         references,
         seq_kd,
@@ -133,6 +143,7 @@ def use(config: ml_collections.ConfigDict, name: str) -> None:
   if name and name not in OBJECTIVES:
     raise ValueError(f"objective={name}: is unknown; there are {', '.join(OBJECTIVES)}")
   if name:
+    config.distillation.average_reward = False
     for loss in config.distillation.losses.values():
       loss.update(weight=0.0, rows="all")
     OBJECTIVES[name](config.distillation)

@@ -295,6 +295,10 @@ CONTRADICTIONS = [
         "config.distillation.rollout_temperature=0.0: must be > 0, or config.distillation.immedi",
     ),
     (
+        {"distillation.average_reward": True, "distillation.microbatches": 2},
+        "config.distillation.microbatches=2: must be 1, or config.distillation.average_reward Fal",
+    ),
+    (
         {"distillation.path_consistency": 0.0},
         "config.distillation.value_warmup_steps=60: must be 0 with config.distillation.path_cons",
     ),

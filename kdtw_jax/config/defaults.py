@@ -208,6 +208,7 @@ def defaults() -> ml_collections.ConfigDict:
       # sampled | expected: the student's own token in r_t − α log π; the expectation is over π, of
       # which rollouts are samples at rollout_temperature=1 alone
       immediate="expected",
+      average_reward=False,  # True: terms less their mean, so that no output gains by its length
       # live | stored, see `scores`: one sample of each source, if off_policy="teacher"
       teacher_scores="live",
       teacher_mixing=0.0,  # probability with which the teacher writes a token of an on-policy row

@@ -214,7 +214,12 @@ def _values_of_distillation(stage: ml_collections.ConfigDict) -> Faults:
       yield "distillation.value_warmup_steps", (
           "must be 0 with config.distillation.path_consistency=0: there are no values to learn"
       )
-  elif stage.immediate == "expected":
+    return
+  if stage.average_reward and stage.microbatches > 1:
+    yield "distillation.microbatches", (
+        "must be 1, or config.distillation.average_reward False: the mean is that of a whole batch"
+    )
+  if stage.immediate == "expected":
     own_tokens = {
         "consistency_rows": (stage.consistency_rows == "on_policy", "on_policy"),
         "teacher_mixing": (not stage.teacher_mixing, "0"),

@@ -23,6 +23,7 @@ from kdtw_jax.losses.lagrangian import (
 )
 from kdtw_jax.losses.minillm import minillm
 from kdtw_jax.losses.path_consistency import (
+    average_reward,
     expected_consistency_loss,
     expected_rewards,
     logsumexp_values,
@@ -50,6 +51,7 @@ __all__ = (
     "RootMean",
     "WeightedLoss",
     "Written",
+    "average_reward",
     "completed_logits",
     "cost_consistency_error",
     "cross_entropy",

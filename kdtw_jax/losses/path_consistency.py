@@ -35,6 +35,7 @@ import optax
 
 from kdtw_jax.base import ArrayLike
 from kdtw_jax.distributions import log_softmax
+from kdtw_jax.losses.reductions import token_mean
 
 
 def path_consistency_error(
@@ -130,6 +131,29 @@ def path_consistency_loss(
     raise ValueError(f"huber={huber}: must be > 0 nats, or None for the squared loss")
   errors = _masked(errors, jnp.asarray(valid))
   return 0.5 * jnp.square(errors) if huber is None else optax.huber_loss(errors, delta=huber)
+
+
+def average_reward(
+    terms: Float[ArrayLike, "B T"], mask: Bool[ArrayLike, "B T"] | Float[ArrayLike, "B T"]
+) -> Float[Array, ""]:
+  """Computes ρ, the mean of r_t − e_t over the tokens of a batch, without gradient.
+
+      C(s_i..s_{i+d}) with r_t − ρ in place of r_t
+
+  On total rewards a sequence pays for every token, so a student that stays behind the teacher
+  everywhere gains by ending early. At ρ = E[Σ (r_t − e_t)] / E[n] for outputs of n tokens, a token
+  as good as the average adds nothing, and the policy that is best for r_t − ρ maximises that ratio
+  (Dinkelbach 1967, doi 10.1287/mnsc.13.7.492). V is then the differential value of average-reward
+  reinforcement learning: what follows, less what as many average tokens bring.
+
+  Args:
+    terms: r_t − e_t, nats.
+    mask: True at the tokens that count, or a weight >= 0 per token.
+
+  Returns:
+    Nats per token, a float32 scalar; 0 if nothing counts.
+  """
+  return lax.stop_gradient(token_mean(terms, mask).value())
 
 
 def expected_rewards(

@@ -182,11 +182,16 @@ def consistency_terms(
   Returns:
     Terms of the loss by the name of their weight, and metrics.
   """
-  expected = is_expected(stage)
+  expected, rows = is_expected(stage), _rows(stage.consistency_rows, trajectory)
+  if expected:
+    rewards = jax.lax.stop_gradient(scores.expected_rewards)
+    entropies = jnp.zeros_like(entropies)
+  if stage.get("average_reward", False):
+    rewards -= losses.average_reward(rewards - entropies, scores.mask & rows)
   errors, valid = losses.path_consistency_error(
       scores.values,
-      jax.lax.stop_gradient(scores.expected_rewards) if expected else rewards,
-      jnp.zeros_like(entropies) if expected else entropies,
+      rewards,
+      entropies,
       scores.mask,
       trajectory.ended,
       gamma=stage.gamma,
@@ -194,7 +199,7 @@ def consistency_terms(
       stop_bootstrap=stage.stop_bootstrap,
       asked=asked,
   )
-  valid &= _rows(stage.consistency_rows, trajectory)
+  valid &= rows
   huber = stage.huber or None
   if expected:
     consistency = losses.expected_consistency_loss(

@@ -91,17 +91,23 @@ class Enumerated:
     return found
 
 
-def consistency_losses(case, logits, alpha, gamma, d, *, sampled=False):
+def consistency_losses(case, logits, alpha, gamma, d, *, sampled=False, average=False):
   """Losses of each path's tokens [P, T], with constant values: the gradient is the policy's."""
   states, paths = case.paths.states, case.paths
   log_probs, teacher_log_probs, _ = case.scores(logits)
   immediate = losses.expected_rewards(
       np.log(case.problem.teacher)[states], logits[states], alpha=alpha, floor=-100.0
   )
+  rewards, entropies = jax.lax.stop_gradient(immediate), jnp.zeros_like(log_probs)
+  if sampled:
+    rewards, entropies = teacher_log_probs, alpha * log_probs
+  if average:
+    weights = paths.mask * case.probs[:, None]
+    rewards -= losses.average_reward(rewards - entropies, weights)
   errors, valid = losses.path_consistency_error(
       jnp.asarray(case.values, jnp.float32)[states],
-      teacher_log_probs if sampled else jax.lax.stop_gradient(immediate),
-      alpha * log_probs if sampled else jnp.zeros_like(log_probs),
+      rewards,
+      entropies,
       paths.mask,
       case.ended,
       gamma=gamma,
@@ -136,6 +142,30 @@ def test_the_expected_gradient_is_the_policy_gradient(alpha):
     return oracle.evaluate(case.problem, log_policy, *args)[0]
 
   np.testing.assert_allclose(got, -alpha * case.slopes(value), atol=2e-5)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_on_average_rewards_it_is_the_gradient_of_what_a_token_brings(sampled):
+  """−α E[n] ∇ (E[Σ (log μ − α log π)] / E[n]); the sampled loss is that of whole paths."""
+  case, alpha = Enumerated(9), 0.5
+
+  def weighted(logits):
+    found = consistency_losses(case, logits, alpha, 1.0, None, sampled=sampled, average=True)
+    return jnp.sum(case.probs * (found[:, 0] if sampled else jnp.sum(found, axis=1)))
+
+  def per_token(logits):
+    log_policy = np.log(softmax(logits))
+    args = (never(case.problem), alpha, 1.0, 0.0, 0.0)
+    total = oracle.evaluate(case.problem, log_policy, *args)[0]
+    return total / expected_length(oracle.path_probs(case.problem, case.paths, log_policy))
+
+  def expected_length(probs):
+    return probs @ np.sum(case.paths.mask, axis=1)
+
+  got = jax.grad(weighted)(jnp.asarray(case.logits, jnp.float32))
+  want = -alpha * expected_length(case.probs) * case.slopes(per_token)
+  np.testing.assert_allclose(got, want, atol=2e-5)
+  assert np.max(np.abs(want)) > 0.01
 
 
 def test_at_no_discount_it_is_reverse_kl_on_own_tokens():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdtw_jax.models import Models
-from kdtw_jax.stages import distillation, rollouts, warm_start, wheels
+from kdtw_jax.stages import distillation, rollouts, scoring, warm_start, wheels
 from kdtw_jax.training import step
 from tests import tiny
 
@@ -92,13 +92,15 @@ def test_both_values_give_finite_losses(value, knots):
   assert np.isfinite(loss) and moved["value"] == (value == "head")
 
 
-@pytest.mark.parametrize("immediate", ["sampled", "expected"])
+@pytest.mark.parametrize("immediate, average", [("sampled", False), ("expected", True)])
 @pytest.mark.parametrize("rows, kept", [("on_policy", range(4)), ("off_policy", range(4, 8))])
-def test_losses_take_their_rows_alone(rows, kept, immediate):
+def test_losses_take_their_rows_alone(rows, kept, immediate, average):
   models, (params, teacher_params) = tiny.models(), tiny.params()
 
   def terms(data, rows):
-    stage = tiny.stage("distillation", consistency_rows=rows, immediate=immediate)
+    stage = tiny.stage(
+        "distillation", consistency_rows=rows, immediate=immediate, average_reward=average
+    )
     stage.losses.forward_kl.update(weight=1.0, rows=rows)
     objective = jax.jit(step.loss_of(distillation.path_consistency(models, stage)))
     return objective(params, teacher_params, data, jax.random.key(0), None)[1]
@@ -110,6 +112,31 @@ def test_losses_take_their_rows_alone(rows, kept, immediate):
   for name in ("loss_path_consistency", "loss_forward_kl"):
     np.testing.assert_allclose(got[name], want[name], rtol=1e-5)
     assert abs(got[name] - other[name]) > 1e-4
+
+
+@pytest.mark.parametrize("immediate", ["sampled", "expected"])
+def test_on_average_rewards_nothing_depends_on_what_all_tokens_share(immediate):
+  """V is that of the differences: constants in log μ would only pay for length."""
+  models, (params, teacher_params) = tiny.models(), tiny.params()
+  trajectories = trajectory()
+
+  def loss_of(average, shift):
+    stage = tiny.stage("distillation", immediate=immediate, average_reward=average)
+    scores = scoring.score(models, stage, params, teacher_params, trajectories)
+    scores = scores._replace(expected_rewards=scores.expected_rewards + shift)
+    terms, _ = scoring.consistency_terms(
+        stage,
+        scores,
+        trajectories,
+        rewards=scores.teacher_log_probs + shift,
+        entropies=scores.log_probs,
+        asked=jnp.zeros_like(scores.mask),
+    )
+    loss = terms["path_consistency"].value()
+    return loss + stage.alpha * shift if immediate == "expected" else loss  # the immediate term
+
+  np.testing.assert_allclose(loss_of(True, 0.0), loss_of(True, -2.0), rtol=1e-4)
+  assert abs(loss_of(False, 0.0) - loss_of(False, -2.0)) > 0.1
 
 
 def test_padding_rows_change_nothing():
