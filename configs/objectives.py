@@ -18,6 +18,7 @@ def path_consistency(stage: ml_collections.ConfigDict) -> None:
 
   Nachum et al. 2017, arXiv 1702.08892; arXiv 2502.17717; the expectation is ours.
   """
+  _with_values(stage)
   stage.update(path_consistency=1.0, immediate="expected", consistency_rows="on_policy")
   stage.losses.forward_kl.update(weight=1.0, rows="off_policy")
 
@@ -36,6 +37,7 @@ def sampled_path_consistency(stage: ml_collections.ConfigDict) -> None:
 
   arXiv 2502.17717.
   """
+  _with_values(stage)
   stage.update(path_consistency=1.0, immediate="sampled", consistency_rows="all")
 
 
@@ -129,6 +131,9 @@ OBJECTIVES: dict[str, Callable[[ml_collections.ConfigDict], None]] = {
     )
 }
 
+# For outputs of more than a few tokens, which path consistency shortens: results/README.md.
+OF_LONG_OUTPUTS = "gkd"
+
 
 def use(config: ml_collections.ConfigDict, name: str) -> None:
   """Gives the stage `distillation` an objective, in place; "" leaves it as it is.
@@ -157,6 +162,11 @@ def _token_loss(
   stage.losses[name].weight = 1.0
   if on_policy_fraction is not None:
     stage.on_policy_fraction = on_policy_fraction
+
+
+def _with_values(stage: ml_collections.ConfigDict) -> None:
+  """Lets values learn alone for a fifth of the steps, unless a stage says for how many."""
+  stage.value_warmup_steps = stage.value_warmup_steps or stage.steps // 5
 
 
 def _without_values(stage: ml_collections.ConfigDict) -> None:

@@ -18,16 +18,17 @@ test.csv is used as it is. What is usually set besides:
 Both models are trained from scratch, with 2.8 M and 0.2 M parameters, and the size of their
 vocabulary is chosen for the text. Hardware: two CPU cores. Time: estimated at an hour for sentences
 of a dozen words (from configs/multi30k.py, with fewer steps and baselines); longer texts take
-longer. `:gpu` has sizes for one large GPU; `:smoke` takes every step in a few minutes.
+longer. `:gpu` has sizes for one large GPU; `:smoke` takes every step in a few minutes. Students are
+distilled by GKD; `:objective=NAME` takes another objective, see objectives.py.
 """
 
-from configs import common
+from configs import common, objectives
 from kdtw_jax.config import defaults
 
 
 def get_config(arg=None):
   """Returns a mode's config: "" for two CPU cores, "gpu" for a GPU, "smoke" for a first try."""
-  mode = common.parse_arg(arg, ("gpu", "smoke")).mode
+  mode, options = common.parse_arg(arg, ("gpu", "smoke"), objective="")
   config = defaults()
   with config.unlocked():
     config.name = "own"
@@ -93,4 +94,5 @@ def get_config(arg=None):
     if mode == "smoke":
       config.data.update(num_train=600, num_validation=16, num_test=8, buckets=((64, 64),))
       common.shrink(config)
+    objectives.use(config, options.objective or objectives.OF_LONG_OUTPUTS)
   return config

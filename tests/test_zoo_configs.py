@@ -42,6 +42,17 @@ def test_an_objective_fits_a_config_that_begins_again_from_the_defaults(name):
   assert config.is_locked and config.distillation.is_locked
 
 
+def test_values_have_steps_of_their_own_wherever_an_objective_reads_them():
+  config = load("xsum")
+  assert (config.distillation.path_consistency, config.distillation.value_warmup_steps) == (0, 0)
+  with config.unlocked():
+    objectives.use(config, "average_path_consistency")
+    assert config.distillation.value_warmup_steps == config.distillation.steps // 5
+    config_lib.validate(config)
+    objectives.use(config, "path_consistency")
+    assert not config.distillation.average_reward
+
+
 def test_an_unknown_objective_is_refused_with_the_known_ones():
   with pytest.raises(ValueError, match="objective=gdk: is unknown; there are path_consistency, "):
     load("multi30k", "objective=gdk")
