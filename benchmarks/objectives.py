@@ -188,6 +188,11 @@ def main(argv):
     console.print(f"{name}: test {row['test'][key]:.2f}", highlight=False)
 
 
+def per_token(sampled: dict[str, float]) -> float:
+  """Returns the reverse KL of a token of the student's samples: brevity does not lower it."""
+  return sampled["reverse_kl_per_output"] / sampled["tokens_per_output"]
+
+
 def tabulated(runs: list[dict]) -> str:
   """Formats the mean over seeds, with the range in brackets; the best on test first.
 
@@ -208,6 +213,7 @@ def tabulated(runs: list[dict]) -> str:
             seeds.over_seeds((row["test"][keys[-1]] for row in found), 2),
             seeds.over_seeds((row["greedy"]["teacher_log_prob"] for row in found), 2),
             seeds.over_seeds((row["sampled"]["reverse_kl_per_output"] for row in found), 2),
+            seeds.over_seeds((per_token(row["sampled"]) for row in found), 3),
             seeds.over_seeds((100 * row["greedy"]["ended"] for row in found), 0),
             ", ".join(sorted({f"{row['learning_rate']:g}" for row in found if "seed" in row})),
         ]
@@ -218,6 +224,7 @@ def tabulated(runs: list[dict]) -> str:
       *keys,
       "log μ per token",
       "reverse KL, sampled",
+      "the same per token",
       "ended, %",
       "rate",
   ]

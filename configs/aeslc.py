@@ -31,7 +31,6 @@ def get_config(arg=None):
       task="write the subject line of this e-mail",
       max_source=512,
       max_target=32,
-      objective="path_consistency",  # the best here: results/README.md
       scratch=_from_scratch,
   )
   config.data.update(reference_fields=("ann0", "ann1", "ann2"))

@@ -136,7 +136,6 @@ def summarization(
     max_source: int = 1024,
     max_target: int = 128,
     num_test: int = 0,
-    objective: str = objectives.OF_LONG_OUTPUTS,
     **modes: Callable[[ml_collections.ConfigDict], None],
 ) -> ml_collections.ConfigDict:
   """Makes the config of a tensorflow-datasets summarization data set, with published models.
@@ -150,7 +149,6 @@ def summarization(
     max_source: largest length of a text in tokens, without the instruction.
     max_target: largest length of a summary in tokens.
     num_test: number of test examples to score; 0 for all.
-    objective: that of distillation, unless the argument names one.
     **modes: the file's modes besides `smoke`, each a function that changes the config.
 
   Returns:
@@ -174,7 +172,7 @@ def summarization(
     )
     if args.mode:
       modes[args.mode](config)
-    objectives.use(config, args.options.objective or objective)
+    objectives.use(config, args.options.objective)
   return config
 
 

@@ -68,7 +68,6 @@ def get_config(arg=None):
     if mode == "paper":
       config.student.model.update(gate="token", gate_alpha=1.0)
       config.wheels.update(gate_credit="sampled", gate_sampled=True)
-      objectives.use(config, "sampled_path_consistency")
       config.calibration.steps = 0
     if mode.startswith("causal"):
       use_causal_models(config)
@@ -80,7 +79,8 @@ def get_config(arg=None):
       common.shrink(config)
     else:
       config.stages = tuple(stage for stage in config.stages if stage != "sft")
-    objectives.use(config, options.objective)
+    usual = "sampled_path_consistency" if mode == "paper" else "path_consistency"
+    objectives.use(config, options.objective or usual)
   return config
 
 

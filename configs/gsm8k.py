@@ -50,5 +50,5 @@ def get_config(arg=None):
     if args.mode == "smoke":
       common.shrink_published(config)
       config.data.update(source="jsonl", path="", num_train=64)
-    objectives.use(config, args.options.objective or objectives.OF_LONG_OUTPUTS)
+    objectives.use(config, args.options.objective)
   return config

@@ -81,7 +81,7 @@ def get_config(arg=None):
           num_train=600, num_validation=16, num_test=8, prompt_length=48, buckets=((44, 44),)
       )
       common.shrink(config)
-    objectives.use(config, options.objective or objectives.OF_LONG_OUTPUTS)
+    objectives.use(config, options.objective)
   return config
 
 

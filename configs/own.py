@@ -94,5 +94,5 @@ def get_config(arg=None):
     if mode == "smoke":
       config.data.update(num_train=600, num_validation=16, num_test=8, buckets=((64, 64),))
       common.shrink(config)
-    objectives.use(config, options.objective or objectives.OF_LONG_OUTPUTS)
+    objectives.use(config, options.objective)
   return config

@@ -72,7 +72,7 @@ def get_config(arg=None):
       config.tokenizer.source_language, config.tokenizer.target_language = names
     if args.mode == "smoke":
       common.shrink_published(config)
-    objectives.use(config, args.options.objective or objectives.OF_LONG_OUTPUTS)
+    objectives.use(config, args.options.objective)
   return config
 
 

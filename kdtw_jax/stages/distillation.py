@@ -5,7 +5,8 @@ r_t = log μ(y_t|s_t), clipped far below;    C = −V(s_i) + γ^d V(s_{i+d}) + �
 V is fitted to the student's own rows: one V for own rows and references is the baseline of neither.
 References have losses of their own, with `rows="off_policy"`. `immediate="expected"` computes
 r_t − α log π in expectation over the student's token, from the whole distributions that the
-stage has at hand anyway. All of the zoo of distillation is a config of this stage: `objectives.py`
+stage has at hand anyway. `average_reward` takes each term less their mean, so that brevity does not
+pay. All of the zoo of distillation is a config of this stage: `objectives.py`
 in `configs`, and `losses/README.md`.
 """
 
