@@ -37,7 +37,7 @@ _STUDENT = flags.DEFINE_enum("student", "tiny", NAMES, "Size of the student")
 _TEACHER = flags.DEFINE_enum("teacher", "t5-small", NAMES, "Size of the teacher")
 _LENGTH = flags.DEFINE_integer("length", 32, "Output tokens", lower_bound=2)
 _SOURCE = flags.DEFINE_integer("source", 24, "Source tokens")
-_BATCHES = flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Batch sizes")
+_BATCHES = flags.DEFINE_list("batches", ["1", "8", "32", "128"], "Batch sizes; '': none")
 _WAITS = flags.DEFINE_list("waits", ["0", "0.5", "0.75", "1"], "Shares that must wait, in batches")
 _PASS_ROWS = flags.DEFINE_list("pass_rows", ["all"], "Rows of a teacher pass, in batches")
 _CHUNK = flags.DEFINE_list("chunk", ["4", "16"], "Widths of a catch-up pass")
@@ -45,6 +45,7 @@ _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Weights
 _ACCEPT = flags.DEFINE_float("accept", 0.75, "Probability that a draft is accepted")
 _HELPED = flags.DEFINE_list("helped", ["0.5"], "Shares of the outputs that get help")
 _RUNS = flags.DEFINE_integer("runs", 11, "Timed runs of each method, interleaved")
+_PEER_BATCHES = flags.DEFINE_list("peer_batches", ["1", "8"], "Batch sizes of other engines")
 _PEER = flags.DEFINE_bool("peer", False, "Also time transformers and CTranslate2 on these weights")
 _OUT = flags.DEFINE_string("out", None, "JSON file for the figures")
 
@@ -290,7 +291,7 @@ def main(argv):
     if jax.default_backend() == "cpu" and not any(peer.are_causal):
       converted = CTranslate2(peer)
       report["peer_versions"]["ctranslate2"] = converted.version
-    report["peer"] = ours.against(peer, converted, [1, max(batches)])
+    report["peer"] = ours.against(peer, converted, list(map(int, _PEER_BATCHES.value)))
     show(console, "other engines", report["peer"], PEER)
     if _OUT.value:
       write_json(_OUT.value, report)

@@ -97,3 +97,10 @@ def _paragraphs(config):
   config.worth.num_sources = 384
   config.calibration.batch_size = 32
   config.evaluation.batch_size = 32
+  config.evaluation.dials.update(  # of texts that are five times as long
+      calls_each=(4.0, 8.0, 12.0, 18.0, 25.0),
+      route_gap=(80.0, 100.0, 125.0, 150.0, 190.0),
+      route_gap_skip=(80.0, 110.0, 140.0, 190.0, 1000.0),
+      route_length=(38.0, 46.0, 55.0, 65.0, 80.0),
+      route_margin=(27.0, 34.0, 40.0, 48.0, 60.0),
+  )
