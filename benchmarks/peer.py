@@ -1,6 +1,6 @@
 """Weights of ours in other engines: for decode.py their greedy decoding, for train.py the models.
 
-Needs torch and ctranslate2, the extra `parity`.
+Needs torch, and ctranslate2 for the class of its name: the extra `parity`.
 """
 
 import importlib.metadata

@@ -346,7 +346,7 @@ def test_the_examples_of_the_site_print_what_they_say(page, own_registries):
   run_examples("\n\n".join(blocks), page, {"__name__": "my_module"})
 
 
-SHORTER = (  # the demo in fewer stages, steps and layers, on short phrases of one width
+SHORTER = (  # the demo in fewer stages, steps, layers and optimisations, on phrases of one width
     "--config.data.buckets=((20, 16),)",
     "--config.stages=('tokenizer','teacher','warm_start','wheels','worth')",
     "--config.teacher.model.num_encoder_layers=1",

@@ -1,7 +1,9 @@
 """What results/ says is what the runs in it measured."""
 
 import dataclasses
+import json
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -57,22 +59,58 @@ def cells_of(text):
   return [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines()]
 
 
-def test_the_page_on_objectives_quotes_their_table():
+LESS = ("less the start",)
+SCORED = ("log μ per token", "reverse KL, sampled", "the same per token")
+
+
+def quoted(head):
+  """The rows of the table of the page on objectives that begins so, by name, without the name."""
   page = (ROOT / "kdtw_jax/losses/README.md").read_text(encoding="utf-8").replace("−", "-")
-  page = page[page.index("| objective | ROUGE-Lsum") :].partition("\n\n")[0]
-  published = (ROOT / "results/aeslc/objectives.md").read_text(encoding="utf-8")
-  head, _, *rows = cells_of(published)
-  quoted = {row[0]: row[1:] for row in cells_of(page)[2:]}
-  assert len(rows) == len(quoted) == 12
+  table = cells_of(page[page.index(head) :].partition("\n\n")[0])
+  return {row[0]: row[1:] for row in table[2:]}
+
+
+@pytest.mark.parametrize(
+    "head, published, number, columns",
+    [
+        ("| objective | ROUGE-Lsum", "aeslc/objectives.md", 12, ("rougeLsum", *LESS, *SCORED)),
+        (
+            "| objective | BLEU |",
+            "multi30k/objectives.md",
+            13,
+            ("bleu", *LESS, "length_ratio", *SCORED),
+        ),
+        (
+            "| objective | BLEU less the start, two seeds",
+            "multi30k/objectives_seeds.md",
+            6,
+            (*LESS, "length_ratio", *SCORED[1:]),
+        ),
+    ],
+)
+def test_the_page_on_objectives_quotes_their_tables(head, published, number, columns):
+  names, _, *rows = cells_of((ROOT / "results" / published).read_text(encoding="utf-8"))
+  found = quoted(head)
+  assert len(rows) == number == sum("γ" not in name for name in found)
+  names[1] = LESS[0]
   for row in rows:
-    cells = dict(zip(head, row, strict=True))
-    assert quoted[row[0].removeprefix("the student at ")] == [
-        cells["rougeLsum"],
-        cells["rougeLsum less the start"].partition(" (")[0],
-        cells["log μ per token"],
-        cells["reverse KL, sampled"],
-        cells["the same per token"],
-    ]
+    cells = {k: re.sub(r" [(\[].*?[)\]]", "", v) for k, v in zip(names, row, strict=True)}
+    assert found[row[0].removeprefix("the student at ")] == [cells[column] for column in columns]
+
+
+@pytest.mark.parametrize("gamma", ["0", "0.5"])
+def test_the_page_on_objectives_quotes_other_discounts(gamma):
+  path = ROOT / "results/multi30k" / f"objectives_gamma_{gamma}.json"
+  row = json.loads(path.read_text(encoding="utf-8"))["path_consistency"]
+  sampled, less = row["sampled"], row["less the start"]["bleu"][0]
+  assert quoted("| objective | BLEU |")[f"path_consistency`, γ = {gamma}"] == [
+      f"{row['test']['bleu']:.1f}",
+      f"{less:+.1f}",
+      f"{row['test']['length_ratio']:.2f}",
+      f"{row['greedy']['teacher_log_prob']:.2f}",
+      f"{sampled['reverse_kl_per_output']:.2f}",
+      f"{sampled['reverse_kl_per_output'] / sampled['tokens_per_output']:.3f}",
+  ]
 
 
 QUOTED = {

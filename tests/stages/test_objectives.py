@@ -118,15 +118,16 @@ def test_losses_take_their_rows_alone(rows, kept, immediate, average):
 def test_on_average_rewards_nothing_depends_on_what_all_tokens_share(immediate):
   """V is that of the differences: constants in log μ would only pay for length."""
   models, (params, teacher_params) = tiny.models(), tiny.params()
-  trajectories = trajectory()
+  stage, trajectories = tiny.stage("distillation", immediate=immediate), trajectory()
+  scores = jax.jit(functools.partial(scoring.score, models, stage))(
+      params, teacher_params, trajectories
+  )
 
   def loss_of(average, shift):
-    stage = tiny.stage("distillation", immediate=immediate, average_reward=average)
-    scores = scoring.score(models, stage, params, teacher_params, trajectories)
-    scores = scores._replace(expected_rewards=scores.expected_rewards + shift)
+    stage.average_reward = average
     terms, _ = scoring.consistency_terms(
         stage,
-        scores,
+        scores._replace(expected_rewards=scores.expected_rewards + shift),
         trajectories,
         rewards=scores.teacher_log_probs + shift,
         entropies=scores.log_probs,
